@@ -1,0 +1,96 @@
+"""Configuration of MiniCLIP: a timm image encoder and a Hugging Face text encoder in one embedding space."""
+
+import math
+
+from transformers import AutoConfig, PreTrainedConfig, TimmWrapperConfig
+from transformers.configuration_utils import SubConfigSpec
+
+PROJECTION_HEADS = ("mlp", "linear")
+TEXT_POOLINGS = ("cls", "mean")
+LOSSES = ("infonce", "sigmoid")
+
+
+class MiniCLIPConfig(PreTrainedConfig):
+    """
+    Everything needed to rebuild a [`MiniCLIPModel`]; weights live elsewhere.
+
+    Args:
+        vision_config (`TimmWrapperConfig` or `dict`, *optional*):
+            The image encoder: `{"architecture": <any timm name>, "model_args": {...}}`. ResNet18 (512-d) by default.
+        text_config (`PreTrainedConfig` or `dict`, *optional*):
+            The text encoder: any encoder-only Hugging Face config, `{"model_type": "bert", ...}`.
+            DistilBERT-base (768-d) by default.
+        projection_dim (`int`, defaults to 256):
+            Size of the shared embedding space.
+        projection_head (`str`, defaults to `"mlp"`):
+            `"mlp"` (linear, GELU, linear, dropout, residual, layer norm) or `"linear"` (one matrix, as in CLIP).
+        projection_dropout (`float`, defaults to 0.1):
+            Dropout probability inside the MLP head.
+        text_pooling (`str`, defaults to `"cls"`):
+            `"cls"` takes the first token's state, `"mean"` averages the states of the real tokens.
+        logit_scale_init_value (`float`, defaults to ln(1 / 0.07)):
+            Natural logarithm of the factor on the cosine similarities (Radford et al., 2021, section 2.5).
+        logit_scale_max (`float`, defaults to ln(100)):
+            Training clamps the learned logarithm here, as CLIP does, to keep it stable.
+        loss (`str`, defaults to `"infonce"`):
+            `"infonce"` (softmax over the batch, CLIP) or `"sigmoid"` (every pair on its own, SigLIP).
+        logit_bias_init_value (`float`, defaults to -10.0):
+            Start of the additive bias that the sigmoid loss learns (Zhai et al., 2023); unused by `"infonce"`.
+
+    Raises:
+        ValueError: a value is out of range; the message names the field and the choices.
+    """
+
+    model_type = "miniclip"
+    sub_configs_defaults = {
+        "vision_config": SubConfigSpec(TimmWrapperConfig, init_kwargs={"architecture": "resnet18"}),
+        "text_config": SubConfigSpec(AutoConfig, model_type="distilbert"),
+    }
+
+    vision_config: dict | PreTrainedConfig | None = None
+    text_config: dict | PreTrainedConfig | None = None
+    projection_dim: int = 256
+    projection_head: str = "mlp"
+    projection_dropout: float = 0.1
+    text_pooling: str = "cls"
+    logit_scale_init_value: float = math.log(1 / 0.07)
+    logit_scale_max: float = math.log(100)
+    loss: str = "infonce"
+    logit_bias_init_value: float = -10.0
+
+    def __post_init__(self, **kwargs):
+        super().__post_init__(**kwargs)
+        self._check_values()
+        # `register_for_auto_class` keeps one class only (AutoModel); the pipeline looks for this one as well.
+        auto_map = dict(getattr(self, "auto_map", None) or {})
+        auto_map.setdefault("AutoModelForZeroShotImageClassification", "modeling_miniclip.MiniCLIPModel")
+        self.auto_map = auto_map
+
+    def _check_values(self) -> None:
+        for field, choices in (
+            ("projection_head", PROJECTION_HEADS),
+            ("text_pooling", TEXT_POOLINGS),
+            ("loss", LOSSES),
+        ):
+            value = getattr(self, field)
+            if value not in choices:
+                raise ValueError(f"`{field}` is {value!r}, but must be one of: {', '.join(choices)}.")
+        if self.projection_dim < 1:
+            raise ValueError(f"`projection_dim` is {self.projection_dim}, but must be at least 1.")
+        if not 0.0 <= self.projection_dropout < 1.0:
+            raise ValueError(f"`projection_dropout` is {self.projection_dropout}, but must be in [0, 1).")
+        if self.logit_scale_init_value > self.logit_scale_max:
+            raise ValueError(
+                f"`logit_scale_init_value` is {self.logit_scale_init_value}, but must not exceed "
+                f"`logit_scale_max` ({self.logit_scale_max}); both are natural logarithms."
+            )
+        if getattr(self.text_config, "is_encoder_decoder", False):
+            raise ValueError(
+                f"`text_config` has model_type {self.text_config.model_type!r}, an encoder-decoder; "
+                "choose an encoder such as distilbert, bert, roberta or deberta-v2."
+            )
+
+
+MiniCLIPConfig.register_for_auto_class()
+
+__all__ = ["MiniCLIPConfig"]

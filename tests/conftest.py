@@ -1,0 +1,78 @@
+"""Fixtures: a tiny untrained MiniCLIP, small datasets drawn in code, and fresh processes with the network off."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+
+import pytest
+import torch
+
+from miniclip.tokenizer import train_tokenizer
+from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor, image_processor_for
+
+ROOT = Path(__file__).resolve().parent.parent
+CAPTIONS = ["a red circle", "a green square above a blue circle", "two dogs run on the beach", "a child plays"]
+TINY_TEXT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def two_threads():
+    torch.set_num_threads(1 if "PYTEST_XDIST_WORKER" in os.environ else 2)
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Real Flickr8k and encoders; absent on most machines, present where this project is developed."""
+    path = Path(os.environ.get("MINICLIP_SHARED", ROOT.parent / "shared"))
+    if not (path / "flickr8k").is_dir():
+        pytest.skip(f"real data not found at {path}; set MINICLIP_SHARED to its folder")
+    return path
+
+
+@pytest.fixture(scope="session")
+def tiny_tokenizer():
+    return train_tokenizer(CAPTIONS, vocab_size=200, max_length=32)
+
+
+def build_tiny(tokenizer, image_encoder="test_resnet", text_encoder="distilbert", text_config=None, **config):
+    """Untrained model a hundredth of the default's size; the same seed gives the same weights."""
+    torch.manual_seed(0)
+    text_config = {**(TINY_TEXT if text_config is None else text_config), "vocab_size": len(tokenizer)}
+    return MiniCLIPModel.from_encoders(
+        image_encoder, text_encoder, pretrained=False, text_config=text_config, **{"projection_dim": 16, **config}
+    )
+
+
+@pytest.fixture
+def tiny_model(tiny_tokenizer) -> MiniCLIPModel:
+    return build_tiny(tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_processor(tiny_tokenizer) -> MiniCLIPProcessor:
+    return MiniCLIPProcessor(image_processor_for("test_resnet", image_size=32), tiny_tokenizer)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
+    """A saved model as a user would download it: weights, processor and remote code."""
+    folder = tmp_path_factory.mktemp("tiny") / "miniclip-tiny"
+    build_tiny(tiny_tokenizer).save_pretrained(folder)
+    tiny_processor.save_pretrained(folder)
+    return folder
+
+
+def run_python(*arguments: str, cwd: Path = ROOT, check: bool = True, timeout: float = 300, **environment: str):
+    """A fresh interpreter with the Hub out of reach; returns the finished process with its output as text."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
+    process = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+    )
+    if check and process.returncode != 0:
+        raise AssertionError(f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}")
+    return process
