@@ -1,4 +1,4 @@
-"""Processor of MiniCLIP: images as the image encoder was trained on them, texts as the text encoder's tokenizer cuts them.
+"""Processor of MiniCLIP: images as the image encoder saw them in its training, texts as the text encoder's tokens.
 
 Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
 """
@@ -14,7 +14,7 @@ from timm.data import resolve_data_config
 from timm.models import load_model_config_from_hf
 from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
-_RESAMPLING = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC, "lanczos": Image.Resampling.LANCZOS}  # fmt: skip
+_RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -58,10 +58,10 @@ class MiniCLIPProcessor(ProcessorMixin):
         """
         Args:
             images: one image or a list: PIL images of any mode, arrays or tensors.
-            text: one string or a list; padded to the longest and truncated unless `padding`, `truncation` say otherwise.
+            text: one string or a list; padded to the longest and truncated, unless told otherwise.
 
         Returns:
-            `BatchFeature` with `pixel_values` `(n, 3, height, width)` and/or `input_ids`, `attention_mask` `(n, length)`.
+            `pixel_values` `(n, 3, height, width)` and/or `input_ids`, `attention_mask` `(n, length)`.
         """
         if images is not None:
             images = [images] if not isinstance(images, list | tuple) else images
