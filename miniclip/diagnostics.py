@@ -1,0 +1,55 @@
+"""What embeddings and gradients say about the health of training."""
+
+import torch
+
+from miniclip.losses import Embeddings
+from miniclip.optimization import PARTS, part_of
+from modeling_miniclip import MiniCLIPModel
+
+
+def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
+    """
+    Alignment and uniformity (Wang & Isola, 2020) and the modality gap (Liang et al., 2022) of a joint batch.
+
+    Returns:
+        `alignment`: mean squared distance of an image to its texts, in [0, 4], lower is better;
+        `image_uniformity`, `text_uniformity`: log of the mean Gaussian potential, lower is more spread, 0 is collapsed;
+        `modality_gap`: distance between the mean image and the mean text embedding.
+    """
+    image, text = embeddings.image.float(), embeddings.text.float()
+    positives = embeddings.image_ids[:, None] == embeddings.text_ids[None, :]
+    squared = 2 - 2 * image @ text.t()
+    return {
+        "alignment": squared[positives].mean().item(),
+        "image_uniformity": _uniformity(image),
+        "text_uniformity": _uniformity(text),
+        "modality_gap": (image.mean(dim=0) - text.mean(dim=0)).norm().item(),
+    }
+
+
+def _uniformity(embeds: torch.Tensor) -> float:
+    if len(embeds) < 2:
+        return 0.0
+    return torch.pdist(embeds).pow(2).mul(-2).exp().mean().log().item()
+
+
+def gradient_norms(model: MiniCLIPModel) -> dict[str, float]:
+    """Norm of the gradient of each part that learns."""
+    squares: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            part = part_of(name)
+            squares[part] = squares.get(part, 0) + parameter.grad.detach().float().pow(2).sum()
+    return {part: squares[part].sqrt().item() for part in PARTS if part in squares}
+
+
+def locate_non_finite(model: MiniCLIPModel, embeddings: Embeddings) -> str:
+    """Where NaN or infinity came in first, in plain words."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(parameter).all():
+            return f"weights of the {part_of(name).replace('_', ' ')} are no longer finite ({name})"
+    for kind, embeds in (("image", embeddings.image), ("text", embeddings.text)):
+        broken = ~torch.isfinite(embeds).all(dim=1)
+        if broken.any():
+            return f"{int(broken.sum())} of {len(embeds)} {kind} embeddings are not finite, though all weights are"
+    return "weights and embeddings are finite, but the loss overflows"

@@ -1,0 +1,56 @@
+"""Gathering embeddings across processes, with gradients and with unequal batch sizes."""
+
+import torch
+import torch.distributed as dist
+
+
+def world_size() -> int:
+    """Number of processes that train together."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def rank() -> int:
+    """Index of this process among them."""
+    return dist.get_rank() if world_size() > 1 else 0
+
+
+class _AllGather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, local: torch.Tensor, sizes: list[int]) -> torch.Tensor:
+        ctx.start, ctx.size = sum(sizes[: rank()]), local.shape[0]
+        longest = max(sizes)
+        padded = local.new_zeros(longest, *local.shape[1:])
+        padded[: local.shape[0]] = local
+        parts = [torch.empty_like(padded) for _ in sizes]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:size] for part, size in zip(parts, sizes, strict=True)])
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
+        return gradient[ctx.start : ctx.start + ctx.size], None
+
+
+def all_gather(local: torch.Tensor) -> torch.Tensor:
+    """
+    The rows of all processes in rank order, `(n, ...)` -> `(sum of n, ...)`; n may differ between processes.
+
+    Differentiable where every process goes on to compute the same loss from the result: the gradient of a process's
+    own rows then is its slice of the gradient that it computes anyway, and nothing needs to be communicated back.
+    (`accelerator.gather` carries no gradient; `torch.distributed.nn.all_gather` wants equal sizes and sums over
+    processes, which would count the shared loss once per process.)
+    """
+    if world_size() == 1:
+        return local
+    size = torch.tensor([local.shape[0]], device=local.device)
+    sizes = [torch.empty_like(size) for _ in range(world_size())]
+    dist.all_gather(sizes, size)
+    return _AllGather.apply(local.contiguous(), [int(size) for size in sizes])
+
+
+def any_process(flag: bool, device: torch.device) -> bool:
+    """Whether `flag` is true on at least one process; every process gets the same answer."""
+    if world_size() == 1:
+        return flag
+    value = torch.tensor([float(flag)], device=device)
+    dist.all_reduce(value, dist.ReduceOp.MAX)
+    return bool(value.item())

@@ -1,0 +1,102 @@
+"""Contrastive losses of a joint batch, from embeddings that may come from many chunks and processes."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from modeling_miniclip import MiniCLIPModel, info_nce_loss, sigmoid_loss
+
+
+@dataclass
+class Embeddings:
+    """
+    Embeddings of one batch and what pairs them.
+
+    Args:
+        image: `(n, d)` unit vectors.
+        text: `(m, d)` unit vectors; m may exceed n.
+        image_ids: `(n,)` integers.
+        text_ids: `(m,)` integers, the id of the image that each text describes.
+        teacher_image, teacher_text: the same rows embedded by a teacher, `(n, k)` and `(m, k)`.
+    """
+
+    image: torch.Tensor
+    text: torch.Tensor
+    image_ids: torch.Tensor
+    text_ids: torch.Tensor
+    teacher_image: torch.Tensor | None = None
+    teacher_text: torch.Tensor | None = None
+
+
+def multi_positive_info_nce_loss(
+    logits_per_image: torch.Tensor, positives: torch.Tensor, label_smoothing: float = 0.0
+) -> torch.Tensor:
+    """
+    InfoNCE where a row may have several right answers, each to be equally likely.
+
+    The sum stands outside the logarithm, as in supervised contrastive learning (Khosla et al., 2020, L_out), so that
+    no caption may be neglected. With one positive a row it is InfoNCE.
+
+    Args:
+        logits_per_image: `(n, m)`.
+        positives: `(n, m)` bool; every row and every column holds at least one true.
+    """
+    image_loss = _soft_cross_entropy(logits_per_image, positives, label_smoothing)
+    text_loss = _soft_cross_entropy(logits_per_image.t(), positives.t(), label_smoothing)
+    return (image_loss + text_loss) / 2
+
+
+def _soft_cross_entropy(logits: torch.Tensor, positives: torch.Tensor, label_smoothing: float) -> torch.Tensor:
+    targets = positives.to(logits.dtype)
+    return F.cross_entropy(logits, targets / targets.sum(dim=1, keepdim=True), label_smoothing=label_smoothing)
+
+
+def multi_positive_sigmoid_loss(logits_per_image: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
+    """SigLIP's loss with +1 for every pair in `positives` `(n, m)`; divided by the number of texts m."""
+    signs = 2 * positives.to(logits_per_image.dtype) - 1
+    return -F.logsigmoid(signs * logits_per_image).sum() / logits_per_image.shape[1]
+
+
+def distillation_loss(logits_per_image: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
+    """Cross entropy to the teacher's similarities in both directions (Wu et al., TinyCLIP, 2023); logits `(n, m)`."""
+    image_loss = F.cross_entropy(logits_per_image, teacher_logits.softmax(dim=1))
+    text_loss = F.cross_entropy(logits_per_image.t(), teacher_logits.t().softmax(dim=1))
+    return (image_loss + text_loss) / 2
+
+
+@dataclass
+class ContrastiveLoss:
+    """
+    The training loss; which one, `model.config.loss` says.
+
+    Args:
+        label_smoothing: share of the target spread over the batch (InfoNCE only).
+        match_by_id: pairs with equal ids are positives, for batches with several captions an image. Otherwise
+            text i belongs to image i alone.
+        distillation_weight: share of the teacher's loss, in [0, 1].
+        teacher_logit_scale: factor on the teacher's cosines before its softmax.
+    """
+
+    label_smoothing: float = 0.0
+    match_by_id: bool = False
+    distillation_weight: float = 0.0
+    teacher_logit_scale: float = 50.0
+
+    def __call__(self, model: MiniCLIPModel, batch: Embeddings) -> torch.Tensor:
+        """The scalar loss of a joint batch, in float32."""
+        logits = model.similarity(batch.image, batch.text)
+        loss = self._contrastive(model.config.loss, logits, batch)
+        if self.distillation_weight:
+            teacher_logits = self.teacher_logit_scale * batch.teacher_image @ batch.teacher_text.t()
+            distilled = distillation_loss(logits, teacher_logits)
+            loss = (1 - self.distillation_weight) * loss + self.distillation_weight * distilled
+        return loss
+
+    def _contrastive(self, kind: str, logits: torch.Tensor, batch: Embeddings) -> torch.Tensor:
+        if self.match_by_id:
+            positives = batch.image_ids[:, None] == batch.text_ids[None, :]
+            if kind == "sigmoid":
+                return multi_positive_sigmoid_loss(logits, positives)
+            return multi_positive_info_nce_loss(logits, positives, self.label_smoothing)
+        return sigmoid_loss(logits) if kind == "sigmoid" else info_nce_loss(logits, self.label_smoothing)

@@ -1,0 +1,194 @@
+"""Training examples: one image with one or more of its captions, chosen anew each epoch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from datasets import IterableDataset
+from torch.utils.data import Dataset
+from torch.utils.data import IterableDataset as TorchIterableDataset
+from transformers import PreTrainedTokenizerBase
+
+from miniclip.data import Columns, SkipReport, captions_of
+from miniclip.image_cache import square_image
+
+
+@dataclass
+class ImageFeatures:
+    """Cached outputs of a locked image tower: `features` `(views, rows, dim)`; a random view each time."""
+
+    features: torch.Tensor
+
+
+class PairDataset(Dataset):
+    """
+    Image-caption examples of a dataset that has rows by number.
+
+    Everything random (caption, augmentation, view) is drawn from (seed, epoch, row), so that neither the number of
+    workers and processes nor a restart changes it.
+
+    Args:
+        rows: row numbers with a readable image and at least one caption.
+        images: `images[row]` is a `(3, size, size)` uint8 tensor; or [`ImageFeatures`].
+        captions: captions of every row (also of those not in `rows`).
+        transform: augmentation of one image tensor.
+        captions_per_image: how many different captions an example carries; 0 for all. With one, an image's other
+            captions never serve as its negatives.
+        text_features: cached outputs of a locked text tower, `(all captions in order, dim)`.
+        teacher: embeddings by a teacher: images `(rows, k)` and captions `(all captions in order, k)`.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        images,
+        captions: list[list[str]],
+        *,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        captions_per_image: int = 1,
+        text_features: torch.Tensor | None = None,
+        teacher: tuple[torch.Tensor, torch.Tensor] | None = None,
+        seed: int = 0,
+    ):
+        self.rows, self.images, self.captions = list(rows), images, captions
+        self.transform, self.captions_per_image, self.seed = transform, captions_per_image, seed
+        self.text_features, self.teacher = text_features, teacher
+        self.first_caption = np.cumsum([0] + [len(texts) for texts in captions])
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict:
+        row = self.rows[index]
+        random = np.random.default_rng([self.seed, self.epoch, row])
+        chosen = choose_captions(len(self.captions[row]), self.captions_per_image, random)
+        example = {"row": row}
+        if isinstance(self.images, ImageFeatures):
+            view = random.integers(len(self.images.features))
+            example["image_features"] = self.images.features[view, row]
+        else:
+            try:
+                example["pixel_values"] = augment(self.images[row], self.transform, random)
+            except ValueError as error:
+                return {"row": row, "unusable": str(error)}
+        positions = torch.as_tensor(self.first_caption[row] + chosen)
+        if self.text_features is not None:
+            example["text_features"] = self.text_features[positions]
+        else:
+            example["captions"] = [self.captions[row][index] for index in chosen]
+        if self.teacher is not None:
+            example["teacher_image"], example["teacher_text"] = self.teacher[0][row], self.teacher[1][positions]
+        return example
+
+
+def choose_captions(available: int, wanted: int, random: np.random.Generator) -> np.ndarray:
+    """Indices of `wanted` different captions (0: all), in random order; fewer where there are not as many."""
+    wanted = available if wanted == 0 else min(wanted, available)
+    return random.permutation(available)[:wanted]
+
+
+def augment(image: torch.Tensor, transform, random: np.random.Generator) -> torch.Tensor:
+    """Apply a torchvision transform with randomness from `random`, leaving torch's own generator untouched."""
+    if transform is None:
+        return image
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(random.integers(2**62)))
+        return transform(image)
+
+
+class StreamingPairs(TorchIterableDataset):
+    """
+    The same examples from a stream, which is never held in memory.
+
+    Args:
+        stream: rows in order; sharded over processes by the caller and over workers by itself.
+        columns: where image and captions are.
+        image_size: side of the square image.
+        shuffle_buffer_size: rows among which the next one is drawn.
+    """
+
+    def __init__(
+        self,
+        stream: IterableDataset,
+        columns: Columns,
+        image_size: int,
+        *,
+        transform=None,
+        captions_per_image: int = 1,
+        shuffle_buffer_size: int = 1000,
+        seed: int = 0,
+    ):
+        self.stream = stream.shuffle(seed=seed, buffer_size=shuffle_buffer_size)
+        self.columns, self.image_size, self.transform = columns, image_size, transform
+        self.captions_per_image, self.seed, self.epoch = captions_per_image, seed, 0
+
+    def __iter__(self) -> Iterator[dict]:
+        self.stream.set_epoch(self.epoch)
+        worker = torch.utils.data.get_worker_info()
+        row_step, row = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        for record in self.stream:
+            row += row_step  # unique over workers; a stream has no row numbers
+            yield self._example(record, row)
+
+    def _example(self, record: dict, row: int) -> dict:
+        captions = captions_of(record, self.columns)
+        if not captions:
+            return {"row": row, "unusable": "no caption"}
+        random = np.random.default_rng([self.seed, self.epoch, row])
+        chosen = choose_captions(len(captions), self.captions_per_image, random)
+        try:
+            image = torch.from_numpy(square_image(record[self.columns.image], self.image_size))
+        except ValueError as error:
+            return {"row": row, "unusable": str(error)}
+        pixel_values = augment(image, self.transform, random)
+        return {"row": row, "pixel_values": pixel_values, "captions": [captions[index] for index in chosen]}
+
+
+@dataclass
+class PairCollator:
+    """
+    Examples to model inputs, padding texts to the longest of the batch only.
+
+    A batch holds `pixel_values` `(n, 3, size, size)` uint8 or `image_features`; `input_ids` and `attention_mask`
+    `(m, length)` or `text_features`; `image_ids` `(n,)` and `text_ids` `(m,)`, which pair them; and under `unusable`
+    the (row, reason) of examples that were left out.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    padding: dict = field(default_factory=lambda: {"padding": True, "truncation": True, "return_tensors": "pt"})
+
+    def __call__(self, examples: list[dict]) -> dict:
+        usable = [example for example in examples if "unusable" not in example]
+        batch: dict = {"unusable": [(e["row"], e["unusable"]) for e in examples if "unusable" in e]}
+        if not usable:
+            return batch
+        for name in ("pixel_values", "image_features", "teacher_image"):
+            if name in usable[0]:
+                batch[name] = torch.stack([example[name] for example in usable])
+        for name in ("text_features", "teacher_text"):
+            if name in usable[0]:
+                batch[name] = torch.cat([example[name] for example in usable])
+        texts_per_image = [len(e["captions"]) if "captions" in e else len(e["text_features"]) for e in usable]
+        batch["image_ids"] = torch.tensor([example["row"] for example in usable])
+        batch["text_ids"] = batch["image_ids"].repeat_interleave(torch.tensor(texts_per_image))
+        if "captions" in usable[0]:
+            texts = [caption for example in usable for caption in example["captions"]]
+            encoded = self.tokenizer(texts, **self.padding)
+            batch["input_ids"], batch["attention_mask"] = encoded["input_ids"], encoded["attention_mask"]
+        return batch
+
+
+def find_usable_rows(captions: list[list[str]], unreadable: dict[int, str]) -> tuple[list[int], SkipReport]:
+    """Rows that have an image and a caption, and a report on the others."""
+    report, rows = SkipReport(), []
+    for row, texts in enumerate(captions):
+        if row in unreadable:
+            report.add(row, unreadable[row])
+        elif not texts:
+            report.add(row, "no caption")
+        else:
+            rows.append(row)
+    return rows, report

@@ -1,0 +1,246 @@
+"""From settings to a model, its processor and its training data."""
+
+from dataclasses import dataclass
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import DataLoader
+
+from miniclip.arguments import Arguments, json_setting
+from miniclip.augmentation import train_transform
+from miniclip.batches import BatchPreparer
+from miniclip.data import Columns, SkipReport, find_columns, load_split, usable_captions
+from miniclip.distributed import rank, world_size
+from miniclip.errors import UserError
+from miniclip.feature_cache import FeatureCache, fingerprint
+from miniclip.hub import go_offline_if_unreachable
+from miniclip.image_cache import DecodedImages, cache_images
+from miniclip.loading import load_model
+from miniclip.optimization import freeze
+from miniclip.pairs import ImageFeatures, PairCollator, PairDataset, StreamingPairs, find_usable_rows
+from miniclip.sampling import ShardedBatchSampler
+from miniclip.tokenizer import train_tokenizer
+from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor
+
+
+@dataclass
+class TrainingData:
+    """
+    Args:
+        loader: collated batches of this process.
+        dataset: whose `epoch` chooses captions and augmentation.
+        sampler: `None` for a stream.
+        skipped: rows that cannot be used, as far as known before training.
+    """
+
+    loader: DataLoader
+    dataset: PairDataset | StreamingPairs
+    sampler: ShardedBatchSampler | None
+    skipped: SkipReport
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Joint batches; unknown for a stream."""
+        return None if self.sampler is None else self.sampler.num_batches
+
+    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
+        """The next pass over `loader` is this epoch, from this batch on (a stream begins at its first)."""
+        self.dataset.epoch = epoch
+        if self.sampler is not None:
+            self.sampler.set_epoch(epoch, start_batch)
+
+
+def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
+    """
+    The model to train, float32, towers frozen as asked, and its processor.
+
+    Args:
+        captions: for the tokenizer that a random text encoder needs.
+
+    Raises:
+        UserError: an encoder or model cannot be had, or a setting is out of range.
+    """
+    settings, training = arguments.model, arguments.training
+    if settings.model_name_or_path:
+        model, processor = load_model(settings.model_name_or_path)
+    else:
+        go_offline_if_unreachable(*(settings.image_encoder, settings.text_encoder) if settings.pretrained else ())
+        try:
+            processor = _build_processor(arguments, captions)
+            model = _join_encoders(arguments, processor)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{str(error).strip().splitlines()[0]}") from error
+    freeze(model, training.trainable_image_layers, training.trainable_text_layers)
+    if training.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model.to(memory_format=torch.channels_last), processor
+
+
+def _build_processor(arguments: Arguments, captions: list[list[str]]) -> MiniCLIPProcessor:
+    settings = arguments.model
+    tokenizer = settings.text_encoder
+    if not settings.pretrained and not Path(settings.text_encoder).is_dir():
+        tokenizer = train_tokenizer(chain.from_iterable(captions), settings.vocab_size, settings.max_length)
+    return MiniCLIPProcessor.from_encoders(
+        settings.image_encoder, tokenizer, image_size=settings.image_size, max_length=settings.max_length
+    )
+
+
+def _join_encoders(arguments: Arguments, processor: MiniCLIPProcessor) -> MiniCLIPModel:
+    settings = arguments.model
+    text_config = json_setting(settings.text_config, "text_config")
+    if not settings.pretrained:
+        text_config = {"vocab_size": len(processor.tokenizer), **text_config}
+    return MiniCLIPModel.from_encoders(
+        settings.image_encoder,
+        settings.text_encoder,
+        pretrained=settings.pretrained,
+        vision_config=json_setting(settings.vision_config, "vision_config"),
+        text_config=text_config,
+        projection_dim=settings.projection_dim,
+        projection_head=settings.projection_head,
+        projection_dropout=settings.projection_dropout,
+        text_pooling=settings.text_pooling,
+        loss=settings.loss,
+        logit_scale_init_value=settings.logit_scale_init_value,
+    )
+
+
+def load_training_split(arguments: Arguments):
+    """
+    The training split, its columns and, unless it is a stream, the captions of every row (else of its first 10,000).
+
+    Raises:
+        UserError: not found, or without images or captions.
+    """
+    data = arguments.data
+    dataset = load_split(
+        data.dataset_name, data.train_split, dataset_config_name=data.dataset_config_name, streaming=data.streaming
+    )
+    if data.max_train_samples is not None:
+        dataset = dataset.take(data.max_train_samples)
+    columns = find_columns(dataset, data.image_column, data.caption_columns)
+    rows = islice(dataset, 10_000) if data.streaming else dataset
+    captions = [captions for _, captions in usable_captions(rows, columns)]
+    if not any(captions):
+        raise UserError(f"the caption column {', '.join(columns.captions)} is empty in every row")
+    return dataset, columns, captions
+
+
+def create_preparer(processor: MiniCLIPProcessor, device: torch.device, chunk_size: int) -> BatchPreparer:
+    """What turns collated batches into chunks for the model, normalised as the processor does."""
+    images = processor.image_processor
+    return BatchPreparer(device, images.image_mean, images.image_std, chunk_size)
+
+
+def build_training_data(
+    accelerator: Accelerator,
+    arguments: Arguments,
+    dataset,
+    columns: Columns,
+    captions: list[list[str]],
+    model: MiniCLIPModel,
+    processor: MiniCLIPProcessor,
+    prepare: BatchPreparer,
+) -> TrainingData:
+    """
+    Loader of this process's share of every joint batch.
+
+    Raises:
+        UserError: not one row can be used.
+    """
+    data, training = arguments.data, arguments.training
+    image_size = processor.image_processor.crop_size["height"]
+    transform = None if data.augmentation == "none" else train_transform(image_size, data.augmentation)
+    shared = {"transform": transform, "captions_per_image": data.captions_per_image, "seed": training.seed}
+    if data.streaming:
+        return _stream(arguments, dataset, columns, image_size, processor, shared)
+    with accelerator.main_process_first():  # the others then find what it has cached
+        images, rows, skipped = _readable_images(arguments, dataset, columns, captions, image_size)
+        features = FeatureCache(
+            model,
+            prepare,
+            Path(data.cache_dir).expanduser(),
+            f"{dataset._fingerprint} {columns} {image_size} {prepare.mean.tolist()} {prepare.std.tolist()}",
+            accelerator.mixed_precision,
+        )
+        extra = _cached_features(arguments, features, model, processor, images, rows, captions, transform)
+        images = extra.pop("images", images)
+        if training.teacher_name_or_path:
+            extra["teacher"] = _teacher_embeddings(arguments, accelerator, features, images, rows, captions)
+    pairs = PairDataset(rows, images, captions, **shared, **extra)
+    sampler = ShardedBatchSampler(len(pairs), _joint_batch_size(arguments), rank(), world_size(), training.seed)
+    if sampler.num_batches == 0:
+        raise UserError(f"{len(pairs)} usable pairs are fewer than the {world_size()} processes that share them")
+    loader = DataLoader(
+        pairs, batch_sampler=sampler, collate_fn=PairCollator(processor.tokenizer), **_loader_options(arguments)
+    )
+    return TrainingData(loader, pairs, sampler, skipped)
+
+
+def _joint_batch_size(arguments: Arguments) -> int:
+    training = arguments.training
+    return training.per_device_train_batch_size * training.gradient_accumulation_steps * world_size()
+
+
+def _loader_options(arguments: Arguments) -> dict:
+    workers = arguments.data.dataloader_num_workers
+    if workers is None:
+        workers = min(8, torch.multiprocessing.cpu_count()) if torch.cuda.is_available() else 0
+    return {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
+
+
+def _stream(arguments, dataset: IterableDataset, columns, image_size, processor, shared) -> TrainingData:
+    if world_size() > 1:
+        dataset = split_dataset_by_node(dataset, rank(), world_size())
+    pairs = StreamingPairs(
+        dataset, columns, image_size, shuffle_buffer_size=arguments.data.shuffle_buffer_size, **shared
+    )
+    loader = DataLoader(
+        pairs,
+        batch_size=_joint_batch_size(arguments) // world_size(),
+        drop_last=True,
+        collate_fn=PairCollator(processor.tokenizer),
+        **_loader_options(arguments),
+    )
+    return TrainingData(loader, pairs, None, SkipReport())
+
+
+def _readable_images(arguments, dataset, columns, captions, image_size):
+    data = arguments.data
+    if data.image_cache:
+        images = cache_images(dataset, columns.image, image_size, Path(data.cache_dir).expanduser())
+        rows, skipped = find_usable_rows(captions, images.unreadable)
+    else:
+        images = DecodedImages(dataset, columns.image, image_size)
+        rows, skipped = find_usable_rows(captions, {})
+    if not rows:
+        raise UserError(f"dataset {data.dataset_name!r} has no usable row: {skipped}")
+    return images, rows, skipped
+
+
+def _cached_features(arguments, features: FeatureCache, model, processor, images, rows, captions, transform) -> dict:
+    training, extra = arguments.training, {}
+    if training.trainable_text_layers == 0:
+        extra["text_features"] = features.text_features(processor.tokenizer, list(chain.from_iterable(captions)))
+    if training.trainable_image_layers == 0:
+        views = features.image_features(images, rows, training.feature_views, transform, training.seed)
+        extra["images"] = ImageFeatures(views)
+    return extra
+
+
+def _teacher_embeddings(arguments, accelerator, features, images, rows, captions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit embeddings of all images and captions by the teacher, whose images may have another size and scale."""
+    teacher, processor = load_model(arguments.training.teacher_name_or_path, accelerator.device)
+    prepare = create_preparer(processor, accelerator.device, chunk_size=64)
+    cache = FeatureCache(
+        teacher, prepare, features.cache_dir, f"{features.key} {fingerprint(teacher)}", features.mixed_precision
+    )
+    image_embeds = cache.image_features(images, rows, views=1, transform=None, seed=0, embed=True)[0]
+    text_embeds = cache.text_features(processor.tokenizer, list(chain.from_iterable(captions)), embed=True)
+    return image_embeds, text_embeds

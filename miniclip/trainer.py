@@ -1,0 +1,326 @@
+"""The training loop of one stage: steps, validation, checkpoints, and a clean end whatever happens."""
+
+import json
+import logging
+import math
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from tqdm.auto import tqdm
+
+from miniclip.arguments import Arguments
+from miniclip.checkpoints import CheckpointStore, TrainerState, write_atomically
+from miniclip.data import load_split
+from miniclip.diagnostics import embedding_statistics, gradient_norms, locate_non_finite
+from miniclip.distributed import any_process, world_size
+from miniclip.errors import UserError
+from miniclip.gradient_cache import StepResult, contrastive_backward
+from miniclip.losses import ContrastiveLoss
+from miniclip.optimization import average_weights, create_optimizer, create_schedule, parameter_groups, set_train_mode
+from miniclip.provenance import provenance
+from miniclip.setup import build_model, build_training_data, create_preparer, load_training_split
+from miniclip.validation import Validator
+
+logger = logging.getLogger(__name__)
+RESULTS_FILE = "training_results.json"
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; a checkpoint has been saved."""
+
+
+class Trainer:
+    """
+    One stage of training, from settings to a saved model.
+
+    Args:
+        accelerator: fresh; its precision is the run's.
+        arguments: of this stage.
+        output_dir: of this stage; holds the best model so far, `checkpoints/`, `logs/` and `training_results.json`.
+    """
+
+    def __init__(self, accelerator: Accelerator, arguments: Arguments, output_dir: Path):
+        self.accelerator, self.arguments, self.output_dir = accelerator, arguments, output_dir
+        training = arguments.training
+        dataset, columns, captions = load_training_split(arguments)
+        model, self.processor = build_model(arguments, captions)
+        model.to(accelerator.device)
+        self.prepare = create_preparer(self.processor, accelerator.device, training.per_device_train_batch_size)
+        self.data = build_training_data(
+            accelerator, arguments, dataset, columns, captions, model, self.processor, self.prepare
+        )
+        self.validator = self._create_validator(model, columns)
+        self.total_steps = training.max_train_steps or training.num_train_epochs * self.data.batches_per_epoch
+        self.loss_function = ContrastiveLoss(
+            label_smoothing=training.label_smoothing,
+            match_by_id=arguments.data.captions_per_image != 1,
+            distillation_weight=training.distillation_weight if training.teacher_name_or_path else 0.0,
+        )
+        self.average = average_weights(model, training.ema_decay) if training.ema_decay else None
+        optimizer = create_optimizer(self._parameter_groups(model), training.adam_beta2)
+        schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps, training.warmup_ratio)
+        self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
+        self.store = CheckpointStore(accelerator, output_dir / "checkpoints", training.checkpoints_total_limit)
+        self.state, self._stop_signal = TrainerState(), None
+
+    @property
+    def unwrapped(self):
+        """The bare model, without what distributed training wraps around it."""
+        return self.accelerator.unwrap_model(self.model)
+
+    def _parameter_groups(self, model) -> list[dict]:
+        training = self.arguments.training
+        rates = {
+            "image_encoder": training.image_encoder_learning_rate,
+            "text_encoder": training.text_encoder_learning_rate,
+            "heads": training.learning_rate,
+            "logit_scale": training.learning_rate,
+        }
+        return parameter_groups(model, rates, training.weight_decay, training.layer_decay)
+
+    def _create_validator(self, model, columns) -> Validator | None:
+        data = self.arguments.data
+        if not data.validation_split or not self.accelerator.is_main_process:
+            return None
+        dataset = load_split(data.dataset_name, data.validation_split, dataset_config_name=data.dataset_config_name)
+        precision = self.accelerator.mixed_precision
+        return Validator(model, self.processor, dataset, columns, self.prepare, precision, data.max_validation_samples)
+
+    def fit(self) -> Path:
+        """
+        Train, validate and save.
+
+        Returns:
+            The folder of the best model.
+
+        Raises:
+            UserError: training diverged, or something could not be written.
+            Interrupted: stopped by a signal, after saving a checkpoint.
+        """
+        training = self.arguments.training
+        if training.resume_from_checkpoint:
+            self.state = self.store.load(self.store.find(training.resume_from_checkpoint), self.average)
+        self._announce()
+        with self._stopping_on_signals(), self._progress_bar() as progress:
+            while self.state.step < self.total_steps:
+                self._train_epoch(progress)
+                self._end_epoch()
+        if self.data.skipped.count:
+            self._say(str(self.data.skipped))
+        self._write_results()
+        return self.output_dir
+
+    def _train_epoch(self, progress: tqdm) -> None:
+        self.data.set_epoch(self.state.epoch, self.state.batch_in_epoch)
+        set_train_mode(self.unwrapped, self.arguments.training.freeze_batch_norm)
+        losses, started = [], time.perf_counter()
+        for batch in self._batches():
+            result, pairs = self._train_step(batch)
+            self.state.step += 1
+            self.state.batch_in_epoch += 1
+            losses.append(result.loss.item())
+            self.state.seconds += time.perf_counter() - started
+            self._log_step(progress, result, losses, pairs, time.perf_counter() - started)
+            self._save_if_due()
+            if self.state.step >= self.total_steps:
+                break
+            started = time.perf_counter()
+        self.epoch_loss = sum(losses) / len(losses) if losses else math.nan
+
+    def _batches(self) -> Iterator[dict]:
+        """Batches of the epoch; ends on all processes together, since a stream may run dry on one of them first."""
+        batches = iter(self.data.loader)
+        if self.data.sampler is None:
+            for _ in range(self.state.batch_in_epoch):  # a stream can only be resumed by reading it again
+                next(batches, None)
+        while True:
+            batch = next(batches, None)
+            for row, reason in (batch or {}).get("unusable", ()):
+                self.data.skipped.add(row, reason)
+            unusable = batch is None or "image_ids" not in batch
+            if self.data.sampler is None or not self.arguments.data.image_cache:
+                unusable = any_process(unusable, self.accelerator.device)
+            if unusable:
+                if batch is None or self.data.sampler is None:
+                    return
+                continue
+            yield batch
+
+    def _train_step(self, batch: dict) -> tuple[StepResult, int]:
+        accelerator, training = self.accelerator, self.arguments.training
+        seed = training.seed * 1_000_003 + self.state.step
+        result = contrastive_backward(accelerator, self.model, self.prepare(batch), self.loss_function, seed)
+        self._stop_if_not_finite(result)
+        self._gradient_norms = self._measure_gradients()
+        accelerator.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
+        self.optimizer.step()
+        if not accelerator.optimizer_step_was_skipped:  # fp16's first steps may overflow; their rate is not used up
+            self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.unwrapped.clamp_logit_scale()
+        if self.average is not None:
+            self.average.update_parameters(self.unwrapped)
+        return result, len(result.embeddings.text)
+
+    def _measure_gradients(self) -> dict[str, float]:
+        if not self._is_logging_step():
+            return {}
+        self.accelerator.unscale_gradients()
+        return gradient_norms(self.unwrapped)
+
+    def _stop_if_not_finite(self, result: StepResult) -> None:
+        if not torch.isfinite(result.loss):
+            culprit = locate_non_finite(self.unwrapped, result.embeddings)
+            saved = self.store.all()
+            remedy = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been saved yet"
+            raise UserError(
+                f"the loss is {result.loss.item()} at step {self.state.step}: {culprit}. Lower the learning rate, or "
+                f"use --mixed_precision bf16 or no; {remedy}"
+            )
+
+    def _is_logging_step(self) -> bool:
+        return self.state.step % self.arguments.training.logging_steps == 0
+
+    def _log_step(self, progress: tqdm, result: StepResult, losses: list[float], pairs: int, seconds: float) -> None:
+        rates = {group["part"]: group["lr"] for group in self.optimizer.param_groups}
+        scale = self.unwrapped.logit_scale.exp().item()
+        # Averaged in the manner of a moving mean, since single steps vary with the caption lengths.
+        self._speed = pairs / seconds if self.state.step <= 1 else 0.9 * self._speed + 0.1 * pairs / seconds
+        progress.update()
+        progress.set_postfix_str(
+            f"loss {result.loss.item():.3f}, lr {rates['heads']:.1e}, {self._speed:.0f} pairs/s, scale {scale:.1f}",
+            refresh=False,
+        )
+        if not self._gradient_norms and self.state.step != self.total_steps:
+            return
+        values = {"train/loss": losses[-1], "train/pairs_per_s": self._speed, "train/logit_scale": scale}
+        values |= {f"learning_rate/{part}": rate for part, rate in rates.items()}
+        values |= {f"gradient_norm/{part}": norm for part, norm in self._gradient_norms.items()}
+        values |= {f"embeddings/{name}": value for name, value in embedding_statistics(result.embeddings).items()}
+        self.accelerator.log(values, step=self.state.step)
+
+    def _save_if_due(self) -> None:
+        steps = self.arguments.training.checkpointing_steps
+        stop = any_process(self._stop_signal is not None, self.accelerator.device)
+        if stop or (steps.isdigit() and self.state.step % int(steps) == 0):
+            folder = self.store.save(self.state, self.average)
+            if stop:
+                raise Interrupted(f"stopped; continue with --resume_from_checkpoint latest ({folder})")
+
+    def _end_epoch(self) -> None:
+        training = self.arguments.training
+        finished = self.state.step >= self.total_steps
+        self.state.epoch, self.state.batch_in_epoch = self.state.epoch + 1, 0
+        record = {"epoch": self.state.epoch, "step": self.state.step, "train_loss": self.epoch_loss}
+        if finished or self.state.epoch % training.validation_epochs == 0:
+            record |= self._validate()
+        record["seconds"] = round(self.state.seconds, 1)
+        self.state.history.append(record)
+        if training.checkpointing_steps == "epoch":
+            self.store.save(self.state, self.average)
+
+    def _validate(self) -> dict[str, float]:
+        """Recall of the current weights (their average, where one is kept); saves the model if it is the best yet."""
+        model = self.unwrapped if self.average is None else self.average.module
+        metrics = self.validator(model) if self.validator is not None else {}
+        recall = metrics.get("mean_recall@1", math.inf)  # without a validation split the last model is the best
+        if self.accelerator.is_main_process and (recall > self.state.best_recall or recall == math.inf):
+            self.state.best_recall = recall if math.isfinite(recall) else -1.0
+            self._save_model(model)
+        self.accelerator.wait_for_everyone()
+        self.accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=self.state.step)
+        self._say_validation(metrics)
+        return metrics
+
+    def _save_model(self, model) -> None:
+        """Into the run's folder file by file, each appearing whole, so that what lies there can always be loaded."""
+
+        def write(part: Path) -> None:
+            model.save_pretrained(part)
+            self.processor.save_pretrained(part)
+
+        staging = self.output_dir / ".model"
+        write_atomically(staging, write)
+        for file in sorted(staging.iterdir()):
+            file.replace(self.output_dir / file.name)
+        shutil.rmtree(staging)
+
+    def _write_results(self) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        pairs = self.total_steps * self._joint_batch_size()
+        results = {
+            "finished": True,
+            "settings": self.arguments.to_dict(),
+            "num_processes": world_size(),
+            "steps": self.state.step,
+            "training_minutes": round(self.state.seconds / 60, 2),
+            "pairs_per_s": round(pairs / self.state.seconds, 1) if self.state.seconds else None,
+            "final_train_loss": self.state.history[-1]["train_loss"],
+            "best_validation_recall@1": self.state.best_recall if self.state.best_recall >= 0 else None,
+            "skipped_rows": {"count": self.data.skipped.count, "first": self.data.skipped.first},
+            "history": self.state.history,
+            "provenance": provenance(self.accelerator.device),
+        }
+        (self.output_dir / RESULTS_FILE).write_text(json.dumps(results, indent=1))
+
+    def _joint_batch_size(self) -> int:
+        training = self.arguments.training
+        return training.per_device_train_batch_size * training.gradient_accumulation_steps * world_size()
+
+    def _announce(self) -> None:
+        model, training = self.unwrapped, self.arguments.training
+        learning = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
+        total = sum(p.numel() for p in model.parameters()) / 1e6
+        if self.data.skipped.count:
+            self._say(str(self.data.skipped))
+        images = len(self.data.dataset) if self.data.sampler is not None else "a stream of"
+        self._say(
+            f"{images} images; {self.total_steps} steps of {self._joint_batch_size()} images "
+            f"({world_size()} processes x {training.per_device_train_batch_size} x "
+            f"{training.gradient_accumulation_steps}); {learning:.1f} of {total:.1f} million weights learn; "
+            f"{self.accelerator.device.type}, precision {self.accelerator.mixed_precision}"
+        )
+        if self.state.step:
+            self._say(f"continuing after step {self.state.step}")
+
+    def _say(self, text: str) -> None:
+        if self.accelerator.is_main_process:
+            tqdm.write(text)
+
+    def _say_validation(self, metrics: dict[str, float]) -> None:
+        if metrics:
+            self._say(
+                f"epoch {self.state.epoch}: train loss {self.epoch_loss:.4f}, validation recall@1 "
+                f"image to text {metrics['image_to_text_recall@1']:.1%}, "
+                f"text to image {metrics['text_to_image_recall@1']:.1%}"
+            )
+        else:
+            self._say(f"epoch {self.state.epoch}: train loss {self.epoch_loss:.4f}")
+
+    def _progress_bar(self) -> tqdm:
+        hidden = not self.accelerator.is_main_process
+        return tqdm(total=self.total_steps, initial=self.state.step, desc="training", unit="step", disable=hidden)
+
+    @contextmanager
+    def _stopping_on_signals(self) -> Iterator[None]:
+        """SIGTERM and Ctrl-C end training after the current step, with a checkpoint; a second one ends it at once."""
+
+        def stop(number, frame) -> None:
+            if self._stop_signal is not None:
+                raise KeyboardInterrupt
+            self._stop_signal = number
+            self._say("stopping after this step; once more to stop at once")
+
+        handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in handlers.items():
+                signal.signal(number, handler)

@@ -1,0 +1,108 @@
+"""Train MiniCLIP on images and captions, on whatever machine there is.
+
+    accelerate launch train_accelerate.py configs/flickr8k.yaml
+    accelerate launch train_accelerate.py configs/flickr8k.yaml --dataset_name my/photos --output_dir runs/mine
+    accelerate launch --num_processes 2 --cpu train_accelerate.py configs/shapes.yaml
+
+A YAML file gives the settings, the command line overrides them; --help explains each.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from miniclip.arguments import Arguments, parse_arguments
+from miniclip.errors import UserError, exit_on_user_error
+from miniclip.loading import check_mixed_precision
+from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
+
+
+@exit_on_user_error
+def main() -> None:
+    stages = parse_arguments()
+    output_dir = Path(stages[0].training.output_dir).expanduser()
+    prepare_output_dir(output_dir, stages[0])
+    for number, arguments in enumerate(stages, start=1):
+        last = number == len(stages)
+        folder = output_dir if last else output_dir / f"stage-{number}"
+        if number > 1:
+            arguments.model.model_name_or_path = str(output_dir / f"stage-{number - 1}")
+        if not last and is_finished(folder):
+            continue
+        try:
+            train(arguments, folder)
+        except Interrupted as interruption:
+            print(interruption, file=sys.stderr)
+            sys.exit(130)
+    print(f"model, processor and code: {output_dir}")
+
+
+def train(arguments: Arguments, folder: Path) -> None:
+    """Train one stage into `folder`."""
+    settings = arguments.training
+    accelerator = create_accelerator(arguments, folder)
+    set_seed(settings.seed)
+    if settings.resume_from_checkpoint == "latest" and not any(folder.glob("checkpoints/checkpoint-*")):
+        settings.resume_from_checkpoint = None  # stopped before this stage saved anything
+    trainer = Trainer(accelerator, arguments, folder)
+    if settings.with_tracking:
+        accelerator.init_trackers("miniclip", config={k: str(v) for k, v in arguments.to_dict().items()})
+    trainer.fit()
+    accelerator.end_training()
+    accelerator.free_memory()
+
+
+def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
+    """Accelerate's view of the machine; refuses precisions that it cannot compute in."""
+    settings = arguments.training
+    if settings.mixed_precision == "fp16":
+        check_mixed_precision("fp16", Accelerator().device)
+    return Accelerator(
+        mixed_precision=settings.mixed_precision,
+        log_with=settings.report_to if settings.with_tracking else None,
+        project_dir=folder / "logs",
+        step_scheduler_with_optimizer=False,
+    )
+
+
+def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
+    """
+    Raises:
+        UserError: the folder holds another run, or cannot be written.
+    """
+    settings = arguments.training
+    accelerator = Accelerator()
+    if accelerator.is_main_process:
+        try:
+            if settings.overwrite_output_dir and not settings.resume_from_checkpoint:
+                shutil.rmtree(output_dir, ignore_errors=True)
+            elif holds_run(output_dir) and not settings.resume_from_checkpoint:
+                raise UserError(
+                    f"output folder {str(output_dir)!r} holds another run: continue it with --resume_from_checkpoint "
+                    "latest, replace it with --overwrite_output_dir, or choose another --output_dir"
+                )
+            output_dir.mkdir(parents=True, exist_ok=True)
+            (output_dir / ".writable").touch()
+            (output_dir / ".writable").unlink()
+        except OSError as error:
+            raise UserError(f"output folder {str(output_dir)!r} cannot be written: {error.strerror}") from error
+    accelerator.wait_for_everyone()
+
+
+def holds_run(folder: Path) -> bool:
+    """Whether a model, checkpoint or stage lies there already."""
+    return any(any(folder.glob(name)) for name in ("config.json", "checkpoints/*", "stage-*", RESULTS_FILE))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether a stage has run to its end."""
+    results = folder / RESULTS_FILE
+    return results.is_file() and json.loads(results.read_text()).get("finished", False)
+
+
+if __name__ == "__main__":
+    main()
