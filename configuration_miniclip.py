@@ -36,6 +36,10 @@ class MiniCLIPConfig(PreTrainedConfig):
             `"infonce"` (softmax over the batch, CLIP) or `"sigmoid"` (every pair on its own, SigLIP).
         logit_bias_init_value (`float`, defaults to -10.0):
             Start of the additive bias that the sigmoid loss learns (Zhai et al., 2023); unused by `"infonce"`.
+        zero_shot_templates (`list[str]`, *optional*):
+            Prompts with `{}` for the label that zero-shot classification uses unless it is given others.
+        zero_shot_calibration (`dict`, *optional*):
+            What [`MiniCLIPModel.calibrate_zero_shot`] measured on a validation split; it travels with the model.
 
     Raises:
         ValueError: a value is out of range; the message names the field and the choices.
@@ -57,6 +61,8 @@ class MiniCLIPConfig(PreTrainedConfig):
     logit_scale_max: float = math.log(100)
     loss: str = "infonce"
     logit_bias_init_value: float = -10.0
+    zero_shot_templates: list[str] | tuple[str, ...] | None = None
+    zero_shot_calibration: dict | None = None
 
     def __post_init__(self, **kwargs):
         super().__post_init__(**kwargs)

@@ -22,8 +22,10 @@ from transformers.utils import ModelOutput
 
 try:
     from .configuration_miniclip import MiniCLIPConfig
+    from .zero_shot_miniclip import ZeroShotCalibration, ZeroShotClassifier, load_processor
 except ImportError:  # imported as a plain top-level module, from a clone of the repository
     from configuration_miniclip import MiniCLIPConfig
+    from zero_shot_miniclip import ZeroShotCalibration, ZeroShotClassifier, load_processor
 
 
 @dataclass
@@ -256,6 +258,44 @@ class MiniCLIPModel(PreTrainedModel):
     def clamp_logit_scale(self) -> None:
         """Keep the temperature in its range; to be called after each optimiser step."""
         self.logit_scale.clamp_(max=self.config.logit_scale_max)
+
+    def zero_shot_classifier(self, processor=None, *, fast: bool = False) -> ZeroShotClassifier:
+        """
+        Classify images by any labels; label embeddings are cached. See [`ZeroShotClassifier`].
+
+        Args:
+            processor: the model's `MiniCLIPProcessor`; by default the one saved where this model was loaded from.
+            fast: a faster copy of the image encoder, equal up to rounding.
+        """
+        return ZeroShotClassifier(self, load_processor(self) if processor is None else processor, fast=fast)
+
+    def zero_shot(self, images, labels, **options) -> list:
+        """`model.zero_shot("photo.jpg", "a dog, a car")`: the classifier of a loaded model, made at the first call
+        and kept with its cache. Options and result as in [`ZeroShotClassifier.__call__`]."""
+        if getattr(self, "_zero_shot", None) is None:
+            self._zero_shot = self.zero_shot_classifier()
+        return self._zero_shot(images, labels, **options)
+
+    def calibrate_zero_shot(
+        self,
+        image_embeds: torch.Tensor,
+        text_embeds: torch.Tensor,
+        text_ids: torch.Tensor,
+        image_ids: torch.Tensor | None = None,
+    ) -> ZeroShotCalibration:
+        """
+        Fit independent scores and the "none of these" answer to a validation split; kept in the config, so that
+        `save_pretrained` stores it. See [`ZeroShotCalibration.fit`].
+
+        Args:
+            image_embeds: `(num_images, projection_dim)` unit vectors.
+            text_embeds: `(num_texts, projection_dim)` unit vectors, of captions or of prompted labels.
+            text_ids: `(num_texts,)`; a text fits the images that have its id.
+            image_ids: `(num_images,)`, the image's position by default.
+        """
+        calibration = ZeroShotCalibration.fit(image_embeds, text_embeds, text_ids, image_ids)
+        self.config.zero_shot_calibration = calibration.to_dict()
+        return calibration
 
     @classmethod
     def from_encoders(

@@ -1,0 +1,483 @@
+"""Zero-shot classification with MiniCLIP: cached label embeddings, calibrated scores, "none of these", heat maps.
+
+Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
+"""
+
+import copy
+import io
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import nn
+from torch.fx.experimental.optimization import fuse
+
+try:
+    from .processing_miniclip import MiniCLIPProcessor, to_rgb
+except ImportError:  # imported as a plain top-level module, from a clone of the repository
+    from processing_miniclip import MiniCLIPProcessor, to_rgb
+
+NONE_OF_THESE = "none of these"
+DEFAULT_TEMPLATES = ("a photo of {}.",)
+SCORES = ("softmax", "independent")
+
+# Characters kept per token that the text encoder reads; a token has four or five on average, so that nothing is lost
+# of real text, and 100 kB of it cost no more than a sentence.
+_CHARACTERS_PER_TOKEN = 32
+_CACHED_LABELS = 20_000
+
+
+def parse_labels(labels: str | Iterable[str]) -> list[str]:
+    """
+    Clean labels, in their order: white space is collapsed, blanks and repetitions (whatever their case) are dropped.
+
+    Args:
+        labels: a list, or one text whose labels are separated by commas or line breaks.
+
+    Raises:
+        ValueError: no label is left.
+        TypeError: a label is not text.
+    """
+    if isinstance(labels, str):
+        labels = labels.replace("\n", ",").split(",")
+    unique = {}
+    for label in labels:
+        if not isinstance(label, str):
+            raise TypeError(f"labels must be text, but one is of type {type(label).__name__}: {label!r}.")
+        label = " ".join(label.split())
+        if label:
+            unique.setdefault(label.casefold(), label)
+    if not unique:
+        raise ValueError("no labels given; write at least one, such as: a dog, a car, a building.")
+    return list(unique.values())
+
+
+def parse_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
+    """
+    Prompt templates, each with `{}` where the label goes; a single text may hold several, one a line.
+
+    Raises:
+        ValueError: none is given, or one lacks `{}`.
+    """
+    if isinstance(templates, str):
+        templates = templates.splitlines()
+    templates = tuple(dict.fromkeys(t.strip() for t in templates if t.strip()))
+    if not templates:
+        raise ValueError("no prompt template given; write one such as: a photo of {}.")
+    for template in templates:
+        if "{}" not in template:
+            raise ValueError(f"prompt template {template[:80]!r} has no {{}} to put the label in.")
+    return templates
+
+
+def load_processor(model) -> MiniCLIPProcessor:
+    """
+    The processor saved beside a loaded model.
+
+    Raises:
+        ValueError: the model was built, not loaded.
+    """
+    name = model.config._name_or_path
+    if not name:
+        raise ValueError("this model was not loaded from a folder or the Hub, so pass its processor: `processor=...`.")
+    return MiniCLIPProcessor.from_pretrained(name, revision=getattr(model.config, "_commit_hash", None))
+
+
+@dataclass(frozen=True)
+class ZeroShotCalibration:
+    """
+    From cosine similarities to probabilities, fitted on a validation split.
+
+    Similarities are first centred: a label's similarity to the average image is taken off, since short prompts and
+    whole captions lie at different heights. Then a label fits with probability
+    `sigmoid(slope * centred + intercept)` (Platt, 1999, matches and mismatches weighing the same), and the odds that
+    any of the labels fits are a logistic function of the mean of the labels' odds.
+
+    Args:
+        slope, intercept: of the probability that one label fits.
+        none_slope, none_intercept: of the log odds that none of the labels fits.
+        image_mean: `(projection_dim,)` average image embedding.
+    """
+
+    slope: float
+    intercept: float
+    none_slope: float
+    none_intercept: float
+    image_mean: list[float]
+
+    def to_dict(self) -> dict:
+        return asdict(self)
+
+    @classmethod
+    def fit(
+        cls,
+        image_embeds: torch.Tensor,
+        text_embeds: torch.Tensor,
+        text_ids: torch.Tensor,
+        image_ids: torch.Tensor | None = None,
+        *,
+        max_size: int = 1000,
+        seed: int = 0,
+    ) -> "ZeroShotCalibration":
+        """
+        Args:
+            image_embeds: `(num_images, projection_dim)` unit vectors.
+            text_embeds: `(num_texts, projection_dim)` unit vectors, of captions or of prompted labels.
+            text_ids: `(num_texts,)`; a text fits the images that have its id.
+            image_ids: `(num_images,)`, the image's position by default. With class numbers, labels calibrate.
+            max_size: images and texts drawn from larger splits.
+            seed: of those draws and of the questions that are made up to fit "none of these".
+
+        Raises:
+            ValueError: fewer than two ids, so that nothing mismatches.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        image_ids = torch.arange(len(image_embeds)) if image_ids is None else image_ids
+        if len(text_ids.unique()) < 2 or len(image_ids.unique()) < 2:
+            raise ValueError("calibration needs images and texts of at least two kinds, so that some do not match.")
+        image_mean = image_embeds.float().mean(dim=0)
+        images = torch.randperm(len(image_embeds), generator=generator)[:max_size]
+        of_images = torch.isin(text_ids, image_ids[images]).nonzero().squeeze(1)
+        texts = of_images[torch.randperm(len(of_images), generator=generator)[:max_size]]
+        texts_kept, images_kept = text_embeds[texts].float(), image_embeds[images].float()
+        centred = (images_kept - image_mean) @ texts_kept.t()
+        matches = image_ids[images][:, None] == text_ids[texts][None]
+        slope, intercept = _fit_logistic(centred.flatten(), matches.flatten())
+        odds, none_fits = _made_up_questions(slope * centred + intercept, matches, generator)
+        none_slope, none_intercept = _fit_logistic(odds, none_fits)
+        image_mean = [round(value, 5) for value in image_mean.tolist()]
+        return cls(slope, intercept, none_slope, none_intercept, image_mean)
+
+    def label_log_odds(self, image_embeds: torch.Tensor, label_embeds: torch.Tensor) -> torch.Tensor:
+        """Log odds `(num_images, num_labels)` that each label fits, matches and mismatches being equally likely."""
+        mean = torch.tensor(self.image_mean, device=image_embeds.device)
+        return self.slope * ((image_embeds.float() - mean) @ label_embeds.float().t()) + self.intercept
+
+    def none_log_odds(self, label_log_odds: torch.Tensor) -> torch.Tensor:
+        """Log odds `(num_images, 1)` that none of the labels fits, when that is so in half of all questions."""
+        return self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept
+
+
+def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:
+    """Were each label as likely as the next, this would be the log likelihood ratio of "one of them" to "none"."""
+    return values.logsumexp(dim=-1, keepdim=True) - math.log(values.shape[-1])
+
+
+def _made_up_questions(
+    log_odds: torch.Tensor, matches: torch.Tensor, generator: torch.Generator, sizes: Sequence[int] = (2, 3, 5, 10, 20)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Each image with 2 to 20 texts, once with one of its own and once with none: the log odds of
+    [`_log_mean_exp`] and whether none fits, both `(num_questions,)`."""
+    features, targets = [], []
+    has_own = matches.any(dim=1)
+    log_odds, matches = log_odds[has_own], matches[has_own]
+    own = torch.multinomial(matches.float(), 1, generator=generator)
+    for size in sizes:
+        others = torch.multinomial((~matches).float(), size, replacement=True, generator=generator)
+        for texts, none_fits in ((others, True), (torch.cat([own, others[:, 1:]], dim=1), False)):
+            features.append(_log_mean_exp(log_odds.gather(1, texts)).squeeze(1))
+            targets.append(torch.full((len(texts),), none_fits))
+    return torch.cat(features), torch.cat(targets)
+
+
+def _fit_logistic(feature: torch.Tensor, target: torch.Tensor, steps: int = 50) -> tuple[float, float]:
+    """Slope and intercept of a logistic regression on one feature, both classes weighing the same (Newton's method,
+    with a little shrinkage, so that separable data has an answer)."""
+    feature, target = feature.double(), target.double()
+    weight = torch.where(target > 0, 0.5 / target.sum(), 0.5 / (1 - target).sum())
+    centre, spread = feature.mean(), feature.std().clamp(min=1e-9)
+    design = torch.stack([(feature - centre) / spread, torch.ones_like(feature)], dim=1)
+    beta = torch.zeros(2, dtype=torch.double)
+    shrinkage = torch.diag(torch.tensor([1e-4, 1e-9], dtype=torch.double))
+    for _ in range(steps):
+        p = (design @ beta).sigmoid()
+        gradient = design.t() @ (weight * (p - target)) + shrinkage @ beta
+        hessian = (design * (weight * p * (1 - p))[:, None]).t() @ design + shrinkage
+        step = torch.linalg.solve(hessian, gradient)
+        beta = beta - step
+        if step.abs().max() < 1e-8:
+            break
+    slope = (beta[0] / spread).item()
+    return slope, (beta[1] - slope * centre).item()
+
+
+class ZeroShotClassifier:
+    """
+    Classify images by labels that nobody trained for.
+
+    Label embeddings are kept: the next image costs the image encoder alone. They are forgotten as soon as the
+    model's weights change. Not a module; holds the model as it is.
+
+    Args:
+        model: a `MiniCLIPModel`.
+        processor: its `MiniCLIPProcessor`.
+        fast: run images through a copy of the image encoder made for speed: batch norms folded into convolutions,
+            channels last, and bfloat16 on a CPU that computes it natively. Scores then differ by rounding
+            (about 0.005 at most); `False` gives exactly `model.encode_image`.
+    """
+
+    def __init__(self, model, processor: MiniCLIPProcessor, *, fast: bool = False):
+        self.model = model.eval()
+        self.processor = processor
+        self.fast = fast
+        self._labels: dict[tuple, torch.Tensor] = {}
+        self._labels_version = self._encoder_version = None
+        self._fast_encoder = None
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str, *, fast: bool = False, **kwargs) -> "ZeroShotClassifier":
+        """Load a model and its processor from a folder or the Hub; `kwargs` go to `AutoModel.from_pretrained`."""
+        from transformers import AutoModel
+
+        kwargs.setdefault("trust_remote_code", True)
+        return AutoModel.from_pretrained(name_or_path, **kwargs).zero_shot_classifier(fast=fast)
+
+    @property
+    def calibration(self) -> "ZeroShotCalibration | None":
+        """What [`calibrate`] stored in the model's config; `None` for a model without."""
+        stored = self.model.config.zero_shot_calibration
+        return None if stored is None else ZeroShotCalibration(**stored)
+
+    def __call__(
+        self,
+        images,
+        labels: str | Iterable[str],
+        *,
+        templates: str | Iterable[str] | None = None,
+        scores: str = "softmax",
+        none_of_these: bool = False,
+        top_k: int | None = None,
+        batch_size: int = 32,
+    ) -> list:
+        """
+        Args:
+            images: one image or a list of them: paths, bytes of an image file, PIL images, arrays or tensors.
+            labels: a list, or one text separated by commas or line breaks; see [`parse_labels`].
+            templates: one or several prompts with `{}` for the label, whose embeddings are averaged
+                (CLIP, Radford et al., 2021, section 3.1.4); the model's own by default.
+            scores: `"softmax"` (shares that sum to one) or `"independent"` (each label's own probability to fit,
+                calibrated; any number of labels may fit).
+            none_of_these: also answer `"none of these"`, with the calibrated probability that no label fits.
+            top_k: keep this many answers; all by default.
+            batch_size: images encoded at a time.
+
+        Returns:
+            For one image a list of `{"label": str, "score": float}`, best first, as the transformers pipeline gives;
+            for a list of images a list of such lists.
+
+        Raises:
+            ValueError: no labels, a template without `{}`, unknown `scores`, or a model that was never calibrated
+                although the question needs it.
+        """
+        labels = parse_labels(labels)
+        single = not isinstance(images, list | tuple)
+        image_embeds = self.embed_images([images] if single else images, batch_size)
+        probabilities = self.probabilities(image_embeds, self.embed_labels(labels, templates), scores, none_of_these)
+        names = [*labels, NONE_OF_THESE] if none_of_these else labels
+        answers = [_best(names, row, top_k) for row in probabilities]
+        return answers[0] if single else answers
+
+    @torch.no_grad()
+    def probabilities(
+        self,
+        image_embeds: torch.Tensor,
+        label_embeds: torch.Tensor,
+        scores: str = "softmax",
+        none_of_these: bool = False,
+    ) -> torch.Tensor:
+        """
+        Scores `(num_images, num_labels)`, or one column more, the last, with `none_of_these`.
+
+        Args:
+            image_embeds: `(num_images, projection_dim)` unit vectors.
+            label_embeds: `(num_labels, projection_dim)` unit vectors.
+        """
+        if scores not in SCORES:
+            raise ValueError(f"`scores` is {scores!r}, but must be one of: {', '.join(SCORES)}.")
+        calibration = self.calibration
+        if calibration is None and (none_of_these or scores == "independent"):
+            raise ValueError(
+                "this model has no calibration, which independent scores and `none_of_these` need; "
+                "call `model.calibrate_zero_shot(image_embeds, text_embeds, text_ids)` on a validation split "
+                "and save the model."
+            )
+        if scores == "softmax":
+            result = self.model.similarity(image_embeds, label_embeds).softmax(dim=-1)
+        else:
+            result = calibration.label_log_odds(image_embeds, label_embeds).sigmoid()
+        if not none_of_these:
+            return result
+        none = calibration.none_log_odds(calibration.label_log_odds(image_embeds, label_embeds)).sigmoid()
+        # Softmax: what "none" leaves is shared among the labels as before, so their order and ratios stay.
+        return torch.cat([result * (1 - none) if scores == "softmax" else result, none], dim=-1)
+
+    @torch.no_grad()
+    def embed_labels(self, labels: Sequence[str], templates: str | Iterable[str] | None = None) -> torch.Tensor:
+        """Unit vectors `(num_labels, projection_dim)`, one a label as given, from the cache where it has them."""
+        templates = self.templates if templates is None else parse_templates(templates)
+        version = _weights_version(self.model.text_model, self.model.text_projection)
+        if version != self._labels_version:
+            self._labels, self._labels_version = {}, version
+        cache = self._labels
+        known = {label: cache.get((label, templates)) for label in labels}
+        missing = [label for label, embeds in known.items() if embeds is None]
+        if missing:
+            known.update(zip(missing, self._encode_labels(missing, templates), strict=True))
+        for label, embeds in known.items():
+            cache.pop((label, templates), None)  # put back at the end: the least recently used are dropped first
+            cache[label, templates] = embeds
+        for key in list(cache)[: max(0, len(cache) - _CACHED_LABELS)]:
+            cache.pop(key, None)
+        return torch.stack([known[label] for label in labels])
+
+    def _encode_labels(self, labels: list[str], templates: tuple[str, ...], batch_size: int = 64) -> torch.Tensor:
+        longest = self.processor.tokenizer.model_max_length * _CHARACTERS_PER_TOKEN
+        texts = [template.replace("{}", label[:longest]) for label in labels for template in templates]
+        embeds = []
+        for start in range(0, len(texts), batch_size):
+            inputs = self.processor(text=texts[start : start + batch_size], return_tensors="pt").to(self.model.device)
+            embeds.append(self.model.encode_text(**inputs))
+        return F.normalize(torch.cat(embeds).view(len(labels), len(templates), -1).mean(dim=1), dim=-1)
+
+    @property
+    def templates(self) -> tuple[str, ...]:
+        """The prompts used when none are given."""
+        return tuple(self.model.config.zero_shot_templates or DEFAULT_TEMPLATES)
+
+    @torch.no_grad()
+    def embed_images(self, images: Sequence, batch_size: int = 32) -> torch.Tensor:
+        """Unit vectors `(num_images, projection_dim)`."""
+        embeds = [torch.empty(0, self.model.config.projection_dim, device=self.model.device)]
+        for start in range(0, len(images), batch_size):
+            batch = [self.open_image(image) for image in images[start : start + batch_size]]
+            pixel_values = self.processor(images=batch, return_tensors="pt").pixel_values.to(self.model.device)
+            embeds.append(self._encode_images(pixel_values))
+        return torch.cat(embeds)
+
+    def open_image(self, image):
+        """Paths and bytes as PIL images, everything else as it is. A large JPEG is decoded at a half, a quarter or
+        an eighth of its size, as long as that leaves twice what the image encoder sees."""
+        if isinstance(image, bytes):
+            image = io.BytesIO(image)
+        if isinstance(image, str | Path | io.BytesIO):
+            image = Image.open(image)
+            side = 2 * max(size for size in dict(self.processor.image_processor.size).values() if size)
+            image.draft(None, (side, side))
+        return to_rgb(image) if isinstance(image, Image.Image) else image
+
+    def heat_map(
+        self, image, label: str, templates: str | Iterable[str] | None = None
+    ) -> tuple[Image.Image, torch.Tensor]:
+        """
+        Where an image speaks for a label: gradient of their similarity times the encoder's last feature map, summed
+        over channels, positive part (Grad-CAM, Selvaraju et al., 2017, in the form of HiResCAM, Draelos and Carin,
+        2020; the two agree for encoders that average their feature map). Of a vision transformer the tokens that
+        enter the last attention block are taken.
+
+        Returns:
+            The part of the image that the encoder sees, upright RGB, and the map `(height, width)` of that size,
+            scaled so that its largest value is 1 (all 0 where nothing speaks for the label).
+
+        Raises:
+            ValueError: the encoder has neither a feature map nor transformer blocks.
+        """
+        image = self.open_image(image)
+        label_embeds = self.embed_labels(parse_labels([label]), templates)
+        pixel_values = self.processor(images=image, return_tensors="pt").pixel_values.to(self.model.device)
+        timm_model = self.model.vision_model.timm_model
+        with torch.enable_grad():
+            features, pooled = _features_and_pooled(timm_model, pixel_values.to(self.model.dtype))
+            similarity = (self.model(image_features=pooled).image_embeds * label_embeds).sum()
+            (gradient,) = torch.autograd.grad(similarity, features)
+        heat = _on_grid((features * gradient).detach().float(), timm_model).relu()
+        seen = image.crop(_seen_box(image.size, self.processor.image_processor))
+        heat = F.interpolate(heat[None], (seen.height, seen.width), mode="bicubic", antialias=False)[0, 0].clamp(min=0)
+        return seen, heat / heat.max().clamp(min=1e-12)
+
+    def _encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        if not self.fast:
+            return self.model.encode_image(pixel_values)
+        version = _weights_version(self.model.vision_model)
+        if version != self._encoder_version:
+            self._fast_encoder = _fast_copy(self.model.vision_model.timm_model)
+            self._encoder_version = version
+        dtype = next(self._fast_encoder.parameters()).dtype
+        pixel_values = pixel_values.to(dtype).contiguous(memory_format=torch.channels_last)
+        pooled = self._fast_encoder(pixel_values).to(self.model.dtype)
+        return self.model(image_features=pooled).image_embeds
+
+
+def _best(names: list[str], scores: torch.Tensor, top_k: int | None) -> list[dict]:
+    values, order = scores.sort(descending=True, stable=True)
+    best = zip(order[:top_k].tolist(), values[:top_k].tolist(), strict=True)
+    return [{"label": names[index], "score": score} for index, score in best]
+
+
+def _weights_version(*modules: nn.Module) -> tuple:
+    """Changes whenever an optimiser step, `load_state_dict` or `.to()` touches the weights."""
+    return tuple((p.data_ptr(), p._version, p.dtype) for module in modules for p in module.parameters())
+
+
+def _fast_copy(encoder: nn.Module) -> nn.Module:
+    """Image encoder `(n, 3, height, width)` -> `(n, dim)` for inference; see [`ZeroShotClassifier`]."""
+    try:
+        encoder = fuse(encoder)
+    except Exception:  # encoders whose code torch.fx cannot trace fail in any way; they work as they are
+        encoder = copy.deepcopy(encoder)
+    parameter = next(encoder.parameters())
+    bfloat16 = parameter.device.type == "cpu" and _cpu_computes_bfloat16()
+    return encoder.eval().to(memory_format=torch.channels_last, dtype=torch.bfloat16 if bfloat16 else parameter.dtype)
+
+
+def _cpu_computes_bfloat16() -> bool:
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+def _features_and_pooled(timm_model: nn.Module, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Last feature map, or the last block's input tokens, as a leaf of the graph that ends in the pooled features."""
+    with torch.no_grad():
+        features = timm_model.forward_features(pixel_values)
+    if features.ndim == 4:
+        features = features.detach().requires_grad_()
+        return features, timm_model.forward_head(features)
+    if not hasattr(timm_model, "blocks"):
+        raise ValueError(f"no heat map for this image encoder ({type(timm_model).__name__}): it has no feature map.")
+    leaves = []
+
+    def enter_last_block(_, inputs):
+        leaves.append(inputs[0].detach().requires_grad_())
+        return leaves[0], *inputs[1:]
+
+    hook = timm_model.blocks[-1].register_forward_pre_hook(enter_last_block)
+    try:
+        pooled = timm_model.forward_head(timm_model.forward_features(pixel_values))
+    finally:
+        hook.remove()
+    return leaves[0], pooled
+
+
+def _on_grid(contributions: torch.Tensor, timm_model: nn.Module) -> torch.Tensor:
+    """Channels summed, tokens laid out: one image's features -> `(1, rows, columns)`."""
+    if contributions.ndim == 4:
+        return contributions.sum(dim=-1 if getattr(timm_model, "output_fmt", "NCHW") == "NHWC" else 1)
+    values = contributions.sum(dim=-1)[:, getattr(timm_model, "num_prefix_tokens", 0) :]
+    rows, columns = timm_model.patch_embed.grid_size
+    return values.reshape(1, rows, columns)
+
+
+def _seen_box(size: tuple[int, int], image_processor) -> tuple[int, int, int, int]:
+    """Pixels (left, top, right, bottom) of an image that are left after the processor's resize and centre crop."""
+    width, height = size
+    edge = dict(image_processor.size).get("shortest_edge")
+    if edge is None:  # squashed to the wanted size: everything is seen
+        return 0, 0, width, height
+    scale = min(width, height) / edge
+    seen_width = min(width, round(image_processor.crop_size["width"] * scale))
+    seen_height = min(height, round(image_processor.crop_size["height"] * scale))
+    left, top = (width - seen_width) // 2, (height - seen_height) // 2
+    return left, top, left + seen_width, top + seen_height
