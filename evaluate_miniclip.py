@@ -1,0 +1,148 @@
+"""Measure a trained MiniCLIP: image-text retrieval on captioned images, zero-shot classification on labelled ones.
+
+    python evaluate_miniclip.py --model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k \
+        --zero_shot_dataset uoft-cs/cifar10 --output_json results.json
+
+The JSON holds fractions: `retrieval.image_to_text_recall@1`, `zero_shot.accuracy`, ...; the table printed, per cent.
+"""
+
+import json
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from datasets import Dataset
+from transformers import HfArgumentParser
+
+from miniclip.data import find_columns, find_image_column, find_label_column, load_split
+from miniclip.errors import UserError, exit_on_user_error
+from miniclip.loading import check_mixed_precision, default_device, load_model
+from miniclip.provenance import provenance
+from miniclip.report import retrieval_table, zero_shot_table
+from miniclip.retrieval import evaluate_retrieval
+from miniclip.zero_shot import TEMPLATES, evaluate_zero_shot
+
+
+@dataclass
+class EvaluationArguments:
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Captioned images for retrieval: Hub id, local folder or file, or 'shapes'."}
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that dataset."})
+    split: str = field(default="test", metadata={"help": "Split of that dataset."})
+    image_column: str | None = field(default=None, metadata={"help": "Its image column; found by itself."})
+    caption_columns: str | None = field(
+        default=None, metadata={"help": "Its caption columns, comma separated; found by themselves."}
+    )
+    zero_shot_dataset: list[str] = field(
+        default_factory=list, metadata={"help": "Labelled images to classify; several may be given."}
+    )
+    zero_shot_config_name: list[str] = field(
+        default_factory=list, metadata={"help": "Configurations of these: one for all, or one each."}
+    )
+    zero_shot_split: list[str] = field(
+        default_factory=lambda: ["test"], metadata={"help": "Splits of these: one for all, or one each."}
+    )
+    label_column: str | None = field(default=None, metadata={"help": "Their label column; found by itself."})
+    templates: list[str] = field(
+        default_factory=lambda: list(TEMPLATES),
+        metadata={
+            "help": "Prompts with {} for the class name; their ensemble counts, the first is reported alone too."
+        },
+    )
+    max_samples: int | None = field(default=None, metadata={"help": "Use this many random rows of each dataset."})
+    batch_size: int = field(default=64, metadata={"help": "Images, or texts, at a time."})
+    mixed_precision: str = field(default="no", metadata={"help": "Autocast.", "choices": ["no", "bf16", "fp16"]})
+    num_workers: int = field(default=0, metadata={"help": "Processes that decode images beside the main one."})
+    bootstrap_resamples: int = field(default=1000, metadata={"help": "Behind the intervals; 0 leaves them out."})
+    seed: int = field(default=0, metadata={"help": "Of the bootstrap and of max_samples."})
+    output_json: str | None = field(default=None, metadata={"help": "Where to write the results."})
+
+
+def check_arguments(args: EvaluationArguments) -> None:
+    if not args.dataset_name and not args.zero_shot_dataset:
+        raise UserError("nothing to evaluate on: give --dataset_name, --zero_shot_dataset or both")
+    for name in ("batch_size", "max_samples"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} is {getattr(args, name)}, but must be at least 1")
+    for template in args.templates:
+        if "{}" not in template:
+            raise UserError(f"--templates: {template!r} has no {{}} to put the class name in")
+    if args.output_json and Path(args.output_json).is_dir():
+        raise UserError(f"--output_json {args.output_json} is a folder; name a file in it")
+
+
+def load_captioned(args: EvaluationArguments) -> tuple:
+    dataset = load_split(args.dataset_name, args.split, dataset_config_name=args.dataset_config_name)
+    return sample(dataset, args), find_columns(dataset, args.image_column, args.caption_columns)
+
+
+def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
+    """Dataset, image column, label column and class names of each zero-shot dataset, under a short name."""
+    names = args.zero_shot_dataset
+    splits = one_each("zero_shot_split", args.zero_shot_split, len(names))
+    configs = one_each("zero_shot_config_name", args.zero_shot_config_name or [None], len(names))
+    labelled = {}
+    for name, split, config in zip(names, splits, configs, strict=True):
+        dataset = load_split(name, split, dataset_config_name=config)
+        label_column, class_names = find_label_column(dataset, args.label_column)
+        short_name = Path(name).name
+        key = short_name if short_name not in labelled else f"{name} ({split})"
+        labelled[key] = (sample(dataset, args), find_image_column(dataset), label_column, class_names)
+    return labelled
+
+
+def one_each(name: str, values: list, number: int) -> list:
+    if len(values) not in (1, number):
+        raise UserError(f"--{name} has {len(values)} values for {number} datasets; give one for all or one each")
+    return values * number if len(values) == 1 else values
+
+
+def sample(dataset: Dataset, args: EvaluationArguments) -> Dataset:
+    if args.max_samples is None or args.max_samples >= len(dataset):
+        return dataset
+    # Shuffled, since labelled datasets are often sorted by class.
+    return dataset.shuffle(seed=args.seed).select(range(args.max_samples))
+
+
+def timed(evaluate, *args, **kwargs) -> dict:
+    start = time.perf_counter()
+    results = evaluate(*args, **kwargs)
+    return results | {"seconds": round(time.perf_counter() - start, 2)}
+
+
+@exit_on_user_error
+def main() -> None:
+    args = HfArgumentParser(EvaluationArguments).parse_args_into_dataclasses()[0]
+    check_arguments(args)
+    device = default_device()
+    check_mixed_precision(args.mixed_precision, device)
+    model, processor = load_model(args.model_name_or_path, device)
+    captioned = load_captioned(args) if args.dataset_name else None
+    labelled = load_labelled(args)
+
+    names = ("batch_size", "mixed_precision", "num_workers", "bootstrap_resamples", "seed")
+    settings = {name: getattr(args, name) for name in names}
+    results, tables = {"model_name_or_path": args.model_name_or_path}, []
+    if captioned:
+        retrieval = timed(evaluate_retrieval, model, processor, *captioned, **settings)
+        results["retrieval"] = {"dataset_name": args.dataset_name, "split": args.split} | retrieval
+        tables.append(retrieval_table(f"retrieval, {args.dataset_name} {args.split}", retrieval))
+    for name, parts in labelled.items():
+        zero_shot = timed(evaluate_zero_shot, model, processor, *parts, templates=tuple(args.templates), **settings)
+        results.setdefault("zero_shot", zero_shot)
+        results.setdefault("zero_shot_sets", {})[name] = zero_shot
+        tables.append(zero_shot_table(f"zero-shot, {name}", zero_shot))
+    results |= settings | provenance(device)
+
+    print("\n" + "\n\n".join(tables))
+    if args.output_json:
+        path = Path(args.output_json)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + "\n")
+        print(f"\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()

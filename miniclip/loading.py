@@ -1,0 +1,54 @@
+"""A trained model and its processor, from a folder or the Hub, with one line for whatever is wrong with it."""
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedConfig
+
+from miniclip.errors import UserError
+from miniclip.hub import go_offline_if_unreachable, is_local, looks_like_path
+from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor
+
+
+def default_device() -> torch.device:
+    """The accelerator, where there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def check_mixed_precision(mixed_precision: str, device: torch.device) -> None:
+    """
+    Raises:
+        UserError: fp16 on a CPU, where PyTorch computes it slowly or not at all.
+    """
+    if mixed_precision == "fp16" and device.type == "cpu":
+        raise UserError("fp16 needs a GPU; on a CPU use --mixed_precision bf16 or no")
+
+
+def load_model(model_name_or_path: str, device: torch.device | str = "cpu") -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
+    """
+    Model in float32 and eval mode, and its processor. The code is this project's own, whatever lies beside the weights.
+
+    Args:
+        model_name_or_path: a folder written by `save_pretrained` or by training, or a Hub id.
+
+    Raises:
+        UserError: nothing there, unreachable, no MiniCLIP, weights missing or damaged, or no processor.
+    """
+    if looks_like_path(model_name_or_path) and not is_local(model_name_or_path):
+        raise UserError(f"model {model_name_or_path!r} not found: no such folder")
+    go_offline_if_unreachable(model_name_or_path)
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(model_name_or_path)
+        if settings.get("model_type") != MiniCLIPModel.config_class.model_type:
+            raise UserError(
+                f"{model_name_or_path!r} holds a model of type {settings.get('model_type')!r}, but only MiniCLIP "
+                "models can be loaded here"
+            )
+        model, info = MiniCLIPModel.from_pretrained(model_name_or_path, dtype=torch.float32, output_loading_info=True)
+        processor = MiniCLIPProcessor.from_pretrained(model_name_or_path)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"model {model_name_or_path!r} cannot be loaded: {reason}") from error
+    if info["missing_keys"]:
+        raise UserError(f"model {model_name_or_path!r} lacks weights such as {sorted(info['missing_keys'])[0]!r}")
+    return model.to(device, memory_format=torch.channels_last).eval(), processor

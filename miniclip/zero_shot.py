@@ -1,0 +1,107 @@
+"""Zero-shot classification of a labelled dataset: class names to prompts, prompts to class embeddings, and accuracy."""
+
+import functools
+
+import torch
+import torch.nn.functional as F
+
+from miniclip.embedding import embed_images, embed_texts
+from miniclip.metrics import load_metric
+
+# Those of CLIP's 80 ImageNet prompts that describe plain photographs, as captions do; "an origami" is no caption.
+# https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a good photo of a {}.",
+    "a close-up photo of a {}.",
+    "a bright photo of a {}.",
+    "a cropped photo of a {}.",
+    "a photo of a large {}.",
+    "a photo of a small {}.",
+    "a photo of one {}.",
+    "a photo of many {}.",
+)
+
+
+def class_prompts(class_name: str, templates: tuple[str, ...]) -> list[str]:
+    """Each template with the class name, `_` read as a space, in the place of its `{}`."""
+    return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
+
+
+def ensemble(prompt_embeds: torch.Tensor) -> torch.Tensor:
+    """`(num_classes, num_templates, d)` unit vectors to the unit vectors `(num_classes, d)` along their means, the
+    ensembling in embedding space of Radford et al., 2021, section 3.1.4."""
+    return F.normalize(prompt_embeds.mean(dim=1), dim=-1)
+
+
+def nearest_classes(image_embeds: torch.Tensor, class_embeds: torch.Tensor, k: int = 5) -> torch.Tensor:
+    """`(n, min(k, num_classes))` classes from the nearest on; -1 where an embedding is not finite."""
+    similarity = image_embeds @ class_embeds.t()
+    nearest = similarity.topk(min(k, similarity.shape[1]), dim=1).indices
+    nearest[~similarity.isfinite().all(dim=1)] = -1
+    return nearest
+
+
+def evaluate_zero_shot(
+    model,
+    processor,
+    dataset,
+    image_column: str,
+    label_column: str,
+    class_names: list[str],
+    *,
+    templates: tuple[str, ...] = TEMPLATES,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+    num_workers: int = 0,
+    bootstrap_resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict:
+    """
+    Classify a labelled dataset by its class names alone.
+
+    Args:
+        dataset: rows with undecoded images, as from [`~miniclip.data.load_split`]; a stream will do.
+        label_column: holds indices into `class_names`; rows with another label (-1: unknown) are skipped.
+        templates: prompts with `{}` for the class name.
+        mixed_precision: `"no"`, `"bf16"` or `"fp16"` (autocast).
+
+    Returns:
+        What the `zero_shot_classification` metric returns for the ensemble of all templates, the same for the first
+        template alone under `plain`, `chance` accuracy, `num_images`, `num_classes`, `templates` and `skipped` rows.
+
+    Raises:
+        UserError: not one row can be used.
+    """
+    dataset = dataset.select_columns([image_column, label_column])
+    settings = {"batch_size": batch_size, "mixed_precision": mixed_precision, "progress": progress}
+    label_of = functools.partial(_label, column=label_column, num_classes=len(class_names))
+    images = embed_images(model, processor, dataset, image_column, label_of, num_workers=num_workers, **settings)
+    prompts = [prompt for name in class_names for prompt in class_prompts(name, templates)]
+    prompt_embeds = embed_texts(model, processor, prompts, **settings).unflatten(0, (len(class_names), len(templates)))
+
+    def score(class_embeds: torch.Tensor) -> dict:
+        return load_metric("zero_shot_classification").compute(
+            predictions=nearest_classes(images.image_embeds, class_embeds).numpy(),
+            references=images.kept,
+            bootstrap_resamples=bootstrap_resamples,
+            seed=seed,
+        )
+
+    return score(ensemble(prompt_embeds)) | {
+        "plain": score(prompt_embeds[:, 0]),
+        "chance": 1 / len(class_names),
+        "num_images": len(images.kept),
+        "num_classes": len(class_names),
+        "templates": list(templates),
+        "skipped": {"count": images.skipped.count, "first": images.skipped.first},
+    }
+
+
+def _label(row: dict, column: str, num_classes: int) -> int:
+    label = row[column]
+    if label is None or not 0 <= label < num_classes:
+        raise ValueError(f"label {label} is none of the {num_classes} classes")
+    return label
