@@ -299,7 +299,8 @@ def compare(photo, labels, templates, models=(), progress=PROGRESS):
         for template in templates:
             answers = run(name, "__call__", image, labels, templates=template, top_k=SHOWN_LABELS)
             columns.append((template or "the model's own prompt", name, answers))
-    return "".join(_column(*column, show_model=len(models or ()) > 1) for column in columns)
+    show_models = len(models or ()) > 1
+    return f'<div class="prompts">{"".join(_column(*column, show_models) for column in columns)}</div>'
 
 
 def _column(template: str, model: str, answers: list[dict], show_model: bool) -> str:
@@ -480,7 +481,7 @@ CSS = """
 .gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; }
 #head h1 { font-size: 2.1rem; margin: .4rem 0 .2rem; letter-spacing: -.02em; }
 #head p { color: var(--body-text-color-subdued); margin: 0; max-width: 46rem; font-size: 1.02rem; }
-#columns { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 220px), 1fr)); gap: 12px; }
+#columns .prompts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 220px), 1fr)); gap: 12px; }
 .prompt { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 12px 14px;
   background: var(--background-fill-primary); min-width: 0; }
 .prompt h3 { margin: 0 0 10px; font-size: .95rem; overflow-wrap: anywhere; }
@@ -526,6 +527,7 @@ THEME = gr.themes.Soft(
 def build_page() -> gr.Blocks:
     with gr.Blocks(title="MiniCLIP", analytics_enabled=False, delete_cache=(30, KEEP_FILES_S)) as page:
         gr.Markdown(HEAD, elem_id="head")
+        answer = gr.Label(label="Probabilities", num_top_classes=SHOWN_LABELS, elem_id="answer", render=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320):
                 photo = _photo_input()
@@ -537,17 +539,23 @@ def build_page() -> gr.Blocks:
                     max_lines=8,
                     elem_id="labels",
                 )
+                _examples(photo, labels, answer)
             with gr.Column(scale=6, min_width=320), gr.Tabs():
-                answer = _classify_tab(photo, labels)
+                _classify_tab(photo, labels, answer)
                 _why_tab(photo, labels)
                 _search_tab(photo)
                 _compare_tab(photo, labels)
+        photo.change(remember_upload, photo, None, queue=False, api_visibility="private")
+        page.unload(forget_uploads)
+    return page.queue(max_size=128)
+
+
+def _examples(photo: gr.Image, labels: gr.Textbox, answer: gr.Label) -> None:
+    files = {EXAMPLES_FOLDER / name: text for name, text in EXAMPLES.items()}
+    examples = [[str(file), text] for file, text in files.items() if file.is_file()]
+    if examples:
         gr.Examples(
-            [
-                [str(EXAMPLES_FOLDER / name), text]
-                for name, text in EXAMPLES.items()
-                if (EXAMPLES_FOLDER / name).is_file()
-            ],
+            examples,
             [photo, labels],
             answer,
             classify,
@@ -557,9 +565,6 @@ def build_page() -> gr.Blocks:
             elem_id="examples",
             visible_columns=[0],
         )
-        photo.change(remember_upload, photo, None, queue=False, api_visibility="private")
-        page.unload(forget_uploads)
-    return page.queue(max_size=128)
 
 
 def _photo_input() -> gr.Image:
@@ -582,10 +587,10 @@ def _templates_box(info: str, value: str = "") -> gr.Textbox:
     )
 
 
-def _classify_tab(photo: gr.Image, labels: gr.Textbox) -> gr.Label:
+def _classify_tab(photo: gr.Image, labels: gr.Textbox, answer: gr.Label) -> None:
     with gr.Tab("Classify", elem_id="classify-tab"):
         button = gr.Button("Classify", variant="primary", elem_id="classify")
-        answer = gr.Label(label="Probabilities", num_top_classes=SHOWN_LABELS, elem_id="answer")
+        answer.render()
         with gr.Accordion("Options", open=False):
             none_of_these = gr.Checkbox(True, label="Allow “none of these”")
             independent = gr.Checkbox(False, label="Judge each label on its own (several may fit)")
@@ -598,7 +603,6 @@ def _classify_tab(photo: gr.Image, labels: gr.Textbox) -> gr.Label:
         api_name="classify",
         **MODEL_CALLS,
     )
-    return answer
 
 
 def _why_tab(photo: gr.Image, labels: gr.Textbox) -> None:
@@ -631,8 +635,9 @@ def _search_tab(photo: gr.Image) -> None:
             by_text = gr.Button("Search by description", variant="primary", elem_id="search")
             by_photo = gr.Button("Photos like mine", elem_id="search-by-photo")
         count = gr.Slider(1, 48, value=12, step=1, label="Photos shown")
+        gr.Markdown("Best first, with cosine similarity. Choose one to make it the photo.")
         results = gr.Gallery(
-            label="Best first; choose one to make it the photo",
+            show_label=False,
             columns=3,
             object_fit="cover",
             allow_preview=False,
