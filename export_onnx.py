@@ -1,0 +1,58 @@
+r"""Export a trained MiniCLIP as two ONNX towers that run without torch and transformers.
+
+    python export_onnx.py --model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx \
+        --calibration_dataset_name jxie/flickr8k --calibration_split validation
+
+Try them with `python examples/onnx_inference.py`, or in a page of their own with `python space_static/build.py`.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transformers import HfArgumentParser
+
+from miniclip.errors import UserError, exit_on_user_error
+from miniclip.loading import load_model
+from miniclip.onnx_export import export_onnx
+from miniclip.onnx_quantization import calibration_images, quantize_image_tower, quantize_text_tower
+
+
+@dataclass
+class ExportArguments:
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
+    output_dir: str = field(metadata={"help": "Where to write the towers, the tokenizer and onnx_config.json."})
+    calibration_dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Images that set the ranges in the image tower; given, int8 towers are written too."},
+    )
+    calibration_split: str = field(default="validation", metadata={"help": "Split of that dataset."})
+    num_calibration_images: int = field(default=32, metadata={"help": "How many of them."})
+    seed: int = field(default=0, metadata={"help": "Of the choice of calibration images."})
+
+
+def report(output_dir: Path) -> None:
+    for path in sorted(output_dir.glob("*.onnx")):
+        print(f"  {path.name:24} {path.stat().st_size / 1e6:7.1f} MB")
+    print(f"written to {output_dir}")
+
+
+@exit_on_user_error
+def main() -> None:
+    (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses()
+    if args.num_calibration_images < 1:
+        raise UserError(f"--num_calibration_images is {args.num_calibration_images}, but must be at least 1")
+    output_dir = Path(args.output_dir)
+    model, processor = load_model(args.model_name_or_path)
+    for tower, difference in export_onnx(model, processor, output_dir).items():
+        print(f"  {tower}: largest difference from PyTorch {difference:.1e}")
+    if args.calibration_dataset_name:
+        images = calibration_images(
+            args.calibration_dataset_name, args.calibration_split, processor, args.num_calibration_images, args.seed
+        )
+        quantize_image_tower(output_dir, images)
+        quantize_text_tower(output_dir)
+    report(output_dir)
+
+
+if __name__ == "__main__":
+    main()
