@@ -84,7 +84,9 @@ def load_processor(model) -> MiniCLIPProcessor:
     name = model.config._name_or_path
     if not name:
         raise ValueError("this model was not loaded from a folder or the Hub, so pass its processor: `processor=...`.")
-    return MiniCLIPProcessor.from_pretrained(name, revision=getattr(model.config, "_commit_hash", None))
+    # Its code is this file's neighbour and runs already; without the word, transformers would ask on the terminal.
+    revision = getattr(model.config, "_commit_hash", None)
+    return MiniCLIPProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,393 @@
+"""The zero-shot engine: labels as people type them, a cache that is never stale, calibrated answers, heat maps."""
+
+import copy
+import io
+import json
+
+import numpy as np
+import pytest
+import torch
+from conftest import build_tiny, run_python
+from PIL import Image
+from transformers import pipeline
+
+from processing_miniclip import MiniCLIPProcessor, image_processor_for
+from zero_shot_miniclip import (
+    DEFAULT_TEMPLATES,
+    NONE_OF_THESE,
+    ZeroShotCalibration,
+    ZeroShotClassifier,
+    parse_labels,
+    parse_templates,
+)
+
+LABELS = ["a red circle", "two dogs on the beach", "a child"]
+
+
+@pytest.fixture
+def classifier(tiny_model, tiny_processor) -> ZeroShotClassifier:
+    return tiny_model.zero_shot_classifier(tiny_processor)
+
+
+def photo(seed: int = 0, size=(60, 40)) -> Image.Image:
+    noise = np.random.default_rng(seed).integers(0, 255, (4, 6, 3), dtype=np.uint8)
+    return Image.fromarray(noise).resize(size, Image.Resampling.BICUBIC)
+
+
+def jpeg(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def scores_of(answers: list[dict]) -> dict[str, float]:
+    return {answer["label"]: answer["score"] for answer in answers}
+
+
+def count_texts(model) -> list[int]:
+    """Number of texts of every call of the text tower from now on."""
+    calls = []
+    model.text_model.register_forward_hook(
+        lambda module, args, kwargs, output: calls.append(len(output[0])), with_kwargs=True
+    )
+    return calls
+
+
+def calibrate(model, seed: int = 0) -> ZeroShotCalibration:
+    images, texts, ids = made_up_split(model.config.projection_dim, seed=seed)
+    return model.calibrate_zero_shot(images, texts, ids)
+
+
+def made_up_split(dim=16, num_images=300, texts_per_image=3, closeness=1.2, seed=0):
+    """Embeddings whose matching pairs are nearer than others, all sharing a direction as real ones do."""
+    generator = torch.Generator().manual_seed(seed)
+    own = torch.randn(num_images, dim, generator=generator)
+    shared = 2.0 * torch.ones(dim) / dim**0.5
+    images = torch.nn.functional.normalize(own + shared, dim=1)
+    ids = torch.arange(num_images).repeat_interleave(texts_per_image)
+    noise = torch.randn(len(ids), dim, generator=generator)
+    return images, torch.nn.functional.normalize(closeness * own[ids] + noise + shared, dim=1), ids
+
+
+class TestLabels:
+    @pytest.mark.parametrize(
+        "typed, labels",
+        [
+            ("a dog, a car", ["a dog", "a car"]),
+            ("a dog\na car\r\n\n", ["a dog", "a car"]),
+            (" a  dog ,, A Dog\n,a\tcar,", ["a dog", "a car"]),
+            (["a dog, running", " ", "a dog, running"], ["a dog, running"]),
+            ("🐶, <b>dog</b>", ["🐶", "<b>dog</b>"]),
+        ],
+    )
+    def test_cleaned_in_their_order(self, typed, labels):
+        assert parse_labels(typed) == labels
+
+    @pytest.mark.parametrize("nothing", ["", " ,\n, ", [], ["", "  "]])
+    def test_none_left(self, nothing):
+        with pytest.raises(ValueError, match="no labels"):
+            parse_labels(nothing)
+
+    def test_not_text(self):
+        with pytest.raises(TypeError, match="int"):
+            parse_labels(["a dog", 3])
+
+    def test_templates(self):
+        assert parse_templates("a photo of {}.\n\n {} \n{}") == ("a photo of {}.", "{}")
+        with pytest.raises(ValueError, match="{}"):
+            parse_templates(["a photo of {}", "a photo"])
+        with pytest.raises(ValueError, match="no prompt template"):
+            parse_templates([])
+
+    def test_a_label_is_never_taken_for_a_format(self, classifier):
+        """`str.format` would let a label or template reach into objects."""
+        answers = classifier(photo(), ["{0.__class__}", "{", "a child"], templates="{} {0} {x}")
+        assert {answer["label"] for answer in answers} == {"{0.__class__}", "{", "a child"}
+
+
+class TestAnswers:
+    def test_equal_to_the_pipeline(self, tiny_folder, classifier):
+        images = [photo(0), photo(1), photo(2)]
+        pipe = pipeline("zero-shot-image-classification", model=str(tiny_folder), trust_remote_code=True)
+        theirs = pipe(images, candidate_labels=LABELS, hypothesis_template="a photo of {}.")
+        ours = classifier(images, LABELS, templates="a photo of {}.")
+        for their, our in zip(theirs, ours, strict=True):
+            assert scores_of(our) == pytest.approx(scores_of(their), abs=1e-5)
+            assert [a["score"] for a in our] == sorted((a["score"] for a in our), reverse=True)
+
+    def test_every_kind_of_image(self, classifier, tmp_path):
+        data = jpeg(photo())
+        (tmp_path / "photo.jpg").write_bytes(data)
+        opened = Image.open(io.BytesIO(data))
+        expected = scores_of(classifier(opened, LABELS))
+        for image in (data, tmp_path / "photo.jpg", str(tmp_path / "photo.jpg"), np.array(opened)):
+            assert scores_of(classifier(image, LABELS)) == pytest.approx(expected, abs=1e-6)
+
+    def test_large_jpeg_is_decoded_small_with_little_change(self, classifier):
+        data = jpeg(photo(size=(1600, 1200)))
+        assert classifier.open_image(data).size == (200, 150)
+        whole = classifier(Image.open(io.BytesIO(data)), LABELS)
+        assert scores_of(classifier(data, LABELS)) == pytest.approx(scores_of(whole), abs=0.01)
+
+    def test_batches_and_top_k(self, classifier):
+        images = [photo(seed) for seed in range(7)]
+        together = classifier(images, LABELS, batch_size=3)
+        assert len(together) == 7
+        for image, answers in zip(images, together, strict=True):
+            assert scores_of(classifier(image, LABELS)) == pytest.approx(scores_of(answers), abs=1e-5)
+            assert classifier(image, LABELS, top_k=2) == classifier(image, LABELS)[:2]
+        assert classifier([], LABELS) == []
+
+    def test_templates_are_averaged_as_unit_vectors(self, classifier):
+        one, other = (classifier.embed_labels(LABELS, template) for template in ("a photo of {}", "{} plays"))
+        expected = torch.nn.functional.normalize(one + other, dim=-1)
+        torch.testing.assert_close(classifier.embed_labels(LABELS, ["a photo of {}", "{} plays"]), expected)
+
+    def test_own_templates_travel_with_the_model(self, tiny_model, tiny_processor, tmp_path):
+        assert tiny_model.zero_shot_classifier(tiny_processor).templates == DEFAULT_TEMPLATES
+        tiny_model.config.zero_shot_templates = ["{} plays"]
+        tiny_model.save_pretrained(tmp_path)
+        loaded = type(tiny_model).from_pretrained(tmp_path).zero_shot_classifier(tiny_processor)
+        torch.testing.assert_close(loaded.embed_labels(LABELS), loaded.embed_labels(LABELS, "{} plays"))
+
+    def test_long_labels_are_cut(self, classifier):
+        endless = "a red circle " * 8000  # 100 kB
+        cut = " ".join(endless.split()[:200])
+        torch.testing.assert_close(classifier.embed_labels([endless]), classifier.embed_labels([cut]))
+
+    @pytest.mark.parametrize(
+        "options, message",
+        [
+            ({"scores": "sigmoid"}, "softmax, independent"),
+            ({"scores": "independent"}, "calibrate_zero_shot"),
+            ({"none_of_these": True}, "calibrate_zero_shot"),
+            ({"templates": "a photo"}, "{}"),
+        ],
+    )
+    def test_mistakes_name_the_remedy(self, classifier, options, message):
+        with pytest.raises(ValueError, match=message):
+            classifier(photo(), LABELS, **options)
+
+    def test_a_model_that_was_built_needs_a_processor(self, tiny_model):
+        with pytest.raises(ValueError, match="pass its processor"):
+            tiny_model.zero_shot(photo(), LABELS)
+
+
+class TestCache:
+    def test_labels_are_encoded_once(self, classifier):
+        texts = count_texts(classifier.model)
+        first = classifier(photo(), LABELS)
+        assert classifier(photo(), LABELS) == first
+        classifier(photo(1), [*reversed(LABELS), "a new label"])
+        assert texts == [3, 1]
+        classifier(photo(), LABELS, templates="{}")
+        assert texts == [3, 1, 3]
+
+    def test_never_stale(self, classifier):
+        image = photo()
+        classifier.fast = True
+        before = classifier.embed_labels(LABELS), classifier.embed_images([image])
+        optimizer = torch.optim.AdamW(classifier.model.parameters(), lr=1e-2)
+        inputs = classifier.processor(images=[image] * 3, text=LABELS, return_tensors="pt")
+        classifier.model(**inputs, return_loss=True).loss.backward()
+        optimizer.step()
+        fresh = ZeroShotClassifier(classifier.model, classifier.processor, fast=True)
+        for old, now, expected in (
+            (before[0], classifier.embed_labels(LABELS), fresh.embed_labels(LABELS)),
+            (before[1], classifier.embed_images([image]), fresh.embed_images([image])),
+        ):
+            torch.testing.assert_close(now, expected)
+            assert (now - old).abs().max() > 1e-3
+
+    def test_bounded(self, classifier, monkeypatch):
+        monkeypatch.setattr("zero_shot_miniclip._CACHED_LABELS", 5)
+        texts = count_texts(classifier.model)
+        many = [f"label {i}" for i in range(8)]
+        assert len(classifier(photo(), many)) == 8
+        assert len(classifier._labels) == 5
+        classifier.embed_labels(many[-5:])
+        assert texts == [8]
+
+    def test_model_can_still_be_copied(self, tiny_folder, tiny_model):
+        model = type(tiny_model).from_pretrained(tiny_folder)
+        answers = model.zero_shot(photo(), LABELS)
+        assert scores_of(copy.deepcopy(model).zero_shot(photo(), LABELS)) == pytest.approx(scores_of(answers))
+
+
+class TestFast:
+    @pytest.mark.parametrize("encoder", ["test_resnet", "test_efficientnet", "test_vit"])
+    def test_close_to_exact(self, tiny_tokenizer, encoder):
+        model = build_tiny(tiny_tokenizer, encoder)
+        randomise_batch_norms(model)
+        processor = MiniCLIPProcessor(image_processor_for(encoder), tiny_tokenizer)
+        images = [photo(seed) for seed in range(4)]
+        exact = model.zero_shot_classifier(processor).embed_images(images)
+        fast = model.zero_shot_classifier(processor, fast=True).embed_images(images)
+        assert fast.dtype == torch.float32
+        assert (fast * exact).sum(dim=1).min() > 0.999
+
+    def test_folding_alone_is_exact(self, tiny_tokenizer, tiny_processor, monkeypatch):
+        monkeypatch.setattr("zero_shot_miniclip._cpu_computes_bfloat16", lambda: False)
+        model = build_tiny(tiny_tokenizer)
+        randomise_batch_norms(model)
+        weights = copy.deepcopy(model.state_dict())
+        exact = model.zero_shot_classifier(tiny_processor).embed_images([photo()])
+        fast = model.zero_shot_classifier(tiny_processor, fast=True)
+        torch.testing.assert_close(fast.embed_images([photo()]), exact, atol=1e-5, rtol=0)
+        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fast._fast_encoder.modules())
+        for name, tensor in model.state_dict().items():
+            assert torch.equal(tensor, weights[name]), f"{name} was changed"
+
+
+def randomise_batch_norms(model) -> None:
+    """Untrained ones do nothing, so that leaving them out would go unnoticed."""
+    generator = torch.Generator().manual_seed(0)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.copy_(0.1 * torch.randn(module.running_mean.shape, generator=generator))
+            module.running_var.copy_(0.5 + torch.rand(module.running_var.shape, generator=generator))
+
+
+class TestCalibration:
+    def test_probabilities_mean_what_they_say(self):
+        """On another draw of the same distribution: among labels given 70 %, 70 % fit (half match, half do not)."""
+        calibration = ZeroShotCalibration.fit(*made_up_split(seed=0))
+        images, texts, ids = made_up_split(seed=1)
+        probabilities = calibration.label_log_odds(images, texts).sigmoid()
+        matches = torch.arange(len(images))[:, None] == ids[None]
+        weight = torch.where(matches, 0.5 / matches.sum(), 0.5 / (~matches).sum())
+        for low in (0.1, 0.3, 0.5, 0.7):
+            chosen = (probabilities >= low) & (probabilities < low + 0.2)
+            said = (weight * probabilities)[chosen].sum() / weight[chosen].sum()
+            fitted = (weight * matches)[chosen].sum() / weight[chosen].sum()
+            assert fitted.item() == pytest.approx(said.item(), abs=0.08)
+
+    @pytest.mark.parametrize("size", [2, 5, 20])
+    def test_none_of_these(self, size):
+        """Half of the questions hold the right text: it must be told which, whatever their number of labels."""
+        calibration = ZeroShotCalibration.fit(*made_up_split(seed=0))
+        images, texts, ids = made_up_split(seed=1)
+        generator = torch.Generator().manual_seed(0)
+        log_odds = calibration.label_log_odds(images, texts)
+        others = torch.stack([torch.randperm(len(ids), generator=generator)[:size] for _ in images])
+        others = torch.where(ids[others] == torch.arange(len(images))[:, None], (others + 3) % len(ids), others)
+        own = torch.arange(len(images))[:, None] * 3
+        with_own = calibration.none_log_odds(log_odds.gather(1, torch.cat([own, others[:, 1:]], 1))).sigmoid()
+        without = calibration.none_log_odds(log_odds.gather(1, others)).sigmoid()
+        accuracy = ((with_own < 0.5).float().mean() + (without > 0.5).float().mean()) / 2
+        assert accuracy > 0.75
+        assert (with_own.mean() + without.mean()) / 2 == pytest.approx(0.5, abs=0.12)
+
+    def test_labels_calibrate_as_captions_do(self):
+        """Many images a label: ids are class numbers."""
+        images, texts, ids = made_up_split()
+        classes = torch.arange(len(images)) % 10
+        prompts = torch.nn.functional.normalize(torch.stack([images[classes == c].mean(0) for c in range(10)]), dim=1)
+        calibration = ZeroShotCalibration.fit(images, prompts, torch.arange(10), classes)
+        assert calibration.slope > 0 > calibration.none_slope
+
+    def test_nothing_to_tell_apart(self):
+        images, texts, ids = made_up_split(num_images=1)
+        with pytest.raises(ValueError, match="at least two"):
+            ZeroShotCalibration.fit(images, texts, ids)
+
+    def test_separable_data_has_an_answer(self):
+        images, texts, ids = made_up_split(dim=64, closeness=1000.0)
+        calibration = ZeroShotCalibration.fit(images, texts, ids)
+        assert all(np.isfinite([calibration.slope, calibration.intercept, calibration.none_slope]))
+
+    def test_softmax_leaves_room_for_none(self, classifier):
+        plain = scores_of(classifier(photo(), LABELS))
+        calibrate(classifier.model)
+        with_none = scores_of(classifier(photo(), LABELS, none_of_these=True))
+        none = with_none.pop(NONE_OF_THESE)
+        assert sum(with_none.values()) + none == pytest.approx(1)
+        assert 0 < none < 1
+        assert with_none == pytest.approx({label: score * (1 - none) for label, score in plain.items()})
+
+    def test_independent_scores_do_not_depend_on_each_other(self, classifier):
+        calibrate(classifier.model)
+        together = scores_of(classifier(photo(), LABELS, scores="independent"))
+        for label in LABELS:
+            assert scores_of(classifier(photo(), [label], scores="independent"))[label] == pytest.approx(
+                together[label]
+            )
+
+    def test_saved_with_the_model(self, tiny_model, tiny_processor, tmp_path):
+        calibrate(tiny_model)
+        question = {"labels": LABELS, "none_of_these": True, "scores": "independent"}
+        expected = tiny_model.zero_shot_classifier(tiny_processor)(photo(), **question)
+        tiny_model.save_pretrained(tmp_path)
+        tiny_processor.save_pretrained(tmp_path)
+        answers = type(tiny_model).from_pretrained(tmp_path).zero_shot(photo(), **question)
+        assert scores_of(answers) == pytest.approx(scores_of(expected))
+
+
+class TestHeatMap:
+    def test_equal_to_the_class_activation_map(self, tiny_tokenizer, tiny_processor):
+        """With a linear head on averaged features, each place's share of the similarity can be written out."""
+        model = build_tiny(tiny_tokenizer, projection_head="linear")
+        processor = MiniCLIPProcessor(image_processor_for("test_resnet", 128), tiny_tokenizer)
+        processor.image_processor.size = {"height": 128, "width": 128}  # the whole image is seen
+        classifier = model.zero_shot_classifier(processor)
+        image = photo(size=(128, 128))
+        seen, heat = classifier.heat_map(image, "a red circle")
+        assert seen.size == (128, 128) and heat.shape == (128, 128)
+        pixel_values = classifier.processor(images=image, return_tensors="pt").pixel_values
+        with torch.no_grad():
+            features = model.get_image_features(pixel_values).last_hidden_state[0]
+            text, unit = classifier.embed_labels(["a red circle"])[0], model.encode_image(pixel_values)[0]
+            direction = model.visual_projection.weight.t() @ (text - (text @ unit) * unit)
+            expected = torch.einsum("chw,c->hw", features, direction).relu()
+        shrunk = torch.nn.functional.adaptive_avg_pool2d(heat[None], expected.shape)[0]
+        assert torch.corrcoef(torch.stack([shrunk.flatten(), expected.flatten()]))[0, 1] > 0.9
+        assert heat.max() == pytest.approx(1) and heat.min() >= 0
+
+    @pytest.mark.parametrize("encoder", ["test_vit", "test_convnext", "test_efficientnet"])
+    def test_other_encoders(self, tiny_tokenizer, encoder):
+        model = build_tiny(tiny_tokenizer, encoder)
+        classifier = model.zero_shot_classifier(MiniCLIPProcessor(image_processor_for(encoder), tiny_tokenizer))
+        seen, heat = classifier.heat_map(photo(size=(300, 200)), "a red circle")
+        assert heat.shape == (seen.height, seen.width)
+        assert heat.max() == pytest.approx(1) and heat.std() > 0
+        assert all(parameter.grad is None for parameter in model.parameters())
+
+    def test_shows_what_the_encoder_sees(self, tiny_tokenizer, tiny_model):
+        """The border that resize and crop drop is not in the picture either."""
+        processor = MiniCLIPProcessor(image_processor_for("test_resnet", 32), tiny_tokenizer)
+        processor.image_processor.size = {"shortest_edge": 40}
+        wide = Image.new("RGB", (400, 200))
+        wide.paste("white", (120, 20, 280, 180))
+        seen, _ = tiny_model.zero_shot_classifier(processor).heat_map(wide, "a child")
+        assert seen.size == (160, 160)
+        assert seen.getextrema() == ((255, 255),) * 3
+
+
+REMOTE = """
+import json, sys
+from transformers import AutoModel, AutoProcessor, pipeline
+first, second, photo = sys.argv[1:]
+model = AutoModel.from_pretrained(first, trust_remote_code=True)
+print(json.dumps(model.zero_shot(photo, "a red circle, a child", none_of_these=True)))
+if second != first:
+    model.save_pretrained(second)
+    AutoProcessor.from_pretrained(first, trust_remote_code=True).save_pretrained(second)
+    pipe = pipeline("zero-shot-image-classification", model=second, trust_remote_code=True)
+    assert len(pipe(photo, candidate_labels=["a red circle", "a child"])) == 2
+"""
+
+
+def test_in_fresh_processes_and_after_a_second_save(tiny_model, tiny_processor, tmp_path):
+    """The engine is part of the remote code: it is saved with a model, also with one that was itself remote code."""
+    calibrate(tiny_model)
+    first, second, elsewhere = tmp_path / "first", tmp_path / "second", tmp_path / "elsewhere"
+    tiny_model.save_pretrained(first)
+    tiny_processor.save_pretrained(first)
+    elsewhere.mkdir()
+    photo().save(tmp_path / "photo.png")
+    environment = {"cwd": elsewhere, "HF_MODULES_CACHE": str(tmp_path / "modules")}
+    expected = tiny_model.zero_shot_classifier(tiny_processor)(photo(), "a red circle, a child", none_of_these=True)
+    for source, target in ((first, second), (second, second)):
+        printed = run_python("-c", REMOTE, source, target, tmp_path / "photo.png", **environment).stdout
+        assert scores_of(json.loads(printed)) == pytest.approx(scores_of(expected), abs=1e-5)  # and no question asked
+        assert (target / "zero_shot_miniclip.py").is_file()
