@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from accelerate import Accelerator
+from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
 from miniclip.arguments import Arguments, parse_arguments
@@ -60,7 +60,7 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
     """Accelerate's view of the machine; refuses precisions that it cannot compute in."""
     settings = arguments.training
     if settings.mixed_precision == "fp16":
-        check_mixed_precision("fp16", Accelerator().device)
+        check_mixed_precision("fp16", PartialState().device)
     return Accelerator(
         mixed_precision=settings.mixed_precision,
         log_with=settings.report_to if settings.with_tracking else None,
@@ -75,8 +75,8 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
         UserError: the folder holds another run, or cannot be written.
     """
     settings = arguments.training
-    accelerator = Accelerator()
-    if accelerator.is_main_process:
+    process = PartialState()
+    if process.is_main_process:
         try:
             if settings.overwrite_output_dir and not settings.resume_from_checkpoint:
                 shutil.rmtree(output_dir, ignore_errors=True)
@@ -90,7 +90,7 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
             (output_dir / ".writable").unlink()
         except OSError as error:
             raise UserError(f"output folder {str(output_dir)!r} cannot be written: {error.strerror}") from error
-    accelerator.wait_for_everyone()
+    process.wait_for_everyone()
 
 
 def holds_run(folder: Path) -> bool:

@@ -100,6 +100,8 @@ def _bare(split: str) -> str:
 
 def _load_error(name: str, split: str, error: Exception) -> str:
     message = str(error).strip().split("\n")[0]
+    if "corresponds to no data" in message:
+        return f"dataset {name!r} has no rows in split {split!r}"
     if "split" in message.lower():
         return f"dataset {name!r}: {message[0].lower()}{message[1:]} Choose it with the split argument."
     if is_local(name):
@@ -118,7 +120,8 @@ def _undecoded(dataset, base: Path | None):
         if isinstance(feature, datasets.Image):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     if base is not None and not _image_columns(dataset):
-        column = next((name for name in IMAGE_NAMES if name in (dataset.column_names or [])), None)
+        names = _column_names(dataset)
+        column = next((name for name in IMAGE_NAMES if name in names), None)
         if column is not None:
             dataset = dataset.map(lambda row: {column: {"bytes": None, "path": str(base / str(row[column]))}})
             if isinstance(dataset, Dataset):

@@ -4,7 +4,9 @@ import torch
 
 from miniclip.losses import Embeddings
 from miniclip.optimization import PARTS, part_of
-from modeling_miniclip import MiniCLIPModel
+from modeling_miniclip import MiniCLIPModel, info_nce_loss
+
+REFERENCE_BATCH = 64
 
 
 def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
@@ -25,6 +27,24 @@ def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
         "text_uniformity": _uniformity(text),
         "modality_gap": (image.mean(dim=0) - text.mean(dim=0)).norm().item(),
     }
+
+
+@torch.no_grad()
+def loss_at_reference_batch(model: MiniCLIPModel, embeddings: Embeddings) -> float:
+    """
+    Mean InfoNCE of the joint batch cut into batches of 64, so that runs with other batch sizes can be compared.
+
+    InfoNCE grows with the batch: chance is ln(batch). Of several captions an image the first is taken, and pairs that
+    do not fill a batch of 64 are left out, unless there are no others.
+    """
+    first = (embeddings.text_ids[None, :] == embeddings.image_ids[:, None]).int().argmax(dim=1)
+    size = min(REFERENCE_BATCH, len(first))
+    whole = len(first) - len(first) % size
+    images, texts = embeddings.image[:whole].split(size), embeddings.text[first][:whole].split(size)
+    losses = [
+        info_nce_loss(model.logit_scale.exp() * image @ text.t()) for image, text in zip(images, texts, strict=True)
+    ]
+    return torch.stack(losses).mean().item()
 
 
 def _uniformity(embeds: torch.Tensor) -> float:

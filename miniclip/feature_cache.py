@@ -44,7 +44,7 @@ class FeatureCache:
         model: in whatever mode; towers run in eval mode.
         prepare: moves a batch of image tensors to the device and normalises it.
         cache_dir: where features are kept.
-        key: names the dataset and what was done to its images.
+        key: names the images and what was done to them; captions name themselves.
         mixed_precision: `"no"`, `"bf16"` or `"fp16"`.
     """
 
@@ -53,7 +53,7 @@ class FeatureCache:
         self.cache_dir, self.key = cache_dir, key
 
     def _file(self, kind: str, *parts: object) -> Path:
-        text = " ".join(map(str, (self.key, self.mixed_precision, *parts)))
+        text = " ".join(map(str, (self.mixed_precision, *parts)))
         return self.cache_dir / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
 
     def image_features(
@@ -68,7 +68,8 @@ class FeatureCache:
         """
         views = 1 if transform is None else views
         module = self.model if embed else self.model.vision_model
-        parts = ("embeds" if embed else "pooled", views, seed, transform, len(rows), fingerprint(module))
+        kind = "embeds" if embed else "pooled"
+        parts = (self.key, kind, views, seed, transform, len(rows), fingerprint(module))
         return cached(
             self._file("image-features", *parts),
             lambda: self._compute_images(images, rows, views, transform, seed, embed),

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from miniclip.arguments import Arguments
 from miniclip.checkpoints import CheckpointStore, TrainerState, write_atomically
 from miniclip.data import load_split
-from miniclip.diagnostics import embedding_statistics, gradient_norms, locate_non_finite
+from miniclip.diagnostics import embedding_statistics, gradient_norms, locate_non_finite, loss_at_reference_batch
 from miniclip.distributed import any_process, world_size
 from miniclip.errors import UserError
 from miniclip.gradient_cache import StepResult, contrastive_backward
@@ -119,12 +119,13 @@ class Trainer:
     def _train_epoch(self, progress: tqdm) -> None:
         self.data.set_epoch(self.state.epoch, self.state.batch_in_epoch)
         set_train_mode(self.unwrapped, self.arguments.training.freeze_batch_norm)
-        losses, started = [], time.perf_counter()
+        losses, reference_losses, started = [], [], time.perf_counter()
         for batch in self._batches():
             result, pairs = self._train_step(batch)
             self.state.step += 1
             self.state.batch_in_epoch += 1
             losses.append(result.loss.item())
+            reference_losses.append(loss_at_reference_batch(self.unwrapped, result.embeddings))
             self.state.seconds += time.perf_counter() - started
             self._log_step(progress, result, losses, pairs, time.perf_counter() - started)
             self._save_if_due()
@@ -132,6 +133,7 @@ class Trainer:
                 break
             started = time.perf_counter()
         self.epoch_loss = sum(losses) / len(losses) if losses else math.nan
+        self.epoch_reference_loss = sum(reference_losses) / len(losses) if losses else math.nan
 
     def _batches(self) -> Iterator[dict]:
         """Batches of the epoch; ends on all processes together, since a stream may run dry on one of them first."""
@@ -217,7 +219,12 @@ class Trainer:
         training = self.arguments.training
         finished = self.state.step >= self.total_steps
         self.state.epoch, self.state.batch_in_epoch = self.state.epoch + 1, 0
-        record = {"epoch": self.state.epoch, "step": self.state.step, "train_loss": self.epoch_loss}
+        record = {
+            "epoch": self.state.epoch,
+            "step": self.state.step,
+            "train_loss": self.epoch_loss,
+            "train_loss_at_batch_64": self.epoch_reference_loss,
+        }
         if finished or self.state.epoch % training.validation_epochs == 0:
             record |= self._validate()
         record["seconds"] = round(self.state.seconds, 1)
@@ -263,6 +270,7 @@ class Trainer:
             "training_minutes": round(self.state.seconds / 60, 2),
             "pairs_per_s": round(pairs / self.state.seconds, 1) if self.state.seconds else None,
             "final_train_loss": self.state.history[-1]["train_loss"],
+            "final_train_loss_at_batch_64": self.state.history[-1]["train_loss_at_batch_64"],
             "best_validation_recall@1": self.state.best_recall if self.state.best_recall >= 0 else None,
             "skipped_rows": {"count": self.data.skipped.count, "first": self.data.skipped.first},
             "history": self.state.history,
