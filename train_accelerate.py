@@ -8,10 +8,12 @@ A YAML file gives the settings, the command line overrides them; --help explains
 """
 
 import json
+import os
 import shutil
 import sys
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
@@ -24,6 +26,7 @@ from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
 @exit_on_user_error
 def main() -> None:
     stages = parse_arguments()
+    use_all_cores()
     output_dir = Path(stages[0].training.output_dir).expanduser()
     prepare_output_dir(output_dir, stages[0])
     for number, arguments in enumerate(stages, start=1):
@@ -39,6 +42,14 @@ def main() -> None:
             print(interruption, file=sys.stderr)
             sys.exit(130)
     print(f"model, processor and code: {output_dir}")
+
+
+def use_all_cores() -> None:
+    """Without a GPU, undo `accelerate launch`'s default of one thread a process: the cores are shared out instead."""
+    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
+    if launched and os.environ.get("OMP_NUM_THREADS") == "1" and not torch.accelerator.is_available():
+        cores, processes = len(os.sched_getaffinity(0)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+        torch.set_num_threads(max(1, cores // processes))
 
 
 def train(arguments: Arguments, folder: Path) -> None:

@@ -1,0 +1,250 @@
+"""The model: what users rely on when they call, save, load and build it."""
+
+import math
+
+import pytest
+import timm
+import torch
+from conftest import CAPTIONS, TINY_TEXT, build_tiny
+from transformers import (
+    AutoModel,
+    BertConfig,
+    BertModel,
+    DistilBertConfig,
+    DistilBertModel,
+    RobertaConfig,
+    RobertaModel,
+)
+
+from configuration_miniclip import MiniCLIPConfig
+from modeling_miniclip import MiniCLIPModel
+
+BERT_TEXT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+
+
+@pytest.fixture
+def inputs(tiny_processor):
+    torch.manual_seed(0)
+    texts = tiny_processor(text=CAPTIONS, return_tensors="pt")
+    return {**texts, "pixel_values": torch.randn(len(CAPTIONS), 3, 32, 32)}
+
+
+def test_forward_returns_what_clip_users_expect(tiny_model, inputs):
+    output = tiny_model(**inputs, return_loss=True)
+    cosine = output.image_embeds @ output.text_embeds.t()
+    torch.testing.assert_close(output.logits_per_image, cosine / 0.07)
+    torch.testing.assert_close(output.logits_per_text, output.logits_per_image.t())
+    torch.testing.assert_close(output.image_embeds.norm(dim=1), torch.ones(4))
+    labels = torch.arange(4)
+    expected = torch.nn.functional.cross_entropy(output.logits_per_image, labels)
+    expected += torch.nn.functional.cross_entropy(output.logits_per_text, labels)
+    torch.testing.assert_close(output.loss, expected / 2)
+
+
+def test_either_tower_may_be_left_out(tiny_model, inputs):
+    images = tiny_model(pixel_values=inputs["pixel_values"])
+    texts = tiny_model(input_ids=inputs["input_ids"], attention_mask=inputs["attention_mask"])
+    both = tiny_model(**inputs)
+    assert images.text_embeds is None and images.logits_per_image is None
+    torch.testing.assert_close(images.image_embeds, both.image_embeds)
+    torch.testing.assert_close(texts.text_embeds, both.text_embeds)
+    with pytest.raises(ValueError, match="pixel_values"):
+        tiny_model()
+    with pytest.raises(ValueError, match="as many images as texts"):
+        tiny_model(**{**inputs, "pixel_values": inputs["pixel_values"][:2]}, return_loss=True)
+
+
+def test_pooled_features_give_the_same_embeddings(tiny_model, inputs):
+    features = tiny_model.pool_image(inputs["pixel_values"])
+    states = tiny_model.pool_text(inputs["input_ids"], inputs["attention_mask"])
+    output = tiny_model(image_features=features, text_features=states)
+    torch.testing.assert_close(output.logits_per_image, tiny_model(**inputs).logits_per_image)
+
+
+def test_features_are_model_outputs_and_encodings_unit_tensors(tiny_model, inputs):
+    image = tiny_model.get_image_features(inputs["pixel_values"])
+    text = tiny_model.get_text_features(inputs["input_ids"], inputs["attention_mask"])
+    assert image.pooler_output.shape == text.pooler_output.shape == (4, 16)
+    assert image.last_hidden_state.ndim == 4 and text.last_hidden_state.ndim == 3
+    encoded = tiny_model.encode_text(inputs["input_ids"], inputs["attention_mask"])
+    torch.testing.assert_close(encoded, torch.nn.functional.normalize(text.pooler_output, dim=-1))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "mean"])
+def test_padding_changes_nothing(tiny_tokenizer, pooling):
+    model = build_tiny(tiny_tokenizer, text_pooling=pooling)
+    short = tiny_tokenizer(["a red circle"], return_tensors="pt")
+    padded = tiny_tokenizer(["a red circle"], return_tensors="pt", padding="max_length", max_length=20)
+    torch.testing.assert_close(
+        model.encode_text(short["input_ids"], short["attention_mask"]),
+        model.encode_text(padded["input_ids"], padded["attention_mask"]),
+    )
+
+
+def test_text_longer_than_the_position_table_is_cut(tiny_tokenizer):
+    model = build_tiny(tiny_tokenizer, text_config={**TINY_TEXT, "max_position_embeddings": 10})
+    long = torch.randint(5, len(tiny_tokenizer), (1, 50))
+    torch.testing.assert_close(model.encode_text(long), model.encode_text(long[:, :10]))
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "choices"),
+    [
+        ("text_pooling", "max", "cls, mean"),
+        ("projection_head", "deep", "mlp, linear"),
+        ("loss", "triplet", "infonce, sigmoid"),
+        ("projection_dim", 0, "at least 1"),
+        ("projection_dropout", 1.5, "[0, 1)"),
+        ("logit_scale_init_value", 9.0, "logit_scale_max"),
+    ],
+)
+def test_config_names_the_field_and_the_choices(field, value, choices):
+    with pytest.raises(ValueError) as error:
+        MiniCLIPConfig(**{field: value})
+    assert f"`{field}`" in str(error.value) and choices in str(error.value)
+
+
+def test_default_config_is_the_original_pair():
+    config = MiniCLIPConfig()
+    assert (config.vision_config.architecture, config.text_config.model_type) == ("resnet18", "distilbert")
+    assert (config.projection_dim, config.projection_head, config.text_pooling) == (256, "mlp", "cls")
+    assert config.text_config.hidden_size == 768
+
+
+def test_encoder_decoder_is_refused():
+    with pytest.raises(ValueError, match="encoder-decoder"):
+        MiniCLIPConfig(text_config={"model_type": "bart"})
+
+
+TEXT_ENCODERS = {
+    "distilbert": lambda vocab: DistilBertModel(DistilBertConfig(vocab_size=vocab, **TINY_TEXT)),
+    "bert": lambda vocab: BertModel(BertConfig(vocab_size=vocab, **BERT_TEXT)),
+    "roberta": lambda vocab: RobertaModel(RobertaConfig(vocab_size=vocab, pad_token_id=0, **BERT_TEXT)),
+}
+
+
+def save_timm(model, folder, architecture):
+    timm.models.save_for_hf(model, folder, model_config={"architecture": architecture, "num_classes": 0})
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("image_encoder", "text_encoder"),
+    [
+        ("test_resnet", "distilbert"),
+        ("test_vit", "bert"),
+        ("test_efficientnet", "roberta"),
+    ],
+)  # fmt: skip
+def test_pretrained_encoders_survive_joining_and_saving(tmp_path, tiny_tokenizer, image_encoder, text_encoder):
+    torch.manual_seed(1)
+    vision = timm.create_model(image_encoder, num_classes=0).eval()
+    for parameter in vision.parameters():
+        parameter.data += 0.01 * torch.randn_like(parameter)  # unlike any initialisation
+    text = TEXT_ENCODERS[text_encoder](len(tiny_tokenizer)).eval()
+    text.save_pretrained(tmp_path / "text")
+    folder = save_timm(vision, tmp_path / "vision", image_encoder)
+    model = MiniCLIPModel.from_encoders(folder, str(tmp_path / "text"))
+    model.save_pretrained(tmp_path / "joined")
+    loaded = MiniCLIPModel.from_pretrained(tmp_path / "joined")
+    pixels, ids = torch.randn(2, 3, *vision.pretrained_cfg["input_size"][1:]), torch.randint(5, 50, (2, 7))
+    with torch.no_grad():
+        expected_image, expected_text = vision(pixels), text(ids).last_hidden_state[:, 0]
+        for joined in (model, loaded):
+            torch.testing.assert_close(joined.pool_image(pixels), expected_image)
+            torch.testing.assert_close(joined.pool_text(ids), expected_text)
+
+
+def test_rotary_position_buffers_survive(tmp_path, tiny_tokenizer):
+    """timm keeps them out of the state dict, so loading on the meta device loses them unless they are rebuilt."""
+    name = "vit_small_patch16_rope_224"
+    arguments = {"depth": 2, "embed_dim": 48, "num_heads": 2, "img_size": 64}
+    torch.manual_seed(0)
+    model = MiniCLIPModel.from_encoders(
+        name, "distilbert", pretrained=False, vision_config=arguments,
+        text_config={**TINY_TEXT, "vocab_size": len(tiny_tokenizer)},
+    )  # fmt: skip
+    buffers = dict(model.vision_model.timm_model.named_buffers())
+    assert set(buffers) - set(model.vision_model.timm_model.state_dict())
+    model.save_pretrained(tmp_path)
+    loaded = MiniCLIPModel.from_pretrained(tmp_path)
+    pixels = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(loaded.encode_image(pixels), model.encode_image(pixels), rtol=0, atol=0)
+
+
+def test_random_start_is_the_encoders_own(tiny_tokenizer):
+    """The library's generic rule would draw every convolution from N(0, 0.02) and undo timm's zero-initialised ends."""
+    model = build_tiny(tiny_tokenizer)
+    weight = model.vision_model.timm_model.layer2[0].conv1.weight
+    fan_out = weight.shape[0] * weight.shape[2] * weight.shape[3]
+    assert weight.std().item() == pytest.approx(math.sqrt(2 / fan_out), rel=0.2)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_saved_is_loaded_bit_for_bit(tmp_path, tiny_model, dtype):
+    tiny_model.to(dtype).save_pretrained(tmp_path)
+    loaded = MiniCLIPModel.from_pretrained(tmp_path)
+    assert loaded.dtype == dtype
+    expected, actual = tiny_model.state_dict(), loaded.state_dict()
+    assert expected.keys() == actual.keys()
+    assert all(torch.equal(expected[name], actual[name]) for name in expected)
+
+
+def test_missing_temperature_starts_at_its_configured_value(tmp_path, tiny_model):
+    """A bare parameter that a checkpoint lacks would otherwise hold whatever lay in memory."""
+    state = {name: value for name, value in tiny_model.state_dict().items() if name != "logit_scale"}
+    tiny_model.save_pretrained(tmp_path, state_dict=state)
+    loaded = MiniCLIPModel.from_pretrained(tmp_path)
+    assert loaded.logit_scale.item() == pytest.approx(tiny_model.config.logit_scale_init_value)
+
+
+def test_gradient_checkpointing_reaches_both_towers_and_changes_no_gradient(tiny_tokenizer, inputs):
+    def gradients(checkpointing: bool):
+        model = build_tiny(tiny_tokenizer, image_encoder="test_vit", vision_config={"img_size": 32, "patch_size": 8})
+        if checkpointing:
+            model.activation_checkpointing_enable()
+            assert model.vision_model.timm_model.grad_checkpointing
+            assert all(layer.gradient_checkpointing for layer in model.text_model.transformer.layer)
+        model.train()
+        torch.manual_seed(0)
+        model(**inputs, return_loss=True).loss.backward()
+        return {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    plain, checkpointed = gradients(False), gradients(True)
+    for name, gradient in plain.items():
+        torch.testing.assert_close(checkpointed[name], gradient, msg=name)
+
+
+def test_attention_is_sdpa_when_asked(tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path)
+    loaded = MiniCLIPModel.from_pretrained(tmp_path, attn_implementation="sdpa")
+    assert loaded.text_model.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    ("image_encoder", "text_encoder", "message"),
+    [
+        ("resnet181", "distilbert", "Did you mean: resnet18"),
+        ("test_resnet", "no-such-encoder", "unknown text encoder"),
+        ("test_resnet", "t5", "encoder-decoder"),
+    ],
+)
+def test_unknown_encoders_are_named(image_encoder, text_encoder, message):
+    with pytest.raises(ValueError, match=message):
+        MiniCLIPModel.from_encoders(image_encoder, text_encoder, pretrained=False)
+
+
+def test_unreachable_encoders_are_errors_at_once():
+    with pytest.raises(OSError, match="image encoder 'timm/resnet18.a1_in1k' could not be loaded"):
+        MiniCLIPModel.from_encoders("timm/resnet18.a1_in1k", "distilbert")
+
+
+def test_auto_classes_know_the_model_after_a_plain_import(tmp_path, tiny_model):
+    tiny_model.save_pretrained(tmp_path)
+    assert isinstance(AutoModel.from_pretrained(tmp_path, trust_remote_code=False), MiniCLIPModel)
+
+
+def test_clamp_limits_the_temperature(tiny_model):
+    tiny_model.logit_scale.data.fill_(50.0)
+    tiny_model.clamp_logit_scale()
+    assert tiny_model.logit_scale.exp().item() == pytest.approx(100.0)
