@@ -1,4 +1,4 @@
-"""Measure a trained MiniCLIP: image-text retrieval on captioned images, zero-shot classification on labelled ones.
+r"""Measure a trained MiniCLIP: image-text retrieval on captioned images, zero-shot classification on labelled ones.
 
     python evaluate_miniclip.py --model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k \
         --zero_shot_dataset uoft-cs/cifar10 --output_json results.json
@@ -20,7 +20,7 @@ from miniclip.loading import check_mixed_precision, default_device, load_model
 from miniclip.provenance import provenance
 from miniclip.report import retrieval_table, zero_shot_table
 from miniclip.retrieval import evaluate_retrieval
-from miniclip.zero_shot import TEMPLATES, evaluate_zero_shot
+from miniclip.zero_shot import evaluate_zero_shot
 
 
 @dataclass
@@ -46,9 +46,10 @@ class EvaluationArguments:
     )
     label_column: str | None = field(default=None, metadata={"help": "Their label column; found by itself."})
     templates: list[str] = field(
-        default_factory=lambda: list(TEMPLATES),
+        default_factory=list,
         metadata={
-            "help": "Prompts with {} for the class name; their ensemble counts, the first is reported alone too."
+            "help": "Prompts with {} for the class name, by default the model's own or else CLIP's for photographs. "
+            "Their ensemble counts; the first is reported alone too."
         },
     )
     max_samples: int | None = field(default=None, metadata={"help": "Use this many random rows of each dataset."})
@@ -73,6 +74,16 @@ def check_arguments(args: EvaluationArguments) -> None:
         raise UserError(f"--output_json {args.output_json} is a folder; name a file in it")
 
 
+def write_json(output_json: str, results: dict) -> None:
+    path = Path(output_json)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(results, indent=2) + "\n")
+    except OSError as error:
+        raise UserError(f"--output_json {path} cannot be written: {error.strerror}; the results are above") from error
+    print(f"\nwritten to {path}")
+
+
 def load_captioned(args: EvaluationArguments) -> tuple:
     dataset = load_split(args.dataset_name, args.split, dataset_config_name=args.dataset_config_name)
     return sample(dataset, args), find_columns(dataset, args.image_column, args.caption_columns)
@@ -87,7 +98,7 @@ def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
     for name, split, config in zip(names, splits, configs, strict=True):
         dataset = load_split(name, split, dataset_config_name=config)
         label_column, class_names = find_label_column(dataset, args.label_column)
-        short_name = Path(name).name
+        short_name = Path(name).name or name
         key = short_name if short_name not in labelled else f"{name} ({split})"
         labelled[key] = (sample(dataset, args), find_image_column(dataset), label_column, class_names)
     return labelled
@@ -130,7 +141,7 @@ def main() -> None:
         results["retrieval"] = {"dataset_name": args.dataset_name, "split": args.split} | retrieval
         tables.append(retrieval_table(f"retrieval, {args.dataset_name} {args.split}", retrieval))
     for name, parts in labelled.items():
-        zero_shot = timed(evaluate_zero_shot, model, processor, *parts, templates=tuple(args.templates), **settings)
+        zero_shot = timed(evaluate_zero_shot, model, processor, *parts, templates=args.templates, **settings)
         results.setdefault("zero_shot", zero_shot)
         results.setdefault("zero_shot_sets", {})[name] = zero_shot
         tables.append(zero_shot_table(f"zero-shot, {name}", zero_shot))
@@ -138,10 +149,7 @@ def main() -> None:
 
     print("\n" + "\n\n".join(tables))
     if args.output_json:
-        path = Path(args.output_json)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n")
-        print(f"\nwritten to {path}")
+        write_json(args.output_json, results)
 
 
 if __name__ == "__main__":

@@ -47,8 +47,18 @@ def load_model(model_name_or_path: str, device: torch.device | str = "cpu") -> t
         model, info = MiniCLIPModel.from_pretrained(model_name_or_path, dtype=torch.float32, output_loading_info=True)
         processor = MiniCLIPProcessor.from_pretrained(model_name_or_path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"model {model_name_or_path!r} cannot be loaded: {reason}") from error
+        raise UserError(_load_error(model_name_or_path, error)) from error
     if info["missing_keys"]:
-        raise UserError(f"model {model_name_or_path!r} lacks weights such as {sorted(info['missing_keys'])[0]!r}")
+        missing = sorted(info["missing_keys"])[0]
+        raise UserError(f"model {model_name_or_path!r} lacks weights such as {missing!r}; train or download it again")
     return model.to(device, memory_format=torch.channels_last).eval(), processor
+
+
+def _load_error(name: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    if is_local(name):
+        return f"model {name!r} cannot be loaded: {reason}; train or download it again"
+    return (
+        f"model {name!r} is no folder here and cannot be had from the Hub: {reason}. "
+        "Check the spelling and the connection, or give a folder."
+    )

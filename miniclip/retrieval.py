@@ -11,9 +11,10 @@ from miniclip.metrics import load_metric
 
 TIE_TOLERANCE = 1e-6  # float32 rounding of a dot product of unit vectors; equal embeddings may differ by that much
 RECALL_AT = (1, 5, 10)
-BLOCK_ELEMENTS = 2**24  # similarities held at once, 64 MB
+BLOCK_ELEMENTS = 2**22  # similarities held at once, 16 MB
 
 
+@torch.no_grad()
 def retrieval_ranks(
     image_embeds: torch.Tensor, text_embeds: torch.Tensor, image_of_text: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -44,21 +45,25 @@ def _best_ranks(queries, candidates, query_of_match, candidate_of_match) -> torc
     rows = max(1, BLOCK_ELEMENTS // len(candidates))
     starts = range(0, len(queries), rows)
     bounds = torch.searchsorted(query_of_match, torch.tensor([*starts, len(queries)], device=query_of_match.device))
+    queries, candidates = queries.float(), candidates.float()
+    block = torch.empty(min(rows, len(queries)), len(candidates), device=queries.device)  # reused, or the heap grows
     ranks = []
     for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
-        similarity = queries[start : start + rows].float() @ candidates.float().t()
+        part = queries[start : start + rows]
+        similarity = torch.mm(part, candidates.t(), out=block[: len(part)])
         row, column = query_of_match[first:last] - start, candidate_of_match[first:last]
         ranks.append(_block_ranks(similarity, row, column))
     return torch.cat(ranks)
 
 
 def _block_ranks(similarity: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-    """Ranks within one block; `(row, column)` are the right answers."""
+    """Ranks within one block, which is overwritten; `(row, column)` are the right answers."""
     right = similarity[row, column]
     best = torch.full_like(similarity[:, 0], -torch.inf).scatter_reduce(0, row, right, "amax")
     threshold = best - TIE_TOLERANCE
-    # Counted by what is surely below, since comparisons with NaN are false and must not help.
-    below = (similarity < threshold[:, None]).sum(dim=1)
+    # Counted by what is surely below, since comparisons with NaN are false and must not help. In place as floats,
+    # exact up to 2**24 candidates: a sum of booleans takes twice as long and as much memory again.
+    below = similarity.lt_(threshold[:, None]).sum(dim=1).long()
     right_below = torch.zeros_like(below).index_add(0, row, (right < threshold[row]).long())
     wrong = similarity.shape[1] - torch.bincount(row, minlength=len(similarity))
     return 1 + wrong - (below - right_below)

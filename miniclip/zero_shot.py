@@ -1,11 +1,13 @@
 """Zero-shot classification of a labelled dataset: class names to prompts, prompts to class embeddings, and accuracy."""
 
 import functools
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 
 from miniclip.embedding import embed_images, embed_texts
+from miniclip.errors import UserError
 from miniclip.metrics import load_metric
 
 # Those of CLIP's 80 ImageNet prompts that describe plain photographs, as captions do; "an origami" is no caption.
@@ -24,7 +26,7 @@ TEMPLATES = (
 )
 
 
-def class_prompts(class_name: str, templates: tuple[str, ...]) -> list[str]:
+def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
     """Each template with the class name, `_` read as a space, in the place of its `{}`."""
     return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
 
@@ -51,7 +53,7 @@ def evaluate_zero_shot(
     label_column: str,
     class_names: list[str],
     *,
-    templates: tuple[str, ...] = TEMPLATES,
+    templates: Sequence[str] | None = None,
     batch_size: int = 64,
     mixed_precision: str = "no",
     num_workers: int = 0,
@@ -65,7 +67,8 @@ def evaluate_zero_shot(
     Args:
         dataset: rows with undecoded images, as from [`~miniclip.data.load_split`]; a stream will do.
         label_column: holds indices into `class_names`; rows with another label (-1: unknown) are skipped.
-        templates: prompts with `{}` for the class name.
+        templates: prompts with `{}` for the class name; by default the model's own (`config.zero_shot_templates`), and
+            [`TEMPLATES`] where it has none.
         mixed_precision: `"no"`, `"bf16"` or `"fp16"` (autocast).
 
     Returns:
@@ -73,8 +76,11 @@ def evaluate_zero_shot(
         template alone under `plain`, `chance` accuracy, `num_images`, `num_classes`, `templates` and `skipped` rows.
 
     Raises:
-        UserError: not one row can be used.
+        UserError: no class names, or not one row can be used.
     """
+    if not class_names:
+        raise UserError(f"label column {label_column!r} has an empty list of class names; name another label column")
+    templates = templates or model.config.zero_shot_templates or TEMPLATES
     dataset = dataset.select_columns([image_column, label_column])
     settings = {"batch_size": batch_size, "mixed_precision": mixed_precision, "progress": progress}
     label_of = functools.partial(_label, column=label_column, num_classes=len(class_names))
