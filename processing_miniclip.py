@@ -89,6 +89,7 @@ class MiniCLIPProcessor(ProcessorMixin):
             max_length: tokens kept of a text.
 
         Raises:
+            ValueError: the image encoder is unknown.
             OSError: the tokenizer or the encoder's settings cannot be found, locally or on the Hub.
         """
         tokenizer = text_encoder
@@ -120,7 +121,10 @@ def _pretrained_cfg(image_encoder: str) -> dict:
         return json.loads((Path(image_encoder) / "config.json").read_text())["pretrained_cfg"]
     if "/" in image_encoder:
         return load_model_config_from_hf(image_encoder)[0]
-    return timm.get_pretrained_cfg(image_encoder).to_dict()
+    settings = timm.get_pretrained_cfg(image_encoder)
+    if settings is None:
+        raise ValueError(f"unknown image encoder {image_encoder!r}: no folder here, no Hub id and no timm model")
+    return settings.to_dict()
 
 
 MiniCLIPProcessor.register_for_auto_class()

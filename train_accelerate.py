@@ -8,17 +8,16 @@ A YAML file gives the settings, the command line overrides them; --help explains
 """
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 
-import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
 from miniclip.arguments import Arguments, parse_arguments
 from miniclip.errors import UserError, exit_on_user_error
+from miniclip.launch import on_cpu, start_missing_processes, use_all_cores
 from miniclip.loading import check_mixed_precision
 from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
 
@@ -26,6 +25,7 @@ from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
 @exit_on_user_error
 def main() -> None:
     stages = parse_arguments()
+    start_missing_processes()
     use_all_cores()
     output_dir = Path(stages[0].training.output_dir).expanduser()
     prepare_output_dir(output_dir, stages[0])
@@ -41,15 +41,7 @@ def main() -> None:
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)
             sys.exit(130)
-    print(f"model, processor and code: {output_dir}")
-
-
-def use_all_cores() -> None:
-    """Without a GPU, undo `accelerate launch`'s default of one thread a process: the cores are shared out instead."""
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ
-    if launched and os.environ.get("OMP_NUM_THREADS") == "1" and not torch.accelerator.is_available():
-        cores, processes = len(os.sched_getaffinity(0)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, cores // processes))
+    PartialState().print(f"model, processor and code: {output_dir}")
 
 
 def train(arguments: Arguments, folder: Path) -> None:
@@ -71,8 +63,9 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
     """Accelerate's view of the machine; refuses precisions that it cannot compute in."""
     settings = arguments.training
     if settings.mixed_precision == "fp16":
-        check_mixed_precision("fp16", PartialState().device)
+        check_mixed_precision("fp16", PartialState(cpu=on_cpu()).device)
     return Accelerator(
+        cpu=on_cpu(),
         mixed_precision=settings.mixed_precision,
         log_with=settings.report_to if settings.with_tracking else None,
         project_dir=folder / "logs",
@@ -86,7 +79,7 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
         UserError: the folder holds another run, or cannot be written.
     """
     settings = arguments.training
-    process = PartialState()
+    process = PartialState(cpu=on_cpu())
     if process.is_main_process:
         try:
             if settings.overwrite_output_dir and not settings.resume_from_checkpoint:

@@ -19,7 +19,7 @@ MIXED_PRECISIONS = ("no", "fp16", "bf16")
 
 
 def _help(text: str, **metadata) -> dict:
-    return {"help": text, **metadata}
+    return {"help": text.replace("%", "%%"), **metadata}  # argparse formats help with %
 
 
 @dataclass
@@ -227,6 +227,7 @@ class _Parser(HfArgumentParser):
 def _parse(settings: dict, command_line: list[str]) -> Arguments:
     parser = _Parser(
         GROUPS,
+        allow_abbrev=False,
         description="Train MiniCLIP: accelerate launch train_accelerate.py [config.yaml] [--name value ...]",
     )
     parser.set_defaults(**{name: _as_text(name, value) for name, value in settings.items()})

@@ -20,11 +20,13 @@ AVERAGE_FILE = "averaged_weights.safetensors"
 
 @dataclass
 class TrainerState:
-    """Where training stands; all of it that is not weights or optimiser state."""
+    """Where training stands; all of it that is not weights or optimiser state. Losses are sums over this epoch."""
 
     epoch: int = 0
     batch_in_epoch: int = 0
     step: int = 0
+    loss_sum: float = 0.0
+    reference_loss_sum: float = 0.0
     best_recall: float = -1.0
     seconds: float = 0.0
     history: list[dict] = field(default_factory=list)

@@ -9,6 +9,7 @@ from accelerate import Accelerator
 from datasets import IterableDataset
 from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
 
 from miniclip.arguments import Arguments, json_setting
 from miniclip.augmentation import train_transform
@@ -71,8 +72,14 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
     else:
         go_offline_if_unreachable(*(settings.image_encoder, settings.text_encoder) if settings.pretrained else ())
         try:
-            processor = _build_processor(arguments, captions)
-            model = _join_encoders(arguments, processor)
+            tokenizer = _learn_tokenizer(arguments, captions)
+            model = _join_encoders(arguments, tokenizer)
+            processor = MiniCLIPProcessor.from_encoders(
+                settings.image_encoder,
+                tokenizer or settings.text_encoder,
+                image_size=settings.image_size,
+                max_length=settings.max_length,
+            )
         except (OSError, ValueError) as error:
             raise UserError(f"{str(error).strip().splitlines()[0]}") from error
     freeze(model, training.trainable_image_layers, training.trainable_text_layers)
@@ -81,21 +88,19 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
     return model.to(memory_format=torch.channels_last), processor
 
 
-def _build_processor(arguments: Arguments, captions: list[list[str]]) -> MiniCLIPProcessor:
+def _learn_tokenizer(arguments: Arguments, captions: list[list[str]]) -> PreTrainedTokenizerBase | None:
+    """A tokenizer for a text encoder that brings none: one that starts at random and is no local folder."""
     settings = arguments.model
-    tokenizer = settings.text_encoder
-    if not settings.pretrained and not Path(settings.text_encoder).is_dir():
-        tokenizer = train_tokenizer(chain.from_iterable(captions), settings.vocab_size, settings.max_length)
-    return MiniCLIPProcessor.from_encoders(
-        settings.image_encoder, tokenizer, image_size=settings.image_size, max_length=settings.max_length
-    )
+    if settings.pretrained or Path(settings.text_encoder).is_dir():
+        return None
+    return train_tokenizer(chain.from_iterable(captions), settings.vocab_size, settings.max_length)
 
 
-def _join_encoders(arguments: Arguments, processor: MiniCLIPProcessor) -> MiniCLIPModel:
+def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | None) -> MiniCLIPModel:
     settings = arguments.model
     text_config = json_setting(settings.text_config, "text_config")
-    if not settings.pretrained:
-        text_config = {"vocab_size": len(processor.tokenizer), **text_config}
+    if tokenizer is not None:
+        text_config = {"vocab_size": len(tokenizer), **text_config}
     return MiniCLIPModel.from_encoders(
         settings.image_encoder,
         settings.text_encoder,

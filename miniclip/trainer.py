@@ -67,7 +67,7 @@ class Trainer:
         schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps, training.warmup_ratio)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.store = CheckpointStore(accelerator, output_dir / "checkpoints", training.checkpoints_total_limit)
-        self.state, self._stop_signal = TrainerState(), None
+        self.state, self._stop_signal, self._speed = TrainerState(), None, None
 
     @property
     def unwrapped(self):
@@ -119,21 +119,21 @@ class Trainer:
     def _train_epoch(self, progress: tqdm) -> None:
         self.data.set_epoch(self.state.epoch, self.state.batch_in_epoch)
         set_train_mode(self.unwrapped, self.arguments.training.freeze_batch_norm)
-        losses, reference_losses, started = [], [], time.perf_counter()
+        started = time.perf_counter()
         for batch in self._batches():
             result, pairs = self._train_step(batch)
+            loss = result.loss.item()
             self.state.step += 1
             self.state.batch_in_epoch += 1
-            losses.append(result.loss.item())
-            reference_losses.append(loss_at_reference_batch(self.unwrapped, result.embeddings))
-            self.state.seconds += time.perf_counter() - started
-            self._log_step(progress, result, losses, pairs, time.perf_counter() - started)
+            self.state.loss_sum += loss
+            self.state.reference_loss_sum += loss_at_reference_batch(self.unwrapped, result.embeddings)
+            seconds = time.perf_counter() - started
+            self.state.seconds += seconds
+            self._log_step(progress, result, loss, pairs / seconds)
             self._save_if_due()
             if self.state.step >= self.total_steps:
                 break
             started = time.perf_counter()
-        self.epoch_loss = sum(losses) / len(losses) if losses else math.nan
-        self.epoch_reference_loss = sum(reference_losses) / len(losses) if losses else math.nan
 
     def _batches(self) -> Iterator[dict]:
         """Batches of the epoch; ends on all processes together, since a stream may run dry on one of them first."""
@@ -189,19 +189,19 @@ class Trainer:
     def _is_logging_step(self) -> bool:
         return self.state.step % self.arguments.training.logging_steps == 0
 
-    def _log_step(self, progress: tqdm, result: StepResult, losses: list[float], pairs: int, seconds: float) -> None:
+    def _log_step(self, progress: tqdm, result: StepResult, loss: float, speed: float) -> None:
         rates = {group["part"]: group["lr"] for group in self.optimizer.param_groups}
         scale = self.unwrapped.logit_scale.exp().item()
-        # Averaged in the manner of a moving mean, since single steps vary with the caption lengths.
-        self._speed = pairs / seconds if self.state.step <= 1 else 0.9 * self._speed + 0.1 * pairs / seconds
+        # A moving mean, since single steps vary with the caption lengths.
+        self._speed = speed if self._speed is None else 0.9 * self._speed + 0.1 * speed
         progress.update()
         progress.set_postfix_str(
-            f"loss {result.loss.item():.3f}, lr {rates['heads']:.1e}, {self._speed:.0f} pairs/s, scale {scale:.1f}",
+            f"loss {loss:.3f}, lr {rates['heads']:.1e}, {self._speed:.0f} pairs/s, scale {scale:.1f}",
             refresh=False,
         )
         if not self._gradient_norms and self.state.step != self.total_steps:
             return
-        values = {"train/loss": losses[-1], "train/pairs_per_s": self._speed, "train/logit_scale": scale}
+        values = {"train/loss": loss, "train/pairs_per_s": self._speed, "train/logit_scale": scale}
         values |= {f"learning_rate/{part}": rate for part, rate in rates.items()}
         values |= {f"gradient_norm/{part}": norm for part, norm in self._gradient_norms.items()}
         values |= {f"embeddings/{name}": value for name, value in embedding_statistics(result.embeddings).items()}
@@ -217,22 +217,24 @@ class Trainer:
 
     def _end_epoch(self) -> None:
         training = self.arguments.training
-        finished = self.state.step >= self.total_steps
-        self.state.epoch, self.state.batch_in_epoch = self.state.epoch + 1, 0
+        state, finished = self.state, self.state.step >= self.total_steps
+        if state.batch_in_epoch == 0:
+            raise UserError("an epoch had no usable batch; check the dataset")
         record = {
-            "epoch": self.state.epoch,
-            "step": self.state.step,
-            "train_loss": self.epoch_loss,
-            "train_loss_at_batch_64": self.epoch_reference_loss,
+            "epoch": state.epoch + 1,
+            "step": state.step,
+            "train_loss": state.loss_sum / state.batch_in_epoch,
+            "train_loss_at_batch_64": state.reference_loss_sum / state.batch_in_epoch,
         }
+        state.epoch, state.batch_in_epoch, state.loss_sum, state.reference_loss_sum = state.epoch + 1, 0, 0.0, 0.0
         if finished or self.state.epoch % training.validation_epochs == 0:
-            record |= self._validate()
-        record["seconds"] = round(self.state.seconds, 1)
-        self.state.history.append(record)
+            record |= self._validate(record["train_loss"])
+        record["seconds"] = round(state.seconds, 1)
+        state.history.append(record)
         if training.checkpointing_steps == "epoch":
             self.store.save(self.state, self.average)
 
-    def _validate(self) -> dict[str, float]:
+    def _validate(self, train_loss: float) -> dict[str, float]:
         """Recall of the current weights (their average, where one is kept); saves the model if it is the best yet."""
         model = self.unwrapped if self.average is None else self.average.module
         metrics = self.validator(model) if self.validator is not None else {}
@@ -242,7 +244,7 @@ class Trainer:
             self._save_model(model)
         self.accelerator.wait_for_everyone()
         self.accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=self.state.step)
-        self._say_validation(metrics)
+        self._say_validation(train_loss, metrics)
         return metrics
 
     def _save_model(self, model) -> None:
@@ -302,15 +304,15 @@ class Trainer:
         if self.accelerator.is_main_process:
             tqdm.write(text)
 
-    def _say_validation(self, metrics: dict[str, float]) -> None:
+    def _say_validation(self, train_loss: float, metrics: dict[str, float]) -> None:
         if metrics:
             self._say(
-                f"epoch {self.state.epoch}: train loss {self.epoch_loss:.4f}, validation recall@1 "
+                f"epoch {self.state.epoch}: train loss {train_loss:.4f}, validation recall@1 "
                 f"image to text {metrics['image_to_text_recall@1']:.1%}, "
                 f"text to image {metrics['text_to_image_recall@1']:.1%}"
             )
         else:
-            self._say(f"epoch {self.state.epoch}: train loss {self.epoch_loss:.4f}")
+            self._say(f"epoch {self.state.epoch}: train loss {train_loss:.4f}")
 
     def _progress_bar(self) -> tqdm:
         hidden = not self.accelerator.is_main_process

@@ -4,6 +4,7 @@ import json
 import os
 import resource
 import signal
+import socket
 import subprocess
 import sys
 
@@ -26,6 +27,9 @@ augmentation: light
 per_device_train_batch_size: 8
 gradient_accumulation_steps: 2
 num_train_epochs: 3
+learning_rate: 5e-3
+image_encoder_learning_rate: 5e-3
+text_encoder_learning_rate: 5e-3
 freeze_batch_norm: true
 logging_steps: 1
 with_tracking: false
@@ -122,11 +126,15 @@ def test_killed_mid_epoch_and_resumed_is_the_uninterrupted_run(config, finished,
     assert_equal_weights(tmp_path / "run", finished)
 
 
-def launch_two(config, output_dir, *arguments, script="train_accelerate.py"):
+def launch_two(config, output_dir, *arguments):
+    """By the command that the README gives, on a port of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.run(
-        [*command, "--main_process_port", "0", script, config, "--output_dir", output_dir, *map(str, arguments)],
+        [*command, "--main_process_port", port, "train_accelerate.py", config, "--output_dir", output_dir, *map(str, arguments)],
         cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-3000:]
@@ -178,7 +186,7 @@ def test_a_stream_trains(config, tmp_path):
         (["--mixed_precision", "int4"], "choose one of no, fp16, bf16"),
         (["--lr_scheduler_type", "zigzag"], "choose one of onecycle"),
         (["--learning_rat", "1"], "unknown argument --learning_rat"),
-        (["--learning_rate", "fast"], "--learning_rate: invalid float value"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--resume_from_checkpoint", "nowhere"], "is no checkpoint folder"),
         (["--text_pooling", "max"], "must be one of: cls, mean"),
     ],
