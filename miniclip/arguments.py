@@ -157,7 +157,6 @@ class TrainingArguments:
     with_tracking: bool = field(default=True, metadata=_help("log to a tracker"))
     report_to: str = field(default="tensorboard", metadata=_help("any accelerate tracker: tensorboard, wandb, …, all"))
     logging_steps: int = field(default=10, metadata=_help("log every so many steps"))
-    doctor: bool = field(default=False, metadata=_help("check data, model and settings in two minutes and stop"))
 
 
 @dataclass

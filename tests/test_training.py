@@ -132,10 +132,10 @@ def launch_two(config, output_dir, *arguments):
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    command += ["--main_process_port", port, "train_accelerate.py", config, "--output_dir", output_dir]
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
     process = subprocess.run(
-        [*command, "--main_process_port", port, "train_accelerate.py", config, "--output_dir", output_dir, *map(str, arguments)],
-        cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr[-3000:]
 
@@ -172,6 +172,39 @@ def test_stages_run_one_after_the_other_and_reuse_locked_features(config, tmp_pa
 def test_a_stream_trains(config, tmp_path):
     train(config, tmp_path / "run", "--streaming", "true", "--max_train_steps", "4")
     assert json.loads((tmp_path / "run" / "training_results.json").read_text())["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--loss", "sigmoid", "--captions_per_image", "0", "--gradient_checkpointing", "true"],
+        [
+            "--image_cache",
+            "false",
+            "--label_smoothing",
+            "0.1",
+            "--augmentation",
+            "strong",
+            "--lr_scheduler_type",
+            "cosine",
+        ],
+        ["--mixed_precision", "bf16", "--lr_scheduler_type", "constant", "--validation_split", ""],
+    ],
+    ids=["sigmoid on all captions", "no image cache", "bf16 without validation"],
+)
+def test_other_settings_train_to_the_end(config, tmp_path, arguments):
+    train(config, tmp_path / "run", "--num_train_epochs", "2", *arguments)
+    results = json.loads((tmp_path / "run" / "training_results.json").read_text())
+    assert results["finished"] and results["final_train_loss"] > 0
+    MiniCLIPModel.from_pretrained(tmp_path / "run")
+
+
+def test_a_teacher_is_imitated(config, finished, tmp_path):
+    """With the teacher's share at 1 the labels are not used at all, and the student still comes to agree with it."""
+    arguments = ["--teacher_name_or_path", finished, "--distillation_weight", "1"]
+    train(config, tmp_path / "run", "--num_train_epochs", "8", *arguments)
+    history = json.loads((tmp_path / "run" / "training_results.json").read_text())["history"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
 
 
 @pytest.mark.parametrize(
