@@ -25,6 +25,7 @@ class TrainerState:
     epoch: int = 0
     batch_in_epoch: int = 0
     step: int = 0
+    total_steps: int = 0
     loss_sum: float = 0.0
     reference_loss_sum: float = 0.0
     best_recall: float = -1.0

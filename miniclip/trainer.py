@@ -67,7 +67,7 @@ class Trainer:
         schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps, training.warmup_ratio)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.store = CheckpointStore(accelerator, output_dir / "checkpoints", training.checkpoints_total_limit)
-        self.state, self._stop_signal, self._speed = TrainerState(), None, None
+        self.state, self._stop_signal, self._speed = TrainerState(total_steps=self.total_steps), None, None
 
     @property
     def unwrapped(self):
@@ -105,7 +105,7 @@ class Trainer:
         """
         training = self.arguments.training
         if training.resume_from_checkpoint:
-            self.state = self.store.load(self.store.find(training.resume_from_checkpoint), self.average)
+            self._resume(self.store.find(training.resume_from_checkpoint))
         self._announce()
         with self._stopping_on_signals(), self._progress_bar() as progress:
             while self.state.step < self.total_steps:
@@ -115,6 +115,15 @@ class Trainer:
             self._say(str(self.data.skipped))
         self._write_results()
         return self.output_dir
+
+    def _resume(self, checkpoint: Path) -> None:
+        self.state = self.store.load(checkpoint, self.average)
+        if self.state.total_steps != self.total_steps:  # the rest of a learning-rate schedule would not fit
+            raise UserError(
+                f"{checkpoint} is of a run of {self.state.total_steps} steps, this one has {self.total_steps}: resume "
+                "with the same data, batch sizes and epochs, or start a new run from its model with "
+                f"--model_name_or_path {self.output_dir} and another --output_dir"
+            )
 
     def _train_epoch(self, progress: tqdm) -> None:
         self.data.set_epoch(self.state.epoch, self.state.batch_in_epoch)

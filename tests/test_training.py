@@ -214,7 +214,7 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--dataset_name", "someone/unreachable"], "cannot be had from the Hub"),
         (["--caption_columns", "headline"], "no column 'headline'"),
         (["--image_encoder", "resnet181"], "Did you mean: resnet18"),
-        (["--text_encoder", "no-such-encoder", "--pretrained", "true"], "no-such-encoder"),
+        (["--text_encoder", "no-such-encoder"], "unknown text encoder 'no-such-encoder'"),
         (["--mixed_precision", "fp16"], "fp16 needs a GPU"),
         (["--mixed_precision", "int4"], "choose one of no, fp16, bf16"),
         (["--lr_scheduler_type", "zigzag"], "choose one of onecycle"),
@@ -241,7 +241,8 @@ def test_another_run_is_never_overwritten_unasked(config, finished):
 
 def test_a_full_disk_keeps_the_last_checkpoint(config, tmp_path):
     """A limit on file sizes stands in for a disk that fills up between two checkpoints."""
-    train(config, tmp_path / "run", "--max_train_steps", "3", "--num_train_epochs", "1")
+    arguments = ["train_accelerate.py", config, "--output_dir", tmp_path / "run", "--checkpointing_steps", "2"]
+    run_python("-c", KILLER, *arguments, check=False, DIE_AT="3", DIE_BY="SIGKILL")
     checkpoint = last_checkpoint(tmp_path / "run")
     before = weights(checkpoint)
 
@@ -249,14 +250,21 @@ def test_a_full_disk_keeps_the_last_checkpoint(config, tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 
-    command = [sys.executable, "train_accelerate.py", config, "--output_dir", tmp_path / "run"]
     process = subprocess.run(
-        [*map(str, command), "--resume_from_checkpoint", "latest"],
+        [sys.executable, *map(str, arguments), "--resume_from_checkpoint", "latest"],
         cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, env={**os.environ, "HF_HUB_OFFLINE": "1"},
     )  # fmt: skip
     assert process.returncode == 2, process.stderr[-2000:]
     assert "could not be written" in process.stderr and "free disk space" in process.stderr
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(checkpoint).items())
+
+
+def test_a_checkpoint_of_another_schedule_is_refused(config, finished, tmp_path):
+    checkpoint = finished / "checkpoints" / "checkpoint-6"
+    process = train(
+        config, tmp_path / "run", "--resume_from_checkpoint", checkpoint, "--num_train_epochs", "5", check=False
+    )
+    assert process.returncode == 2 and "is of a run of 9 steps, this one has 15" in process.stderr
 
 
 def test_nan_stops_training_and_names_the_culprit(config, tmp_path):
