@@ -47,6 +47,7 @@ class Trainer:
 
     def __init__(self, accelerator: Accelerator, arguments: Arguments, output_dir: Path):
         self.accelerator, self.arguments, self.output_dir = accelerator, arguments, output_dir
+        self.provenance = provenance(accelerator.device)  # now: the checkout may have moved on when training ends
         training = arguments.training
         dataset, columns, captions = load_training_split(arguments)
         model, self.processor = build_model(arguments, captions)
@@ -285,7 +286,7 @@ class Trainer:
             "best_validation_recall@1": self.state.best_recall if self.state.best_recall >= 0 else None,
             "skipped_rows": {"count": self.data.skipped.count, "first": self.data.skipped.first},
             "history": self.state.history,
-            "provenance": provenance(self.accelerator.device),
+            "provenance": self.provenance,
         }
         (self.output_dir / RESULTS_FILE).write_text(json.dumps(results, indent=1))
 
