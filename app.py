@@ -13,6 +13,7 @@ One file, so that a Hugging Face Space needs no more than this, requirements.txt
 import hashlib
 import html
 import importlib.util
+import io
 import os
 import re
 import threading
@@ -34,6 +35,7 @@ except ImportError:
 
 import gradio as gr
 import torch
+from gradio.utils import get_upload_folder
 from PIL import Image, ImageOps
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -41,7 +43,9 @@ from transformers import AutoModel
 
 MODEL = os.environ.get("MINICLIP_MODEL", "runs/shapes")
 GALLERY = os.environ.get("MINICLIP_GALLERY", "")
-OTHER_MODELS = [name.strip() for name in os.environ.get("MINICLIP_COMPARE", "").split(",") if name.strip()]
+COMPARED = [MODEL, *(name.strip() for name in os.environ.get("MINICLIP_COMPARE", "").split(",") if name.strip())]
+# By what visitors see: where folders lie on the server is none of their business.
+COMPARED = {Path(name).name if Path(name).is_dir() else name: name for name in COMPARED}
 CACHE = Path(os.environ.get("MINICLIP_CACHE", "~/.cache/miniclip")).expanduser()
 
 MAX_LABELS = 1000
@@ -53,7 +57,7 @@ MAX_GALLERY = 50_000
 SHOWN_LABELS = 10
 KEEP_FILES_S = 300  # after their last use
 
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "MPO")
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
 
 PROGRESS = gr.Progress()
@@ -194,6 +198,25 @@ def read_templates(text: str) -> list[str] | None:
     return templates or None
 
 
+# ---------------------------------------------------------------- pictures that go out
+
+ANSWERS: set[str] = set()  # their files; the page deletes them by their age, as it does uploads
+
+
+def picture_file(image: Image.Image) -> str:
+    """A JPEG whose name tells its content. Left to itself, Gradio writes equal pictures to the same file once more,
+    under the eyes of whoever is just reading it for another call."""
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    path = Path(get_upload_folder()) / "answers" / f"{hashlib.sha256(buffer.getvalue()).hexdigest()[:32]}.jpg"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{threading.get_ident()}")
+    unfinished.write_bytes(buffer.getvalue())
+    unfinished.replace(path)
+    ANSWERS.add(str(path))
+    return str(path)
+
+
 # ---------------------------------------------------------------- the four answers
 
 
@@ -239,7 +262,7 @@ def explain(photo, label, progress=PROGRESS):
     label = read_labels(label)[0]
     photo = read_photo(photo, MODELS.get(MODEL, progress))
     seen, heat = run(MODEL, "heat_map", photo, label)
-    return paint_heat(seen, heat)
+    return picture_file(paint_heat(seen, heat))
 
 
 def paint_heat(photo: Image.Image, heat: torch.Tensor) -> Image.Image:
@@ -290,17 +313,15 @@ def compare(photo, labels, templates, models=(), progress=PROGRESS):
         models: names of models that this page offers, each with the templates again; its main model by default.
     """
     labels, templates = read_labels(labels), read_templates(templates) or [None]
-    unknown = set(models or ()) - {MODEL, *OTHER_MODELS}
-    if unknown:
-        raise problem(f"This page does not offer the model {html.escape(sorted(unknown)[0])}.")
+    names = list(models or COMPARED)[: None if models else 1]
     columns = []
-    for name in models or [MODEL]:
-        image = read_photo(photo, MODELS.get(name, progress))
+    for name in names:
+        image = read_photo(photo, MODELS.get(COMPARED[name], progress))
         for template in templates:
-            answers = run(name, "__call__", image, labels, templates=template, top_k=SHOWN_LABELS)
+            answers = run(COMPARED[name], "__call__", image, labels, templates=template, top_k=SHOWN_LABELS)
             columns.append((template or "the model's own prompt", name, answers))
-    show_models = len(models or ()) > 1
-    return f'<div class="prompts">{"".join(_column(*column, show_models) for column in columns)}</div>'
+    columns = "".join(_column(*column, show_model=len(names) > 1) for column in columns)
+    return f'<div class="prompts">{columns}</div>'
 
 
 def _column(template: str, model: str, answers: list[dict], show_model: bool) -> str:
@@ -349,7 +370,7 @@ class Photos:
         columns = [column for column, feature in dataset.features.items() if isinstance(feature, ImageFeature)]
         if not columns:
             raise ValueError(f"the dataset {name} has no image column.")
-        self.prompt = columns[0]
+        self.column = columns[0]
         self.dataset = dataset.select(range(min(len(dataset), MAX_GALLERY)))
         self.fingerprint = self.dataset._fingerprint
 
@@ -412,11 +433,12 @@ class Index:
             raise problem(f"The gallery {GALLERY} holds no picture that can be read.")
         return {"embeds": torch.cat(embeds), "positions": torch.tensor(positions)}
 
-    def best(self, query: torch.Tensor, count: int) -> list[tuple[Image.Image, str]]:
+    def best(self, query: torch.Tensor, count: int) -> list[tuple[str, str]]:
         """The `count` photos nearest to a `(1, dim)` unit vector, each with its similarity as a caption."""
         similarity, order = (self._embeds @ query[0]).topk(min(max(int(count), 1), 48, len(self._embeds)))
         photos = [_thumbnail(self._gallery.open(position)) for position in self._positions[order].tolist()]
-        return [(photo, f"{value:.2f}") for photo, value in zip(photos, similarity.tolist(), strict=True)]
+        files = [picture_file(photo) for photo in photos]
+        return [(file, f"{value:.2f}") for file, value in zip(files, similarity.tolist(), strict=True)]
 
 
 def _thumbnail(image: Image.Image, side: int = 512) -> Image.Image:
@@ -465,12 +487,13 @@ _UPLOADS: dict[str, set[str]] = {}
 
 def remember_upload(photo, request: gr.Request):
     if photo:
-        _UPLOADS.setdefault(request.session_hash, set()).add(photo)
+        _UPLOADS.setdefault(request.session_hash, set()).add(photo["path"])
 
 
-def forget_uploads(request: gr.Request):
-    """When a page is closed, its photos go, unless another page shows the same one."""
-    mine = _UPLOADS.pop(request.session_hash, set())
+def forget_uploads(uploaded: set[str], request: gr.Request):
+    """When a page is closed, what it uploaded goes, unless another page shows the same photo. What nobody closes,
+    such as a call of the API, goes by its age."""
+    mine = _UPLOADS.pop(request.session_hash, set()) & uploaded
     for path in mine.difference(*_UPLOADS.values()):
         Path(path).unlink(missing_ok=True)
 
@@ -529,7 +552,7 @@ def build_page() -> gr.Blocks:
         gr.Markdown(HEAD, elem_id="head")
         answer = gr.Label(label="Probabilities", num_top_classes=SHOWN_LABELS, elem_id="answer", render=False)
         with gr.Row(equal_height=False):
-            with gr.Column(scale=5, min_width=320):
+            with gr.Column(scale=5, min_width=320) as left:
                 photo = _photo_input()
                 labels = gr.Textbox(
                     next(iter(EXAMPLES.values())),
@@ -539,14 +562,20 @@ def build_page() -> gr.Blocks:
                     max_lines=8,
                     elem_id="labels",
                 )
-                _examples(photo, labels, answer)
             with gr.Column(scale=6, min_width=320), gr.Tabs():
                 _classify_tab(photo, labels, answer)
                 _why_tab(photo, labels)
                 _search_tab(photo)
                 _compare_tab(photo, labels)
-        photo.change(remember_upload, photo, None, queue=False, api_visibility="private")
-        page.unload(forget_uploads)
+        with left:
+            _examples(photo, labels, answer)
+        photo.change(remember_upload, photo, None, queue=False, preprocess=False, api_visibility="private")
+
+        def close(request: gr.Request):
+            forget_uploads(page.upload_file_set - photo.keep_in_cache, request)
+
+        page.unload(close)
+        page.temp_file_sets.append(ANSWERS)
     return page.queue(max_size=128)
 
 
@@ -659,7 +688,8 @@ def _compare_tab(photo: gr.Image, labels: gr.Textbox) -> None:
         templates = _templates_box(
             "One a line, {} for the label; each is a column.", "a photo of {}.\n{}\na drawing of {}."
         )
-        models = gr.CheckboxGroup([MODEL, *OTHER_MODELS], value=[MODEL], label="Models", visible=bool(OTHER_MODELS))
+        names = list(COMPARED)
+        models = gr.CheckboxGroup(names, value=names[:1], label="Models", visible=len(names) > 1)
         button = gr.Button("Compare", variant="primary", elem_id="compare")
         columns = gr.HTML(elem_id="columns")
     button.click(compare, [photo, labels, templates, models], columns, api_name="compare", **MODEL_CALLS)

@@ -1,0 +1,549 @@
+"""The page as people meet it: in a real browser, through its API, on a phone, with bad input, and in a crowd."""
+
+import http.client
+import io
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import CAPTIONS, ROOT, build_tiny
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image, ImageDraw
+
+from zero_shot_miniclip import NONE_OF_THESE, ZeroShotClassifier
+
+LABELS = "a red circle, two dogs, a child plays"
+COLOURS = ("red", "green", "blue", "orange", "purple", "black")
+
+# Runs the page with every attempt to reach another machine written down and refused.
+GUARD = """
+import runpy, sys
+log = open(sys.argv[1], "a", buffering=1)
+def guard(event, arguments):
+    if event == "socket.getaddrinfo":
+        host = arguments[0]
+    elif event == "socket.connect" and isinstance(arguments[1], tuple):
+        host = arguments[1][0]
+    else:
+        return
+    if str(host) not in ("127.0.0.1", "localhost", "::1", "0.0.0.0", "None"):
+        log.write(f"{event} {host}\\n")
+        raise OSError("no network in this test")
+sys.addaudithook(guard)
+sys.path.insert(0, ".")
+runpy.run_path("app.py", run_name="__main__")
+"""
+
+
+@dataclass
+class Served:
+    """A running page."""
+
+    url: str
+    process: subprocess.Popen
+    files: Path  # gradio's temporary files
+    network_log: Path
+
+    def memory_mb(self) -> float:
+        """Private memory of the server."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
+
+
+def serve(folder: Path, **environment: str) -> Served:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    env = {
+        **os.environ,
+        "HF_HUB_OFFLINE": "1",
+        "GRADIO_SERVER_PORT": str(port),
+        "GRADIO_TEMP_DIR": str(folder / "files"),
+        "MINICLIP_CACHE": str(folder / "cache"),
+        "OMP_NUM_THREADS": "1",
+        "OMP_WAIT_POLICY": "passive",
+        **environment,
+    }
+    with (folder / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-c", GUARD, folder / "network"], cwd=ROOT, env=env, stdout=log, stderr=subprocess.STDOUT
+        )
+    served = Served(f"http://127.0.0.1:{port}", process, folder / "files", folder / "network")
+    for _ in range(240):
+        if process.poll() is not None:
+            raise AssertionError((folder / "log").read_text())
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+            connection.request("GET", "/")
+            if connection.getresponse().status == 200:
+                return served
+        except OSError:
+            time.sleep(0.5)
+    process.kill()
+    raise AssertionError("the page did not start in two minutes")
+
+
+@pytest.fixture(scope="module")
+def model_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
+    """Untrained, with heads wide enough apart that labels get different scores, and calibrated."""
+    model = build_tiny(tiny_tokenizer)
+    images = torch.nn.functional.normalize(torch.randn(60, 16) + 1, dim=1)
+    model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.arange(60))
+    folder = tmp_path_factory.mktemp("page_model") / "tiny"
+    model.save_pretrained(folder)
+    tiny_processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("gallery")
+    for number in range(40):
+        image = Image.new("RGB", (160, 120), "white")
+        x, y = 10 + 13 * (number % 8), 8 + 9 * (number // 8)
+        ImageDraw.Draw(image).ellipse([x, y, x + 40, y + 40], fill=COLOURS[number % 6])
+        image.save(folder / f"{number}.png")
+    (folder / "spoilt.jpg").write_bytes(b"not a picture")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, model_folder, gallery):
+    served = serve(
+        tmp_path_factory.mktemp("page"),
+        MINICLIP_MODEL=str(model_folder),
+        MINICLIP_GALLERY=str(gallery),
+        MINICLIP_COMPARE="another/model",
+    )
+    yield served
+    served.process.terminate()
+    served.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu", *quiet])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, served):
+    """Opens the page; in the end, nothing but the page's own server may have been asked for anything."""
+    contexts, elsewhere = [], []
+
+    def open_page(url: str = served.url, width: int = 1200, **options):
+        context = browser.new_context(viewport={"width": width, "height": 850}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        local = (url, "data:", "blob:", url.replace("http", "ws"))
+        page.on("request", lambda request: request.url.startswith(local) or elsewhere.append(request.url))
+        page.goto(url)
+        page.locator("#classify").wait_for()
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert elsewhere == []
+
+
+@pytest.fixture(scope="module")
+def photo_file(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("photo") / "mine.png"
+    noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((160, 120)).save(path)
+    return path
+
+
+def upload(page, path: Path) -> None:
+    """Choose a file as a user does, and wait until the browser shows it or the server refuses it."""
+    page.locator("#photo input[type=file]").set_input_files(path)
+    page.locator("#photo img").wait_for(state="attached")
+
+
+def answer_of(page) -> dict[str, int]:
+    """Labels and per cent as the page shows them."""
+    page.locator("#answer .confidence-set").first.wait_for()
+    rows = page.locator("#answer .confidence-set").all_inner_texts()
+    return {text.split("\n")[0]: int(re.search(r"(\d+)%", text)[1]) for text in rows}
+
+
+def message_of(page) -> str:
+    toast = page.locator(".toast-body").last
+    toast.wait_for()
+    return toast.inner_text()
+
+
+class TestInTheBrowser:
+    def test_classify_and_change_the_labels(self, open_page, photo_file, model_folder):
+        page = open_page()
+        upload(page, photo_file)
+        assert set(answer_of(page)) == {"a dog", "a car", "a building", NONE_OF_THESE}
+        page.locator("#labels textarea").fill(LABELS)
+        page.locator("#classify").click()
+        page.locator("#answer").get_by_text("two dogs", exact=True).first.wait_for()
+        engine = ZeroShotClassifier.from_pretrained(str(model_folder))
+        expected = engine(photo_file, LABELS, none_of_these=True)
+        assert answer_of(page) == {a["label"]: pytest.approx(100 * a["score"], abs=1.1) for a in expected}
+
+    def test_options(self, open_page, photo_file):
+        page = open_page()
+        upload(page, photo_file)
+        answer_of(page)
+        page.get_by_text("Options").click()
+        page.get_by_label("Allow “none of these”").uncheck()
+        page.locator("#answer").get_by_text(NONE_OF_THESE).first.wait_for(state="detached")
+        assert sum(answer_of(page).values()) == pytest.approx(100, abs=2)
+
+    def test_examples_answer_by_one_click(self, open_page):
+        page = open_page()
+        page.locator("#examples img").nth(1).click()
+        assert "a child playing" in answer_of(page)
+        assert page.locator("#labels textarea").input_value().startswith("an adult swimming")
+
+    def test_why(self, open_page, photo_file):
+        page = open_page()
+        upload(page, photo_file)
+        page.locator("#labels textarea").fill(LABELS)
+        page.get_by_role("tab", name="Why").click()
+        page.locator("#why-label input").click()
+        page.get_by_role("option", name="two dogs").click()
+        page.locator("#explain").click()
+        picture = page.locator("#heat img")
+        picture.wait_for()
+        data = page.request.get(picture.get_attribute("src")).body()
+        heat = np.asarray(Image.open(io.BytesIO(data)).convert("HSV"))
+        assert heat.shape[0] == heat.shape[1]  # the middle square
+        assert heat[..., 1].std() > 5  # coloured in some places, grey in others
+
+    def test_search_by_text_and_by_photo(self, open_page, gallery):
+        page = open_page()
+        page.get_by_role("tab", name="Search").click()
+        page.locator("#query textarea, #query input").first.fill("a red circle")
+        page.locator("#search").click()
+        page.locator("#results img").nth(11).wait_for()
+        assert page.locator("#results img").count() == 12
+        upload(page, gallery / "7.png")
+        page.locator("#search-by-photo").click()
+        page.locator("#results .caption-label").first.get_by_text("1.00").wait_for()
+        before = page.locator("#photo img").get_attribute("src")
+        page.locator("#results button.thumbnail-item").nth(3).click()
+        page.wait_for_function("s => document.querySelector('#photo img')?.src != s", arg=before)
+
+    def test_compare(self, open_page, photo_file):
+        page = open_page()
+        upload(page, photo_file)
+        page.get_by_role("tab", name="Compare").click()
+        page.locator("#compare").click()
+        page.locator("#columns .prompt").nth(2).wait_for()
+        headings = page.locator("#columns h3").all_inner_texts()
+        assert headings == ["a photo of {}.", "{}", "a drawing of {}."]
+        assert "a building" in page.locator("#columns .prompt").first.inner_text()
+
+    def test_labels_are_text_and_nothing_else(self, open_page, photo_file):
+        page = open_page()
+        upload(page, photo_file)
+        page.locator("#labels textarea").fill("<img src=x onerror='window.hacked=1'>, 🐶🏖️, <b>bold</b>")
+        page.locator("#classify").click()
+        page.locator("#answer").get_by_text("<b>bold</b>", exact=True).first.wait_for()
+        assert "🐶🏖️" in answer_of(page)
+        page.get_by_role("tab", name="Compare").click()
+        page.locator("#compare").click()
+        page.locator("#columns .prompt").first.get_by_text("<b>bold</b>", exact=True).wait_for()
+        assert page.evaluate("window.hacked") is None
+
+    def test_with_the_keyboard_alone(self, open_page, photo_file):
+        page = open_page()
+        upload(page, photo_file)
+        answer_of(page)
+        page.locator("#labels textarea").focus()
+        page.keyboard.press("Control+A")
+        page.keyboard.type("a red circle, a child")
+        for _ in range(15):
+            page.keyboard.press("Tab")
+            if page.evaluate("document.activeElement.id") == "classify":
+                break
+        page.keyboard.press("Enter")
+        page.locator("#answer").get_by_text("a red circle", exact=True).first.wait_for()
+        page.get_by_role("tab", name="Classify").focus()
+        page.keyboard.press("Tab")
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert outline == "solid", "one must see where one is"
+
+    def test_on_a_phone(self, open_page):
+        page = open_page(width=390, has_touch=True, is_mobile=True, color_scheme="dark")
+        page.locator("#examples img").first.tap()
+        answer_of(page)
+        for tab in ("Why", "Search", "Compare", "Classify"):
+            page.get_by_role("tab", name=tab).tap()
+            width = page.evaluate("document.documentElement.scrollWidth")
+            assert width <= 390, f"{tab} is wider than the screen"
+
+    def test_light_and_dark(self, open_page):
+        colours = {}
+        for scheme in ("light", "dark"):
+            page = open_page(color_scheme=scheme)
+            read = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
+            colours[scheme] = [
+                [sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in page.locator(selector).evaluate(read)]
+                for selector in ("#labels textarea",)
+            ][0]
+        (light_ground, light_text), (dark_ground, dark_text) = colours["light"], colours["dark"]
+        assert light_ground - light_text > 400 and dark_text - dark_ground > 400
+
+    @pytest.mark.parametrize(
+        "labels, message",
+        [
+            ("", "at least one label"),
+            (" ,\n, ", "at least one label"),
+            (",".join(f"label {i}" for i in range(10_000)), "10,000 labels"),
+            ("dog " * 25_000, "characters"),
+        ],
+    )
+    def test_bad_labels_get_a_message(self, open_page, photo_file, labels, message):
+        page = open_page()
+        upload(page, photo_file)
+        answer_of(page)
+        page.locator("#labels textarea").evaluate(
+            "(e, text) => { e.value = text; e.dispatchEvent(new Event('input')) }", labels
+        )
+        page.locator("#classify").click()
+        assert message in message_of(page)
+
+    def test_no_photo(self, open_page):
+        page = open_page()
+        page.locator("#classify").click()
+        assert "Choose a photo" in message_of(page)
+
+    @pytest.mark.parametrize("kind", ["corrupt", "truncated", "20,000 pixels"])
+    def test_bad_photos_get_a_message(self, open_page, tmp_path, photo_file, kind):
+        path = tmp_path / "bad.png"
+        if kind == "20,000 pixels":
+            Image.new("1", (20_000, 3_000)).save(path)
+        else:
+            path.write_bytes(b"\x89PNG nothing" if kind == "corrupt" else photo_file.read_bytes()[:2000])
+        page = open_page()
+        page.locator("#photo input[type=file]").set_input_files(path)
+        assert re.search("too large" if kind == "20,000 pixels" else "cannot be read", message_of(page))
+        page.locator("#examples img").first.click()  # and the page goes on
+        answer_of(page)
+
+    def test_photos_go_when_the_page_is_closed(self, open_page, served, tmp_path):
+        path = tmp_path / "private.png"
+        Image.fromarray(np.random.default_rng(9).integers(0, 255, (50, 50, 3), dtype=np.uint8)).save(path)
+        page = open_page()
+        upload(page, path)
+        answer_of(page)
+        assert list(served.files.rglob("private.png"))
+        page.close()
+        for _ in range(100):
+            if not list(served.files.rglob("private.png")):
+                return
+            time.sleep(0.2)
+        raise AssertionError("the photo was kept")
+
+
+class TestThroughTheAPI:
+    @pytest.fixture(scope="class")
+    def client(self, served) -> Client:
+        return Client(served.url, verbose=False)
+
+    def test_classify(self, client, photo_file):
+        answer = client.predict(handle_file(photo_file), LABELS, False, False, "", api_name="/classify")
+        assert sum(a["confidence"] for a in answer["confidences"]) == pytest.approx(1)
+        assert {a["label"] for a in answer["confidences"]} == set(LABELS.split(", "))
+
+    def test_explain_search_and_compare(self, client, photo_file):
+        photo = handle_file(photo_file)
+        assert Image.open(client.predict(photo, "two dogs", api_name="/explain")).size == (116, 116)
+        assert len(client.predict("a red circle", 5, api_name="/search")) == 5
+        assert len(client.predict(photo, 1000, api_name="/search_by_photo")) == 40  # all that can be read
+        columns = client.predict(photo, LABELS, "{}\na photo of {}", [], api_name="/compare")
+        assert columns.count("<section") == 2
+
+    def test_endpoints_are_named_and_nothing_else_is_open(self, client):
+        endpoints = client.view_api(return_format="dict")["named_endpoints"]
+        assert set(endpoints) == {"/classify", "/explain", "/search", "/search_by_photo", "/compare"}
+
+    def test_only_models_that_the_owner_named(self, client, photo_file):
+        """Loading a model runs its code."""
+        with pytest.raises(AppError):
+            client.predict(handle_file(photo_file), LABELS, "{}", ["evil/model"], api_name="/compare")
+
+    @pytest.mark.parametrize("kind", ["animated gif", "cmyk", "16 bit", "transparent", "sideways"])
+    def test_unusual_photos(self, client, tmp_path, kind):
+        path = tmp_path / "photo"
+        grey = Image.linear_gradient("L")
+        if kind == "animated gif":
+            path = path.with_suffix(".gif")
+            grey.save(path, save_all=True, append_images=[grey.rotate(90), grey.rotate(180)])
+        elif kind == "cmyk":
+            path = path.with_suffix(".jpg")
+            grey.convert("CMYK").save(path)
+        elif kind == "16 bit":
+            path = path.with_suffix(".png")
+            Image.fromarray(np.asarray(grey).astype(np.uint16) * 257).save(path)
+        elif kind == "transparent":
+            path = path.with_suffix(".webp")
+            Image.merge("RGBA", [grey] * 4).save(path)
+        else:
+            path = path.with_suffix(".jpg")
+            exif = Image.Exif()
+            exif[274] = 6
+            grey.save(path, exif=exif)
+        answer = client.predict(handle_file(path), LABELS, True, False, "", api_name="/classify")
+        assert len(answer["confidences"]) == 4
+
+    @pytest.mark.parametrize("kind", ["decompression bomb", "text", "svg", "empty"])
+    def test_hostile_files(self, client, tmp_path, kind):
+        path = tmp_path / "photo.png"
+        if kind == "decompression bomb":
+            Image.new("1", (20_000, 20_000)).save(path)
+        elif kind == "svg":
+            path = tmp_path / "photo.svg"
+            path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        else:
+            path.write_text("hello" if kind == "text" else "")
+        with pytest.raises(AppError, match="too large" if kind == "decompression bomb" else "cannot be read"):
+            client.predict(handle_file(path), LABELS, True, False, "", api_name="/classify")
+
+    @pytest.mark.parametrize(
+        "labels, templates, message",
+        [
+            ("", "", "at least one label"),
+            (",".join(map(str, range(10_000))), "", "10,000 labels"),
+            ("x" * 100_000, "", "100,000 characters"),
+            (LABELS, "a photo", "no {}"),
+            (LABELS, "\n".join(f"{i} {{}}" for i in range(50)), "50 prompt templates"),
+            (LABELS, "{}" * 500, "too long"),
+        ],
+    )
+    def test_hostile_text(self, client, photo_file, labels, templates, message):
+        with pytest.raises(AppError, match=re.escape(message)):
+            client.predict(handle_file(photo_file), labels, True, False, templates, api_name="/classify")
+
+    def test_a_thousand_labels(self, client, photo_file):
+        labels = ", ".join(f"{CAPTIONS[i % 4]} {i}" for i in range(1000))
+        answer = client.predict(handle_file(photo_file), labels, False, False, "", api_name="/classify")
+        assert len(answer["confidences"]) >= 10
+
+    def test_as_an_mcp_tool(self, served):
+        pytest.importorskip("mcp", reason="gradio[mcp] is not installed")
+        import httpx
+
+        tools = httpx.get(f"{served.url}/gradio_api/mcp/schema").json()
+        assert {"classify", "search", "explain"} <= {tool["name"].split("_", 1)[-1] for tool in tools}
+        assert any("any words" in tool["description"] for tool in tools)
+
+    def test_a_crowd(self, served, photo_file):
+        """32 at once, again and again: every one is answered, and the server does not grow."""
+        clients = list(ThreadPoolExecutor(8).map(lambda _: Client(served.url, verbose=False), range(32)))
+        photo = handle_file(photo_file)
+
+        def ask(client):
+            answer = client.predict(photo, LABELS, True, False, "", api_name="/classify")
+            assert len(client.predict("two dogs", 3, api_name="/search")) == 3
+            return len(answer["confidences"])
+
+        def everybody():
+            with ThreadPoolExecutor(32) as crowd:
+                assert list(crowd.map(ask, clients)) == [4] * 32
+
+        everybody()
+        everybody()
+        before = served.memory_mb()
+        for _ in range(3):
+            everybody()
+        assert served.memory_mb() < before + 25
+
+
+def test_the_server_talks_to_nobody(served, open_page):
+    open_page().locator("#classify").wait_for()
+    assert served.network_log.read_text() == ""
+
+
+def test_missing_model(tmp_path, open_page):
+    served = serve(tmp_path, MINICLIP_MODEL=str(tmp_path / "nowhere"))
+    try:
+        page = open_page(served.url)
+        page.locator("#examples img").first.click()
+        message = message_of(page)
+        assert "No model at" in message and "MINICLIP_MODEL" in message
+    finally:
+        served.process.terminate()
+        served.process.wait(20)
+
+
+def test_gallery_index_is_kept_and_never_mixed_up(tmp_path, monkeypatch, model_folder, gallery, tiny_tokenizer):
+    """Read from disk the next time; made anew for another gallery or another model; a spoilt one is replaced."""
+    import app
+
+    monkeypatch.setattr(app, "CACHE", tmp_path / "cache")
+    monkeypatch.setattr(app, "MODEL", str(model_folder))
+    copy = tmp_path / "gallery"
+    shutil.copytree(gallery, copy)
+    monkeypatch.setattr(app, "GALLERY", str(copy))
+    embedded = []
+    embed = app.Index._embed
+    monkeypatch.setattr(app.Index, "_embed", lambda *args: embedded.append(1) or embed(*args))
+    query = torch.eye(16)[:1]
+    first = [caption for _, caption in app.Index().get().best(query, 5)]
+    assert [caption for _, caption in app.Index().get().best(query, 5)] == first
+    assert len(embedded) == 1
+    (file,) = (tmp_path / "cache").iterdir()
+    file.write_bytes(file.read_bytes()[:100])
+    assert [caption for _, caption in app.Index().get().best(query, 5)] == first
+    assert len(embedded) == 2
+    (copy / "0.png").unlink()
+    assert len(app.Index().get()._positions) == 39
+    assert len(embedded) == 3
+
+
+@pytest.mark.parametrize("source", ["empty folder", "missing", "no images"])
+def test_gallery_that_cannot_be_used(tmp_path, monkeypatch, source):
+    import gradio
+
+    import app
+
+    name = tmp_path / "gallery"
+    if source != "missing":
+        name.mkdir()
+    if source == "no images":
+        (name / "data.csv").write_text("text\nhello\n")
+    with pytest.raises(gradio.Error, match="MINICLIP_GALLERY"):
+        app.open_gallery(str(name))
+
+
+def test_dataset_as_gallery(tmp_path):
+    from datasets import Dataset, Features, Value
+    from datasets import Image as ImageFeature
+
+    import app
+
+    features = Features({"caption": Value("string"), "image": ImageFeature()})
+    images = [Image.new("RGB", (20, 20), colour) for colour in COLOURS]
+    dataset = Dataset.from_dict({"caption": list(COLOURS), "image": images}, features=features)
+    dataset.to_parquet(tmp_path / "test.parquet")
+    photos = app.open_gallery(str(tmp_path))
+    assert len(photos) == len(COLOURS)
+    assert photos.open(0).getpixel((5, 5)) == (255, 0, 0)
