@@ -66,9 +66,16 @@ def summary(args, run: Path) -> dict:
         "pairs_per_s": [training["pairs_per_s"] for training in trainings],
         "final_train_loss_at_batch_64": trainings[-1]["final_train_loss_at_batch_64"],
         "history": [training["history"] for training in trainings],
-        "retrieval": results["retrieval"],
-        "zero_shot_sets": {Path(name).name: value for name, value in results.get("zero_shot_sets", {}).items()},
+        "retrieval": shortened(results["retrieval"], names),
+        "zero_shot_sets": shortened(results.get("zero_shot_sets", {}), names),
     }
+
+
+def shortened(value, paths: set[str]):
+    """The same with paths of this machine cut to their last part."""
+    if isinstance(value, dict):
+        return {shortened(key, paths): shortened(item, paths) for key, item in value.items()}
+    return Path(value).name if isinstance(value, str) and value in paths else value
 
 
 def results_device(trainings: list[dict]) -> str:
