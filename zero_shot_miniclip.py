@@ -138,14 +138,15 @@ class ZeroShotCalibration:
             ValueError: fewer than two ids, so that nothing mismatches.
         """
         generator = torch.Generator().manual_seed(seed)
-        image_ids = torch.arange(len(image_embeds)) if image_ids is None else image_ids
+        image_ids = torch.arange(len(image_embeds)) if image_ids is None else image_ids.cpu()
+        image_embeds, text_embeds, text_ids = image_embeds.float().cpu(), text_embeds.float().cpu(), text_ids.cpu()
         if len(text_ids.unique()) < 2 or len(image_ids.unique()) < 2:
             raise ValueError("calibration needs images and texts of at least two kinds, so that some do not match.")
-        image_mean = image_embeds.float().mean(dim=0)
+        image_mean = image_embeds.mean(dim=0)
         images = torch.randperm(len(image_embeds), generator=generator)[:max_size]
         of_images = torch.isin(text_ids, image_ids[images]).nonzero().squeeze(1)
         texts = of_images[torch.randperm(len(of_images), generator=generator)[:max_size]]
-        texts_kept, images_kept = text_embeds[texts].float(), image_embeds[images].float()
+        texts_kept, images_kept = text_embeds[texts], image_embeds[images]
         centred = (images_kept - image_mean) @ texts_kept.t()
         matches = image_ids[images][:, None] == text_ids[texts][None]
         slope, intercept = _fit_logistic(centred.flatten(), matches.flatten())
@@ -276,6 +277,8 @@ class ZeroShotClassifier:
                 although the question needs it.
         """
         labels = parse_labels(labels)
+        if none_of_these:  # typed as well, it would stand there twice
+            labels = parse_labels([label for label in labels if label.casefold() != NONE_OF_THESE])
         single = not isinstance(images, list | tuple)
         image_embeds = self.embed_images([images] if single else images, batch_size)
         probabilities = self.probabilities(image_embeds, self.embed_labels(labels, templates), scores, none_of_these)
@@ -395,10 +398,10 @@ class ZeroShotClassifier:
             features, pooled = _features_and_pooled(timm_model, pixel_values.to(self.model.dtype))
             similarity = (self.model(image_features=pooled).image_embeds * label_embeds).sum()
             (gradient,) = torch.autograd.grad(similarity, features)
-        heat = _on_grid((features * gradient).detach().float(), timm_model).relu()
+        heat = _on_grid((features * gradient).detach().float().cpu(), timm_model).relu()
         seen = image.crop(_seen_box(image.size, self.processor.image_processor))
         heat = F.interpolate(heat[None], (seen.height, seen.width), mode="bicubic", antialias=False)[0, 0].clamp(min=0)
-        return seen, heat / heat.max().clamp(min=1e-12)
+        return seen, (heat / heat.max().clamp(min=1e-12)).cpu()
 
     def _encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if not self.fast:
