@@ -1,6 +1,7 @@
 """A captioned dataset that the project draws itself, so that training starts with no download and no licence question.
 
-One or two coloured shapes an image, captioned with colour, shape, size, place and relation. A fifth of the
+One or two coloured shapes an image, captioned with colour, shape, size, place and relation; three images in ten show a
+shape in a colour that has no name, captioned without it, so that shapes are learned apart from colours. A fifth of the
 colour-shape combinations never occurs in training: naming them takes a model that has learned colours and shapes
 apart, the compositional generalisation that CLEVR-CoGenT tests (Johnson et al., 2017). Captions tell left from right,
 so mirrored images would make them false.
@@ -104,8 +105,8 @@ def shapes_split(split: str, num_images: int | None = None, seed: int = 0) -> Da
 
     Args:
         split: `"train"`, `"validation"` or `"test"` (columns `image` and `captions`, seen combinations only), or
-            `"unseen"` (columns `image` and `label`: one object of a never-seen combination; the label's names are all
-            100 combinations, such as "red circle", so that guessing is right one time in a hundred).
+            `"unseen"` (columns `image` and `label`: one object of a never-seen combination; the label's names are the
+            20 never-seen combinations, such as "red circle", so that guessing is right one time in twenty).
         num_images: how many; `SPLIT_SIZES` when missing.
         seed: another seed draws other scenes, of the same combinations.
 
@@ -122,7 +123,7 @@ def shapes_split(split: str, num_images: int | None = None, seed: int = 0) -> Da
     rows = [draw_row(index, rng) for index, rng in enumerate(rngs)]
     features = {"image": Image()}
     if split == "unseen":
-        features["label"] = ClassLabel(names=[" ".join(pair) for pair in COMBINATIONS])
+        features["label"] = ClassLabel(names=[" ".join(pair) for pair in UNSEEN])
     else:
         features["captions"] = List(Value("string"))
     return Dataset.from_dict(
@@ -131,7 +132,11 @@ def shapes_split(split: str, num_images: int | None = None, seed: int = 0) -> Da
 
 
 def _captioned_row(index: int, rng: np.random.Generator) -> dict:
-    if rng.random() < 0.5:
+    kind = rng.random()
+    if kind < 0.3:  # any colour, named by its shape alone: so shapes are learned apart from colours
+        obj, place = _place_one(("", SHAPES[rng.integers(len(SHAPES))]), rng)
+        objects, captions = [obj], _one_object_captions(obj, place, rng)
+    elif kind < 0.7:
         obj, place = _place_one(SEEN[rng.integers(len(SEEN))], rng)
         objects, captions = [obj], _one_object_captions(obj, place, rng)
     else:
@@ -145,7 +150,7 @@ def _captioned_row(index: int, rng: np.random.Generator) -> dict:
 def _labelled_row(index: int, rng: np.random.Generator) -> dict:
     pair = UNSEEN[index % len(UNSEEN)]
     obj, _ = _place_one(pair, rng)
-    return {"image": _png(draw_scene([obj], rng)), "label": COMBINATIONS.index(pair)}
+    return {"image": _png(draw_scene([obj], rng)), "label": UNSEEN.index(pair)}
 
 
 def _choose(options: tuple, rng: np.random.Generator):
@@ -181,7 +186,7 @@ def _place_two(first, second, relation: str, rng: np.random.Generator) -> list[D
 
 
 def _phrase(obj: DrawnObject, rng: np.random.Generator) -> str:
-    words = f"{obj.colour} {obj.shape}"
+    words = f"{obj.colour} {obj.shape}".strip()
     return f"{_choose(SIZES[obj.size][1], rng)} {words}" if rng.random() < 0.5 else words
 
 
@@ -189,11 +194,16 @@ def _with_article(phrase: str) -> str:
     return f"{'an' if phrase[0] in 'aeiou' else 'a'} {phrase}"
 
 
+def _full_stop(rng: np.random.Generator) -> str:
+    """Sometimes, since prompts for zero-shot classification come with and without."""
+    return "." if rng.random() < 0.25 else ""
+
+
 def _one_object_captions(obj: DrawnObject, place: str, rng: np.random.Generator) -> list[str]:
     captions = []
     for template in rng.choice(ONE_OBJECT_TEMPLATES, CAPTIONS_PER_IMAGE, replace=False):
         phrase = _phrase(obj, rng)
-        captions.append(template.format(a=_with_article(phrase), bare=phrase, place=place))
+        captions.append(template.format(a=_with_article(phrase), bare=phrase, place=place) + _full_stop(rng))
     return captions
 
 
@@ -208,6 +218,7 @@ def _two_object_captions(first: DrawnObject, second: DrawnObject, relation: str,
                 relation=_choose(words, rng),
                 opposite=_choose(RELATIONS[opposite][0], rng),
             )
+            + _full_stop(rng)
         )
     return captions
 
@@ -218,11 +229,19 @@ def draw_scene(objects: list[DrawnObject], rng: np.random.Generator) -> PILImage
     shade = rng.uniform(215, 245) + rng.uniform(-8, 8) * ramp[:, None] + rng.uniform(-8, 8) * ramp[None, :]
     pixels = shade[..., None] + rng.uniform(-5, 5, size=3)
     for obj in objects:
-        colour = np.array(COLOURS[obj.colour]) + rng.uniform(-12, 12, size=3)
+        colour = np.array(COLOURS[obj.colour]) + rng.uniform(-12, 12, size=3) if obj.colour else _nameless_colour(rng)
         mask = _coverage(obj, turn=rng.uniform(-0.25, 0.25))[..., None]
         pixels = pixels * (1 - mask) + colour * mask
     pixels = pixels + rng.normal(0, 4, size=pixels.shape)
     return PILImage.fromarray(pixels.clip(0, 255).round().astype(np.uint8))
+
+
+def _nameless_colour(rng: np.random.Generator) -> np.ndarray:
+    """Far from every colour that has a name, and from the background."""
+    while True:
+        colour = rng.uniform(0, 235, size=3)
+        if min(np.abs(colour - np.array(named)).max() for named in COLOURS.values()) > 45 and colour.min() < 180:
+            return colour
 
 
 def _coverage(obj: DrawnObject, turn: float) -> np.ndarray:
@@ -271,6 +290,6 @@ _OUTLINES = {  # within the unit circle, y pointing down: what is filled, then w
         ),
     ),
     "ring": (_CIRCLE, _CIRCLE * 0.55),
-    "crescent": (_CIRCLE, _CIRCLE * 0.85 + (0.45, 0)),
+    "crescent": (_CIRCLE + (0.2, 0), _CIRCLE * 0.85 + (0.65, 0)),
     "arrow": (np.array([(-1, -0.28), (0.1, -0.28), (0.1, -0.8), (1, 0), (0.1, 0.8), (0.1, 0.28), (-1, 0.28)]),),
 }
