@@ -40,7 +40,19 @@ def flickr8k() -> str:
     return "\n".join([*lines, "", explained, "", *(f"- {note}" for note in notes)])
 
 
-TABLES = {"flickr8k": flickr8k}
+def shapes() -> str:
+    """Zero-shot accuracy of `make train`."""
+    run = json.loads((RESULTS / "shapes.json").read_text())
+    low, high = run["interval"]
+    return (
+        f"`make train`: zero-shot accuracy on the {run['num_classes']} colour-shape combinations that training never "
+        f"shows: {100 * run['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), "
+        f"chance {100 * run['chance']:.0f} %; {60 * run['training_minutes']:.0f} s of training at {run['pairs_per_s']:.0f} pairs/s; seed {run['seed']}, "
+        f"commit {run['git_commit'][:12]}, {run['machine']}"
+    )
+
+
+TABLES = {"flickr8k": flickr8k, "shapes": shapes}
 
 
 def main() -> None:
