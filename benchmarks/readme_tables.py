@@ -44,11 +44,13 @@ def shapes() -> str:
     """Zero-shot accuracy of `make train`."""
     run = json.loads((RESULTS / "shapes.json").read_text())
     low, high = run["interval"]
+    accuracy = (
+        f"{100 * run['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), chance {100 * run['chance']:.0f} %"
+    )
+    speed = f"{60 * run['training_minutes']:.0f} s of training at {run['pairs_per_s']:.0f} pairs/s"
     return (
         f"`make train`: zero-shot accuracy on the {run['num_classes']} colour-shape combinations that training never "
-        f"shows: {100 * run['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f}), "
-        f"chance {100 * run['chance']:.0f} %; {60 * run['training_minutes']:.0f} s of training at {run['pairs_per_s']:.0f} pairs/s; seed {run['seed']}, "
-        f"commit {run['git_commit'][:12]}, {run['machine']}"
+        f"shows: {accuracy}; {speed}; seed {run['seed']}, commit {run['git_commit'][:12]}, {run['machine']}"
     )
 
 
