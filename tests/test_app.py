@@ -377,7 +377,7 @@ class TestThroughTheAPI:
         photo = handle_file(photo_file)
         assert Image.open(client.predict(photo, "two dogs", api_name="/explain")).size == (116, 116)
         assert len(client.predict("a red circle", 5, api_name="/search")) == 5
-        assert len(client.predict(photo, 1000, api_name="/search_by_photo")) == 40  # all that can be read
+        assert len(client.predict(photo, 48, api_name="/search_by_photo")) == 40  # all that can be read
         columns = client.predict(photo, LABELS, "{}\na photo of {}", [], api_name="/compare")
         assert columns.count("<section") == 2
 

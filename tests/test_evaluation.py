@@ -420,7 +420,7 @@ def test_the_script_writes_what_evaluating_in_memory_gives(tiny_folder, captione
     for name in ("accuracy", "mean_per_class_accuracy", "top_5_accuracy", "plain", "templates"):
         assert results["zero_shot"][name] == expected[name], name
     assert results["zero_shot_sets"]["shapes"]["num_images"] == 100
-    assert results["zero_shot_sets"]["shapes"]["chance"] == 0.01
+    assert results["zero_shot_sets"]["shapes"]["chance"] == 1 / results["zero_shot_sets"]["shapes"]["num_classes"]
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert results["seed"] == 0
     assert "--max_samples 100" in results["command"]
