@@ -14,6 +14,7 @@ from pathlib import Path
 from datasets import Dataset
 from transformers import HfArgumentParser
 
+from miniclip.calibration import calibrate, store_calibration
 from miniclip.data import find_columns, find_image_column, find_label_column, load_split
 from miniclip.errors import UserError, exit_on_user_error
 from miniclip.loading import check_mixed_precision, default_device, load_model
@@ -45,6 +46,13 @@ class EvaluationArguments:
         default_factory=lambda: ["test"], metadata={"help": "Splits of these: one for all, or one each."}
     )
     label_column: str | None = field(default=None, metadata={"help": "Their label column; found by itself."})
+    calibration_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "First calibrate 'none of these' and independent scores on this split of dataset_name, "
+            "such as validation, and keep that in the model's folder."
+        },
+    )
     templates: list[str] = field(
         default_factory=list,
         metadata={
@@ -64,6 +72,10 @@ class EvaluationArguments:
 def check_arguments(args: EvaluationArguments) -> None:
     if not args.dataset_name and not args.zero_shot_dataset:
         raise UserError("nothing to evaluate on: give --dataset_name, --zero_shot_dataset or both")
+    if args.calibration_split and not args.dataset_name:
+        raise UserError("--calibration_split is a split of captioned images: give --dataset_name as well")
+    if args.calibration_split and not Path(args.model_name_or_path).is_dir():
+        raise UserError("--calibration_split is kept in the model's folder: download the model and give its folder")
     for name in ("batch_size", "max_samples"):
         if getattr(args, name) is not None and getattr(args, name) < 1:
             raise UserError(f"--{name} is {getattr(args, name)}, but must be at least 1")
@@ -84,8 +96,8 @@ def write_json(output_json: str, results: dict) -> None:
     print(f"\nwritten to {path}")
 
 
-def load_captioned(args: EvaluationArguments) -> tuple:
-    dataset = load_split(args.dataset_name, args.split, dataset_config_name=args.dataset_config_name)
+def load_captioned(args: EvaluationArguments, split: str) -> tuple:
+    dataset = load_split(args.dataset_name, split, dataset_config_name=args.dataset_config_name)
     return sample(dataset, args), find_columns(dataset, args.image_column, args.caption_columns)
 
 
@@ -130,11 +142,14 @@ def main() -> None:
     device = default_device()
     check_mixed_precision(args.mixed_precision, device)
     model, processor = load_model(args.model_name_or_path, device)
-    captioned = load_captioned(args) if args.dataset_name else None
+    captioned = load_captioned(args, args.split) if args.dataset_name else None
     labelled = load_labelled(args)
 
-    names = ("batch_size", "mixed_precision", "num_workers", "bootstrap_resamples", "seed")
-    settings = {name: getattr(args, name) for name in names}
+    settings = {name: getattr(args, name) for name in ("batch_size", "mixed_precision", "num_workers")}
+    if args.calibration_split:
+        calibrate(model, processor, *load_captioned(args, args.calibration_split), **settings)
+        store_calibration(model, args.model_name_or_path)
+    settings |= {name: getattr(args, name) for name in ("bootstrap_resamples", "seed")}
     results, tables = {"model_name_or_path": args.model_name_or_path}, []
     if captioned:
         retrieval = timed(evaluate_retrieval, model, processor, *captioned, **settings)

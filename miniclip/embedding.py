@@ -11,7 +11,7 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from miniclip.data import SkipReport, decode_image
+from miniclip.data import Columns, SkipReport, captions_of, decode_image
 from miniclip.errors import UserError
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -29,6 +29,22 @@ class EmbeddedImages:
     image_embeds: torch.Tensor
     kept: list[Any]
     skipped: SkipReport = field(default_factory=SkipReport)
+
+
+@dataclass
+class EmbeddedPairs:
+    """
+    Args:
+        image_embeds: `(num_images, projection_dim)` unit vectors, float32, on the CPU.
+        text_embeds: `(num_texts, projection_dim)` unit vectors, float32, on the CPU.
+        image_of_text: `(num_texts,)` index of each text's image.
+        skipped: the rows that gave none.
+    """
+
+    image_embeds: torch.Tensor
+    text_embeds: torch.Tensor
+    image_of_text: torch.Tensor
+    skipped: SkipReport
 
 
 @contextlib.contextmanager
@@ -131,3 +147,38 @@ def embed_texts(
             embeds[indices] = model.encode_text(**inputs).cpu()
             bar.update(len(indices))
     return embeds
+
+
+def embed_pairs(
+    model,
+    processor,
+    dataset,
+    columns: Columns,
+    *,
+    num_workers: int = 0,
+    **settings,
+) -> EmbeddedPairs:
+    """
+    Embed a captioned dataset, every caption of every image; arguments as those of [`embed_images`].
+
+    Args:
+        columns: where its images and captions are.
+        settings: `batch_size`, `mixed_precision` and `progress`, as of [`embed_images`].
+
+    Raises:
+        UserError: not one row can be used.
+    """
+    dataset = dataset.select_columns([columns.image, *columns.captions])
+    keep = functools.partial(_captions, columns=columns)
+    images = embed_images(model, processor, dataset, columns.image, keep, num_workers=num_workers, **settings)
+    texts = [caption for captions in images.kept for caption in captions]
+    image_of_text = torch.tensor([image for image, captions in enumerate(images.kept) for _ in captions])
+    text_embeds = embed_texts(model, processor, texts, **settings)
+    return EmbeddedPairs(images.image_embeds, text_embeds, image_of_text, images.skipped)
+
+
+def _captions(row: dict, columns: Columns) -> list[str]:
+    captions = captions_of(row, columns)
+    if not captions:
+        raise ValueError("no caption")
+    return captions

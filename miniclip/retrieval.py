@@ -5,8 +5,8 @@ import math
 
 import torch
 
-from miniclip.data import Columns, captions_of
-from miniclip.embedding import embed_images, embed_texts
+from miniclip.data import Columns
+from miniclip.embedding import embed_pairs
 from miniclip.metrics import load_metric
 
 TIE_TOLERANCE = 1e-6  # float32 rounding of a dot product of unit vectors; equal embeddings may differ by that much
@@ -141,33 +141,22 @@ def evaluate_retrieval(
     Raises:
         UserError: not one row can be used.
     """
-    dataset = dataset.select_columns([columns.image, *columns.captions])
-    settings = {"batch_size": batch_size, "mixed_precision": mixed_precision, "progress": progress}
-    images = embed_images(
+    pairs = embed_pairs(
         model,
         processor,
         dataset,
-        columns.image,
-        functools.partial(_captions, columns=columns),
+        columns,
+        batch_size=batch_size,
+        mixed_precision=mixed_precision,
         num_workers=num_workers,
-        **settings,
+        progress=progress,
     )
-    texts = [caption for captions in images.kept for caption in captions]
-    image_of_text = torch.tensor([image for image, captions in enumerate(images.kept) for _ in captions])
-    text_embeds = embed_texts(model, processor, texts, **settings)
     device = model.device
     results = retrieval_metrics(
-        images.image_embeds.to(device),
-        text_embeds.to(device),
-        image_of_text.to(device),
+        pairs.image_embeds.to(device),
+        pairs.text_embeds.to(device),
+        pairs.image_of_text.to(device),
         bootstrap_resamples=bootstrap_resamples,
         seed=seed,
     )
-    return results | {"skipped": {"count": images.skipped.count, "first": images.skipped.first}}
-
-
-def _captions(row: dict, columns: Columns) -> list[str]:
-    captions = captions_of(row, columns)
-    if not captions:
-        raise ValueError("no caption")
-    return captions
+    return results | {"skipped": {"count": pairs.skipped.count, "first": pairs.skipped.first}}

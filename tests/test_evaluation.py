@@ -4,6 +4,7 @@ import doctest
 import io
 import itertools
 import json
+import shutil
 import sys
 
 import datasets
@@ -20,12 +21,15 @@ from safetensors.torch import load_file, save_file
 
 import evaluate_miniclip
 from miniclip import retrieval
+from miniclip.batches import BatchPreparer
+from miniclip.calibration import calibrate
 from miniclip.data import Columns, find_columns, load_split
 from miniclip.embedding import embed_images, embed_texts
 from miniclip.errors import UserError
 from miniclip.loading import load_model
 from miniclip.metrics import load_metric
 from miniclip.retrieval import chance_recall, evaluate_retrieval, retrieval_metrics, retrieval_ranks
+from miniclip.validation import Validator
 from miniclip.zero_shot import class_prompts, ensemble, evaluate_zero_shot, nearest_classes
 
 RECALLS = [f"{way}_recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
@@ -420,12 +424,47 @@ def test_the_script_writes_what_evaluating_in_memory_gives(tiny_folder, captione
     for name in ("accuracy", "mean_per_class_accuracy", "top_5_accuracy", "plain", "templates"):
         assert results["zero_shot"][name] == expected[name], name
     assert results["zero_shot_sets"]["shapes"]["num_images"] == 100
-    assert results["zero_shot_sets"]["shapes"]["chance"] == 1 / results["zero_shot_sets"]["shapes"]["num_classes"]
+    shapes = results["zero_shot_sets"]["shapes"]
+    assert shapes["chance"] == pytest.approx(1 / shapes["num_classes"])
     assert results["versions"]["torch"] == torch.__version__.split("+")[0]
     assert results["seed"] == 0
     assert "--max_samples 100" in results["command"]
     shown = f"image to text R@5 {100 * results['retrieval']['image_to_text_recall@5']:.1f}"
     assert shown in " ".join(process.stdout.split())
+
+
+def test_calibration_is_kept_in_the_models_folder(monkeypatch, tiny_folder, captioned_folder, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(tiny_folder, folder)
+    before = json.loads((folder / "config.json").read_text())
+    arguments = ["--model_name_or_path", folder, "--dataset_name", captioned_folder, "--calibration_split", "test"]
+    monkeypatch.setattr(sys, "argv", ["evaluate_miniclip.py", *map(str, arguments)])
+    evaluate_miniclip.main()
+    after = json.loads((folder / "config.json").read_text())
+    assert after.pop("zero_shot_calibration") != before.pop("zero_shot_calibration")
+    assert after == before
+    model, processor = load_model(str(folder))
+    answers = model.zero_shot_classifier(processor)(Image.new("RGB", (40, 40)), "a dog, a cat", none_of_these=True)
+    assert {answer["label"] for answer in answers} == {"a dog", "a cat", "none of these"}
+
+
+def test_validation_while_training_calibrates_as_the_whole_split_does(tiny_model, tiny_processor):
+    dataset = undecoded(captioned_rows())
+    images = tiny_processor.image_processor
+    prepare = BatchPreparer(tiny_model.device, images.image_mean, images.image_std, chunk_size=4)
+    validator = Validator(tiny_model, tiny_processor, dataset, COLUMNS, prepare, "no")
+    validator(tiny_model)
+    validator.calibrate(tiny_model)
+    stored = dict(tiny_model.config.zero_shot_calibration)
+    calibrate(tiny_model, tiny_processor, dataset, COLUMNS, progress=False)
+    expected = tiny_model.config.zero_shot_calibration
+    assert stored.pop("image_mean") == pytest.approx(expected.pop("image_mean"), abs=0.01)
+    assert stored == pytest.approx(expected, rel=0.05)
+
+
+def test_a_split_of_one_image_cannot_calibrate(tiny_model, tiny_processor):
+    with pytest.raises(UserError, match="at least two"):
+        calibrate(tiny_model, tiny_processor, undecoded(captioned_rows(1)), COLUMNS, progress=False)
 
 
 def test_an_unreachable_hub_is_one_line_without_retries(tiny_folder):
@@ -466,6 +505,9 @@ def script_error(monkeypatch, capsys, *arguments) -> str:
         (["--dataset_name", "CAPTIONED", "--templates", "a photo"], "{}"),
         (["--dataset_name", "CAPTIONED", "--batch_size", "0"], "at least 1"),
         (["--dataset_name", "CAPTIONED", "--output_json", "LABELLED"], "is a folder"),
+        (["--zero_shot_dataset", "LABELLED", "--calibration_split", "validation"], "--dataset_name"),
+        (["--dataset_name", "CAPTIONED", "--calibration_split", "nosplit"], "nosplit"),
+        (["--dataset_name", "CAPTIONED", "--calibration_split", "test", "--model_name_or_path", "a/b"], "folder"),
     ],
 )
 def test_mistakes_get_one_line(monkeypatch, capsys, tiny_folder, captioned_folder, labelled_folder, arguments, message):
