@@ -207,4 +207,5 @@ def session(path: str | Path, num_threads: int | None = None) -> onnxruntime.Inf
     """An ONNX Runtime session on the CPU, by default with PyTorch's number of threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or idle threads keep their cores busy
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
