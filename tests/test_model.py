@@ -5,7 +5,7 @@ import math
 import pytest
 import timm
 import torch
-from conftest import CAPTIONS, TINY_TEXT, build_tiny
+from conftest import CAPTIONS, TINY_TEXT, build_tiny, run_python
 from transformers import (
     AutoModel,
     BertConfig,
@@ -237,6 +237,15 @@ def test_unknown_encoders_are_named(image_encoder, text_encoder, message):
 def test_unreachable_encoders_are_errors_at_once():
     with pytest.raises(OSError, match="image encoder 'timm/resnet18.a1_in1k' could not be loaded"):
         MiniCLIPModel.from_encoders("timm/resnet18.a1_in1k", "distilbert")
+
+
+def test_a_random_start_from_a_model_type_asks_the_hub_nothing():
+    code = (
+        "from modeling_miniclip import MiniCLIPModel; MiniCLIPModel.from_encoders('test_resnet', 'distilbert', "
+        f"pretrained=False, text_config={TINY_TEXT})"
+    )
+    process = run_python("-c", code, HF_HUB_OFFLINE="0", HF_ENDPOINT="http://127.0.0.1:9")
+    assert "127.0.0.1" not in process.stderr and "Retry" not in process.stderr
 
 
 def test_auto_classes_know_the_model_after_a_plain_import(tmp_path, tiny_model):
