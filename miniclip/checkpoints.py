@@ -20,10 +20,11 @@ AVERAGE_FILE = "averaged_weights.safetensors"
 
 @dataclass
 class TrainerState:
-    """Where training stands; all of it that is not weights or optimiser state. Losses are sums over this epoch."""
+    """Where training stands, all but weights and optimiser state; the losses are sums over this epoch's steps."""
 
     epoch: int = 0
-    batch_in_epoch: int = 0
+    batch_in_epoch: int = 0  # batches used up, the unusable ones included
+    step_in_epoch: int = 0
     step: int = 0
     total_steps: int = 0
     loss_sum: float = 0.0

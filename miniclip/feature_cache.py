@@ -13,6 +13,7 @@ from tqdm.auto import tqdm
 
 from miniclip.batches import BatchPreparer
 from miniclip.embedding import inference
+from miniclip.image_cache import write_whole
 from miniclip.pairs import augment
 from modeling_miniclip import MiniCLIPModel
 
@@ -30,9 +31,8 @@ def cached(file: Path, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
     """What `compute` returns, in float16 on disk (half the space, and the towers compute in half precision anyway)."""
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
-        part = file.with_suffix(".part")
-        save_file({"features": compute().half().contiguous()}, part)
-        part.replace(file)
+        features = compute().half().contiguous()
+        write_whole(file, lambda part: save_file({"features": features}, part))
     return load_file(file)["features"].float()
 
 

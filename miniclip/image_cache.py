@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
-from miniclip.data import SkipReport, decode_image
+from miniclip.data import decode_image
 from processing_miniclip import to_rgb
 
 
@@ -84,7 +85,7 @@ def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path) -> C
     if not (file.is_file() and notes.is_file()):
         cache_dir.mkdir(parents=True, exist_ok=True)
         unreadable = _write(DecodedImages(dataset, column, size), file)
-        _replace(notes, lambda part: part.write_text(json.dumps(unreadable)))
+        write_whole(notes, lambda part: part.write_text(json.dumps(unreadable)))
     return CachedImages(file, size, {int(row): why for row, why in json.loads(notes.read_text()).items()})
 
 
@@ -108,22 +109,15 @@ def _write(images: DecodedImages, file: Path) -> dict[int, str]:
                 progress.update(len(rows))
             progress.close()
 
-    _replace(file, write)
+    write_whole(file, write)
     return unreadable
 
 
-def _replace(file: Path, write) -> None:
+def write_whole(file: Path, write: Callable[[Path], object]) -> None:
+    """Let `write` fill a file of another name, then rename it: `file` is whole or absent, whoever else writes it."""
     part = file.with_suffix(f".part{os.getpid()}")
     try:
         write(part)
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
-
-
-def report_unreadable(images: CachedImages) -> SkipReport:
-    """What [`cache_images`] could not decode."""
-    report = SkipReport()
-    for row, why in images.unreadable.items():
-        report.add(row, why)
-    return report

@@ -108,11 +108,12 @@ class Trainer:
         if training.resume_from_checkpoint:
             self._resume(self.store.find(training.resume_from_checkpoint))
         self._announce()
+        known = self.data.skipped.count  # told already; more may turn up where images are decoded on the way
         with self._stopping_on_signals(), self._progress_bar() as progress:
             while self.state.step < self.total_steps:
                 self._train_epoch(progress)
                 self._end_epoch()
-        if self.data.skipped.count:
+        if self.data.skipped.count > known:
             self._say(str(self.data.skipped))
         self._write_results()
         return self.output_dir
@@ -134,7 +135,7 @@ class Trainer:
             result, pairs = self._train_step(batch)
             loss = result.loss.item()
             self.state.step += 1
-            self.state.batch_in_epoch += 1
+            self.state.step_in_epoch += 1
             self.state.loss_sum += loss
             self.state.reference_loss_sum += loss_at_reference_batch(self.unwrapped, result.embeddings)
             seconds = time.perf_counter() - started
@@ -151,18 +152,19 @@ class Trainer:
         if self.data.sampler is None:
             for _ in range(self.state.batch_in_epoch):  # a stream can only be resumed by reading it again
                 next(batches, None)
+        # With the image cache every batch is known to be usable, and nobody needs to be asked.
+        agree = self.data.sampler is None or not self.arguments.data.image_cache
         while True:
             batch = next(batches, None)
-            for row, reason in (batch or {}).get("unusable", ()):
+            ended = batch is None
+            if any_process(ended, self.accelerator.device) if agree else ended:
+                return
+            for row, reason in batch["unusable"]:
                 self.data.skipped.add(row, reason)
-            unusable = batch is None or "image_ids" not in batch
-            if self.data.sampler is None or not self.arguments.data.image_cache:
-                unusable = any_process(unusable, self.accelerator.device)
-            if unusable:
-                if batch is None or self.data.sampler is None:
-                    return
-                continue
-            yield batch
+            self.state.batch_in_epoch += 1
+            unusable = "image_ids" not in batch
+            if not (any_process(unusable, self.accelerator.device) if agree else unusable):
+                yield batch
 
     def _train_step(self, batch: dict) -> tuple[StepResult, int]:
         accelerator, training = self.accelerator, self.arguments.training
@@ -228,15 +230,16 @@ class Trainer:
     def _end_epoch(self) -> None:
         training = self.arguments.training
         state, finished = self.state, self.state.step >= self.total_steps
-        if state.batch_in_epoch == 0:
+        if state.step_in_epoch == 0:
             raise UserError("an epoch had no usable batch; check the dataset")
         record = {
             "epoch": state.epoch + 1,
             "step": state.step,
-            "train_loss": state.loss_sum / state.batch_in_epoch,
-            "train_loss_at_batch_64": state.reference_loss_sum / state.batch_in_epoch,
+            "train_loss": state.loss_sum / state.step_in_epoch,
+            "train_loss_at_batch_64": state.reference_loss_sum / state.step_in_epoch,
         }
-        state.epoch, state.batch_in_epoch, state.loss_sum, state.reference_loss_sum = state.epoch + 1, 0, 0.0, 0.0
+        state.epoch, state.batch_in_epoch, state.step_in_epoch = state.epoch + 1, 0, 0
+        state.loss_sum = state.reference_loss_sum = 0.0
         if finished or self.state.epoch % training.validation_epochs == 0:
             record |= self._validate(record["train_loss"])
         record["seconds"] = round(state.seconds, 1)

@@ -1,6 +1,7 @@
 """Fixtures: a tiny untrained MiniCLIP, small datasets drawn in code, and fresh processes with the network off."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -76,3 +77,18 @@ def run_python(*arguments: str, cwd: Path = ROOT, check: bool = True, timeout: f
     if check and process.returncode != 0:
         raise AssertionError(f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}")
     return process
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Real Chromium, headless, that asks nobody for anything by itself."""
+    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if executable is None:
+        pytest.skip("no Chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu", *quiet])
+        yield browser
+        browser.close()

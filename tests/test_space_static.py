@@ -74,19 +74,6 @@ def url(space):
     server.server_close()
 
 
-@pytest.fixture(scope="module")
-def browser():
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu", *QUIET])
-        yield browser
-        browser.close()
-
-
 @pytest.fixture
 def open_page(browser, url):
     """Opens the page, ready to be used; in the end, nothing may have gone wrong or been asked of anybody else."""

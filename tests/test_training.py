@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 
+import datasets
 import pytest
 import torch
 from conftest import ROOT, run_python
@@ -124,6 +125,28 @@ def test_killed_mid_epoch_and_resumed_is_the_uninterrupted_run(config, finished,
     assert last_checkpoint(tmp_path / "run").name == newest
     train(config, tmp_path / "run", "--resume_from_checkpoint", "latest", "--checkpointing_steps", "2")
     assert_equal_weights(tmp_path / "run", finished)
+
+
+def test_batches_without_one_usable_pair_are_passed_over_and_resume_in_place(config, tmp_path):
+    """Nobody has looked at the images before; a third of the batches of two turn out to be empty."""
+    dataset = shapes_split("train", 50)
+    broken = {"bytes": b"no image", "path": None}
+    rows = dataset.cast_column("image", datasets.Image(decode=False)).to_list()
+    rows = [row | {"image": broken} if number % 5 in (0, 1, 2) else row for number, row in enumerate(rows)]
+    (tmp_path / "data").mkdir()
+    features = datasets.Features({"image": datasets.Image(decode=False), "captions": dataset.features["captions"]})
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "data" / "train.parquet")
+    settings = ["--dataset_name", tmp_path / "data", "--validation_split", "", "--image_cache", "false"]
+    settings += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"]
+    settings += ["--max_train_steps", "24", "--checkpointing_steps", "5"]
+    train(config, tmp_path / "whole", *settings)
+    arguments = ["train_accelerate.py", config, "--output_dir", tmp_path / "killed", *settings]
+    run_python("-c", KILLER, *arguments, check=False, DIE_AT="12", DIE_BY="SIGKILL")
+    process = train(config, tmp_path / "killed", *settings, "--resume_from_checkpoint", "latest")
+    assert "continuing after step 10" in process.stdout + process.stderr
+    assert_equal_weights(tmp_path / "killed", tmp_path / "whole")
+    history = json.loads((tmp_path / "whole" / "training_results.json").read_text())["history"]
+    assert history[0]["step"] < 25  # an epoch has 25 batches, some of them empty
 
 
 def launch_two(config, output_dir, *arguments):
