@@ -4,6 +4,7 @@ r"""Measure a trained MiniCLIP: image-text retrieval on captioned images, zero-s
         --zero_shot_dataset uoft-cs/cifar10 --output_json results.json
 
 The JSON holds fractions: `retrieval.image_to_text_recall@1`, `zero_shot.accuracy`, ...; the table printed, per cent.
+As `results.json` in the model's own folder it also becomes the model card, `README.md`.
 """
 
 import json
@@ -11,6 +12,7 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import torch
 from datasets import Dataset
 from transformers import HfArgumentParser
 
@@ -18,7 +20,8 @@ from miniclip.calibration import calibrate, store_calibration
 from miniclip.data import find_columns, find_image_column, find_label_column, load_split
 from miniclip.errors import UserError, exit_on_user_error
 from miniclip.loading import check_mixed_precision, default_device, load_model
-from miniclip.provenance import provenance
+from miniclip.model_card import RESULTS_FILE, write_card
+from miniclip.provenance import provenance, weights_sha256
 from miniclip.report import retrieval_table, zero_shot_table
 from miniclip.retrieval import evaluate_retrieval
 from miniclip.zero_shot import evaluate_zero_shot
@@ -66,7 +69,13 @@ class EvaluationArguments:
     num_workers: int = field(default=0, metadata={"help": "Processes that decode images beside the main one."})
     bootstrap_resamples: int = field(default=1000, metadata={"help": "Behind the intervals; 0 leaves them out."})
     seed: int = field(default=0, metadata={"help": "Of the bootstrap and of max_samples."})
-    output_json: str | None = field(default=None, metadata={"help": "Where to write the results."})
+    untrained_baseline: bool = field(
+        default=False, metadata={"help": "Also measure the same model with random weights, to compare with."}
+    )
+    output_json: str | None = field(
+        default=None,
+        metadata={"help": "Where to write the results; as results.json in the model's folder, its card as well."},
+    )
 
 
 def check_arguments(args: EvaluationArguments) -> None:
@@ -96,13 +105,20 @@ def write_json(output_json: str, results: dict) -> None:
     print(f"\nwritten to {path}")
 
 
+def belong_to_model(args: EvaluationArguments) -> bool:
+    """Whether the results lie where the model card looks for them."""
+    path = Path(args.output_json)
+    return path.name == RESULTS_FILE and path.parent.resolve() == Path(args.model_name_or_path).resolve()
+
+
 def load_captioned(args: EvaluationArguments, split: str) -> tuple:
     dataset = load_split(args.dataset_name, split, dataset_config_name=args.dataset_config_name)
     return sample(dataset, args), find_columns(dataset, args.image_column, args.caption_columns)
 
 
 def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
-    """Dataset, image column, label column and class names of each zero-shot dataset, under a short name."""
+    """Dataset, image column, label column and class names of each zero-shot dataset, and what to call it, under a short
+    name."""
     names = args.zero_shot_dataset
     splits = one_each("zero_shot_split", args.zero_shot_split, len(names))
     configs = one_each("zero_shot_config_name", args.zero_shot_config_name or [None], len(names))
@@ -112,7 +128,8 @@ def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
         label_column, class_names = find_label_column(dataset, args.label_column)
         short_name = Path(name).name or name
         key = short_name if short_name not in labelled else f"{name} ({split})"
-        labelled[key] = (sample(dataset, args), find_image_column(dataset), label_column, class_names)
+        parts = (sample(dataset, args), find_image_column(dataset), label_column, class_names)
+        labelled[key] = parts, {"dataset_name": name, "split": split}
     return labelled
 
 
@@ -135,6 +152,34 @@ def timed(evaluate, *args, **kwargs) -> dict:
     return results | {"seconds": round(time.perf_counter() - start, 2)}
 
 
+def measure(model, processor, args: EvaluationArguments, captioned: tuple | None, labelled: dict, **settings) -> dict:
+    """Results of a model on all datasets; the first zero-shot dataset is `zero_shot` as well."""
+    results = {}
+    if captioned:
+        retrieval = timed(evaluate_retrieval, model, processor, *captioned, **settings)
+        results["retrieval"] = {"dataset_name": args.dataset_name, "split": args.split} | retrieval
+    for key, (parts, origin) in labelled.items():
+        zero_shot = origin | timed(evaluate_zero_shot, model, processor, *parts, templates=args.templates, **settings)
+        results.setdefault("zero_shot", zero_shot)
+        results.setdefault("zero_shot_sets", {})[key] = zero_shot
+    return results
+
+
+def untrained(model, device):
+    """The same architecture with random weights, always the same ones."""
+    torch.manual_seed(0)
+    return type(model)(model.config).to(device, memory_format=torch.channels_last).eval()
+
+
+def tables(results: dict) -> list[str]:
+    found = []
+    if retrieval := results.get("retrieval"):
+        found.append(retrieval_table(f"retrieval, {retrieval['dataset_name']} {retrieval['split']}", retrieval))
+    for name, zero_shot in results.get("zero_shot_sets", {}).items():
+        found.append(zero_shot_table(f"zero-shot, {name}", zero_shot))
+    return found
+
+
 @exit_on_user_error
 def main() -> None:
     args = HfArgumentParser(EvaluationArguments).parse_args_into_dataclasses()[0]
@@ -150,21 +195,17 @@ def main() -> None:
         calibrate(model, processor, *load_captioned(args, args.calibration_split), **settings)
         store_calibration(model, args.model_name_or_path)
     settings |= {name: getattr(args, name) for name in ("bootstrap_resamples", "seed")}
-    results, tables = {"model_name_or_path": args.model_name_or_path}, []
-    if captioned:
-        retrieval = timed(evaluate_retrieval, model, processor, *captioned, **settings)
-        results["retrieval"] = {"dataset_name": args.dataset_name, "split": args.split} | retrieval
-        tables.append(retrieval_table(f"retrieval, {args.dataset_name} {args.split}", retrieval))
-    for name, parts in labelled.items():
-        zero_shot = timed(evaluate_zero_shot, model, processor, *parts, templates=args.templates, **settings)
-        results.setdefault("zero_shot", zero_shot)
-        results.setdefault("zero_shot_sets", {})[name] = zero_shot
-        tables.append(zero_shot_table(f"zero-shot, {name}", zero_shot))
-    results |= settings | provenance(device)
-
-    print("\n" + "\n\n".join(tables))
+    results = {"model_name_or_path": args.model_name_or_path}
+    results |= measure(model, processor, args, captioned, labelled, **settings)
+    print("\n" + "\n\n".join(tables(results)))
+    if args.untrained_baseline:
+        results["untrained"] = measure(untrained(model, device), processor, args, captioned, labelled, **settings)
+        print("\nthe same with random weights\n\n" + "\n\n".join(tables(results["untrained"])))
+    results |= settings | provenance(device) | {"weights_sha256": weights_sha256(Path(args.model_name_or_path))}
     if args.output_json:
         write_json(args.output_json, results)
+        if belong_to_model(args):
+            print(f"model card: {write_card(Path(args.model_name_or_path))[0]}")
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """Where a figure comes from: the command, the versions and the commit that produced it."""
 
+import hashlib
 import importlib.metadata
 import platform
+import re
 import shlex
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import torch
 
@@ -38,3 +40,45 @@ def git_commit() -> str | None:
         text=True,
     )
     return described.stdout.strip() or None
+
+
+def without_machine_paths(value):
+    """
+    The same with paths of this machine cut to their last part, so that it can be shown to others.
+
+    Args:
+        value: text, a command line, a number, or lists and dictionaries of these.
+    """
+    if isinstance(value, dict):
+        return {without_machine_paths(key): without_machine_paths(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_machine_paths(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    if _MACHINE_PATH.fullmatch(value):
+        return PurePath(value).name
+    return _PATH_IN_TEXT.sub(lambda match: PurePath(match[0]).name, value)
+
+
+def machine_paths(value) -> set[str]:
+    """The paths of this machine among the values of nested lists and dictionaries."""
+    if isinstance(value, dict | list | tuple):
+        items = value.values() if isinstance(value, dict) else value
+        return set().union(*map(machine_paths, items))
+    return {value} if isinstance(value, str) and _MACHINE_PATH.fullmatch(value) else set()
+
+
+_MACHINE_PATH = re.compile(r"(~|\.{1,2})?[/\\].+|[A-Za-z]:[/\\].*")
+# Words that are absolute, or lead upwards or home; neither URLs nor "4 / 5".
+_PATH_IN_TEXT = re.compile(r"""(?<![^\s'"=,:(\[])(?:~|\.{2})?/[^\s'",:)\]/][^\s'",:)\]]*""")
+
+
+def weights_sha256(folder: Path) -> str | None:
+    """Of the safetensors files of a model's folder, so that results can be told to be of these weights; `None` of a
+    folder without."""
+    files = sorted(folder.glob("*.safetensors"))
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest() if files else None

@@ -1,0 +1,95 @@
+"""Put a trained model, or a page for it, on the Hugging Face Hub.
+
+    python publish.py model runs/flickr8k OWNER/miniclip-flickr8k
+    python publish.py space OWNER/miniclip-demo --model OWNER/miniclip-flickr8k
+    python publish.py space OWNER/miniclip-page --model OWNER/miniclip-flickr8k --static --onnx_dir runs/flickr8k/onnx
+
+Everything goes up in one commit. Interrupted, it loses nothing: the same command sends what is missing. Log in once
+with `hf auth login`, or set HF_TOKEN. `--dry-run` uploads nothing and needs neither.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from miniclip.errors import UserError, exit_on_user_error
+from miniclip.hub_upload import Files, Repository, check_name
+from miniclip.publication import model_files, size_of, space_files, static_space_files, write_files
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.set_defaults(onnx_dir=None, static=False)
+    kinds = parser.add_subparsers(dest="kind", required=True)
+    model = kinds.add_parser("model", help="weights, processor, code, card, results and logs of a run")
+    model.add_argument("run", type=Path, help="folder that training wrote")
+    model.add_argument("name", help="OWNER/NAME of the repository, which is created where it does not exist")
+    space = kinds.add_parser("space", help="the page, for a model that is on the Hub")
+    space.add_argument("name", help="OWNER/NAME of the Space")
+    space.add_argument("--model", required=True, help="OWNER/NAME of the model")
+    space.add_argument(
+        "--static", action="store_true", help="the page that runs in the visitor's browser; free of charge"
+    )
+    space.add_argument(
+        "--onnx_dir", type=Path, help="with --static: towers of export_onnx.py; else exported in float32"
+    )
+    for kind in (model, space):
+        kind.add_argument("--private", action="store_true", help="only you can see it")
+        kind.add_argument(
+            "--dry-run",
+            nargs="?",
+            const=Path("runs/dry-run"),
+            type=Path,
+            metavar="FOLDER",
+            help="upload nothing; list the files and write them to this folder (%(const)s)",
+        )
+    args = parser.parse_args()
+    if args.onnx_dir and not args.static:
+        parser.error("--onnx_dir goes with --static")
+    return args
+
+
+def collect_files(args: argparse.Namespace, scratch: Path) -> Files:
+    if args.kind == "model":
+        return model_files(args.run, args.name)
+    check_name(args.model)
+    if args.static:
+        return static_space_files(args.model, args.onnx_dir, scratch)
+    return space_files(args.name, args.model)
+
+
+def list_files(files: Files) -> None:
+    for path, content in files.items():
+        print(f"  {size_of(content) / 1e3:12,.1f} kB  {path}")
+    print(f"{len(files)} files, {sum(map(size_of, files.values())) / 1e6:,.1f} MB")
+
+
+def upload(args: argparse.Namespace, repository: Repository, files: Files) -> None:
+    if args.kind == "space" and not args.static:
+        repository.set_variable("MINICLIP_MODEL", args.model)
+    commit = repository.upload(files, f"Publish {args.run.name if args.kind == 'model' else args.model}")
+    print(f"{repository.url}, revision {commit}")
+
+
+@exit_on_user_error
+def main() -> None:
+    args = parse_arguments()
+    sdk = None if args.kind == "model" else ("static" if args.static else "gradio")
+    repository = Repository(args.name, args.kind, args.private, sdk)
+    check_name(args.name)
+    if args.kind == "model" and not args.run.is_dir():
+        raise UserError(f"{str(args.run)!r} is no folder; give the one that training wrote")
+    if not args.dry_run:
+        repository.create()  # before the work: a wrong token is told at once
+    with tempfile.TemporaryDirectory(prefix="miniclip-publish-") as scratch:
+        files = collect_files(args, Path(scratch))
+        list_files(files)
+        if args.dry_run:
+            write_files(files, args.dry_run)
+            print(f"nothing uploaded; the files of {args.kind} {args.name} lie in {args.dry_run}")
+        else:
+            upload(args, repository, files)
+
+
+if __name__ == "__main__":
+    main()
