@@ -7,6 +7,7 @@ MODEL ?= runs/shapes
 PY := .venv/bin/python
 INSTALLED := .venv/.installed
 RESULTS := $(MODEL)/results.json
+GALLERY := runs/gallery/shapes
 
 # Threads that wait must not spin: on a busy machine with few cores that costs most of the speed.
 export OMP_WAIT_POLICY ?= passive
@@ -41,8 +42,12 @@ $(RESULTS): | $(INSTALLED)
 clean-model: ## delete the trained model, so that `make train` trains again
 	rm -rf $(MODEL)
 
-demo: train ## the same, then serve the page with that model
-	MINICLIP_MODEL=$(MODEL) $(PY) app.py
+demo: train $(GALLERY)/test.parquet ## the same, then serve the page with that model and a gallery of 1,000 shapes
+	MINICLIP_MODEL=$(MODEL) MINICLIP_GALLERY=$(GALLERY) $(PY) app.py
+
+$(GALLERY)/test.parquet: | $(INSTALLED)
+	@mkdir -p $(@D)
+	$(PY) -c 'from miniclip.shapes import shapes_split; shapes_split("test").to_parquet("$@")'
 
 test: $(INSTALLED) browser ## ruff and pytest; what needs Chromium is skipped where there is none
 	.venv/bin/ruff check .

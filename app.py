@@ -14,9 +14,11 @@ import hashlib
 import html
 import importlib.util
 import io
+import json
 import os
 import re
 import threading
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
@@ -55,7 +57,8 @@ MAX_PIXELS = 50_000_000
 MAX_SIDE = 1024  # photos are reduced to this at once: it is ample for the model and for the eye
 MAX_GALLERY = 50_000
 SHOWN_LABELS = 10
-KEEP_FILES_S = 300  # after their last use
+KEEP_FILES_S = 300  # after their last use; looked for every SWEEP_FILES_S
+SWEEP_FILES_S = 30
 
 PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
@@ -63,17 +66,13 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 PROGRESS = gr.Progress()
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parent / "assets" / "examples"
-EXAMPLES = {
-    "dog_on_beach.png": "a dog, a car, a building",
-    "child_with_sprinkler.png": "an adult swimming, a child playing, a boat on the water",
-    "boat_on_lake.png": "a boat on the water, a bicycle in the street, a crowd of people",
-    "shapes.png": "a red circle above a blue square, a blue circle above a red square, a green triangle",
-}
+EXAMPLES = json.loads(file.read_text()) if (file := EXAMPLES_FOLDER / "examples.json").is_file() else []
+FIRST_LABELS = "a dog, a car, a building"
 
 
 def problem(message: str) -> gr.Error:
-    """A message on the page; no traceback in the log, since nothing is broken."""
-    return gr.Error(message, duration=12, title="That did not work", print_exception=False)
+    """A message on the page, which would take what people typed for HTML; no traceback, since nothing is broken."""
+    return gr.Error(message.replace("<", "‹").replace(">", "›"), duration=12, print_exception=False)
 
 
 # ---------------------------------------------------------------- models
@@ -102,7 +101,7 @@ def _load_classifier(name: str):
     try:
         model = AutoModel.from_pretrained(name, trust_remote_code=True, dtype=torch.float32)
         return model.to("cuda" if torch.cuda.is_available() else "cpu").zero_shot_classifier(fast=True)
-    except (OSError, ValueError, ImportError, AttributeError, SafetensorError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
         first_line = str(error).strip().split("\n")[0][:200]
         raise problem(f"The model {name} could not be loaded ({first_line}). {remedy}") from error
 
@@ -133,11 +132,24 @@ def on_page(function):
 # ---------------------------------------------------------------- what people put in
 
 
+@contextmanager
+def reading_a_picture():
+    """Whatever goes wrong with somebody's file becomes a message."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise problem("This photo is no longer on the server, which keeps none. Please add it again.") from error
+    except Image.DecompressionBombError as error:
+        raise problem(f"This picture is too large: at most {MAX_PIXELS // 10**6} megapixels can be read.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise problem("This file cannot be read as a picture. Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
+
+
 def read_photo(path: str | None, classifier) -> Image.Image:
-    """An uploaded file as an upright RGB picture of at most MAX_SIDE pixels; whatever is wrong becomes a message."""
+    """An uploaded file as an upright RGB picture of at most MAX_SIDE pixels a side."""
     if not path:
         raise problem("Choose a photo first: upload, paste or take one, or click an example.")
-    try:
+    with reading_a_picture():
         os.utime(path)  # its time to be deleted counts from here
         with Image.open(path, formats=PICTURE_FORMATS) as image:
             image.draft(None, (MAX_SIDE, MAX_SIDE))  # a large JPEG is decoded small
@@ -145,29 +157,17 @@ def read_photo(path: str | None, classifier) -> Image.Image:
                 raise Image.DecompressionBombError
             image.seek(0)
             photo = classifier.open_image(image)
-    except FileNotFoundError as error:
-        raise problem("This photo is no longer on the server, which keeps none. Please add it again.") from error
-    except Image.DecompressionBombError as error:
-        raise problem(f"This picture is too large: at most {MAX_PIXELS // 10**6} megapixels can be read.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise problem("This file cannot be read as a picture. Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
     photo.thumbnail((MAX_SIDE, MAX_SIDE))
     return photo
 
 
 def guard_upload(component: gr.Image) -> gr.Image:
-    """Gradio opens uploads before any handler sees them; what it cannot open gets the same message."""
+    """Gradio opens uploads before any handler sees them; what it cannot open gets the same messages."""
     preprocess = component.preprocess
 
     def guarded(payload):
-        try:
+        with reading_a_picture():
             return preprocess(payload)
-        except Image.DecompressionBombError as error:
-            raise problem(
-                f"This picture is too large: at most {MAX_PIXELS // 10**6} megapixels can be read."
-            ) from error
-        except (OSError, SyntaxError, ValueError, EOFError) as error:
-            raise problem("This file cannot be read as a picture. Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
 
     component.preprocess = guarded
     return component
@@ -186,6 +186,15 @@ def read_labels(text: str) -> list[str]:
             f"keep each under {MAX_LABEL_LENGTH}."
         )
     return labels
+
+
+def read_description(text: str) -> str:
+    description = " ".join((text or "").split())
+    if not description:
+        raise problem("Describe what the photos should show, such as: a dog running on a beach.")
+    if len(description) > MAX_LABEL_LENGTH:
+        raise problem(f"This description has {len(description):,} characters; keep it under {MAX_LABEL_LENGTH}.")
+    return description
 
 
 def read_templates(text: str) -> list[str] | None:
@@ -282,7 +291,7 @@ def search(query, count=12, progress=PROGRESS):
         query: what the photos should show.
         count: how many to return, best first.
     """
-    (query,) = read_labels(" ".join((query or "").replace(",", " ").split()))
+    query = read_description(query)
     index = INDEX.get(progress)
     return index.best(run(MODEL, "embed_labels", [query], ["{}"]), count)
 
@@ -502,9 +511,18 @@ def forget_uploads(uploaded: set[str], request: gr.Request):
 
 CSS = """
 .gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; }
-#head h1 { font-size: 2.1rem; margin: .4rem 0 .2rem; letter-spacing: -.02em; }
-#head p { color: var(--body-text-color-subdued); margin: 0; max-width: 46rem; font-size: 1.02rem; }
-#columns .prompts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 220px), 1fr)); gap: 12px; }
+.gradio-container .main.fillable { max-width: 100% !important; padding: 20px 24px !important; }
+[role="tab"][aria-selected="true"] { color: var(--primary-700) !important; }
+.dark [role="tab"][aria-selected="true"] { color: var(--primary-300) !important; }
+#head h1 { font-size: 2.1rem; margin: .2rem 0; letter-spacing: -.02em; }
+#head p { color: var(--body-text-color-subdued); margin: 0 0 .4rem; max-width: 60rem; font-size: 1.02rem; }
+#answer .output-class { padding: 26px 12px 18px; overflow-wrap: anywhere; }
+#answer .confidence-set { font-family: var(--font); font-size: 1rem; margin-bottom: 12px; }
+#answer .bar { height: 8px !important; margin-bottom: 6px; min-width: 2px; }
+#answer .line { border: none !important; }
+#answer .confidence { font-variant-numeric: tabular-nums; font-weight: 600; }
+#heat img { width: 100%; height: 100%; object-fit: contain; }
+#columns .prompts { display: grid; grid-template-columns: repeat(auto-fit, minmax(150px, 1fr)); gap: 12px; }
 .prompt { border: 1px solid var(--border-color-primary); border-radius: 10px; padding: 12px 14px;
   background: var(--background-fill-primary); min-width: 0; }
 .prompt h3 { margin: 0 0 10px; font-size: .95rem; overflow-wrap: anywhere; }
@@ -512,10 +530,22 @@ CSS = """
 .prompt ol { list-style: none; margin: 0; padding: 0; }
 .prompt li { display: grid; grid-template-columns: 1fr auto; gap: 2px 8px; margin: 0 0 9px; font-size: .9rem; }
 .prompt li span { overflow-wrap: anywhere; }
-.prompt li i { grid-column: 1 / -1; height: 6px; border-radius: 3px; background: var(--color-accent); min-width: 2px; }
-#results .caption-label { font-variant-numeric: tabular-nums; }
+.prompt li b { font-variant-numeric: tabular-nums; }
+.prompt li i { grid-column: 1 / -1; height: 6px; border-radius: 3px; background: var(--stat-background-fill);
+  min-width: 2px; }
+.note p { color: var(--body-text-color-subdued); font-size: .92rem; }
+#results .grid-wrap { height: auto; max-height: none; }
+#results .caption-label { font-size: .75rem; padding: 1px 6px; font-variant-numeric: tabular-nums; }
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
-@media (max-width: 640px) { #head h1 { font-size: 1.6rem; } .gradio-container { padding: 8px !important; } }
+@media (max-width: 640px) {
+  #head h1 { font-size: 1.6rem; }
+  .gradio-container { padding: 0 !important; }
+  .gradio-container .main.fillable { padding: 12px !important; }
+  #photo { height: 300px !important; }
+  #examples .gallery:not(.container) { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
+  #examples .gallery.container { width: 100%; max-width: 100%; }
+  footer .divider { display: none; }
+}
 """
 
 HEAD = """
@@ -533,13 +563,31 @@ THEME = gr.themes.Soft(
     neutral_hue="slate",
     font=["system-ui", "sans-serif"],  # nothing is fetched from elsewhere
     font_mono=["ui-monospace", "monospace"],
-).set(  # text on teal readable for everyone (WCAG AA)
+).set(
+    body_background_fill="*neutral_50",
+    block_border_width="1px",
+    block_border_color="*neutral_200",
+    block_shadow="none",
+    block_title_background_fill="none",
+    block_title_background_fill_dark="none",
+    block_title_padding="0",
+    block_title_text_color="*neutral_800",
+    block_title_text_color_dark="*neutral_100",
+    block_label_background_fill="white",
+    block_label_background_fill_dark="*neutral_900",
+    block_label_text_color="*neutral_800",
+    block_label_text_color_dark="*neutral_100",
+    input_border_width="1px",
+    input_border_color="*neutral_300",
+    input_border_color_dark="*neutral_600",
+    input_background_fill_dark="*neutral_900",
+    stat_background_fill="*primary_600",
+    stat_background_fill_dark="*primary_400",
+    # Text on teal, and small text, readable for everyone (WCAG AA).
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",
     button_primary_background_fill_hover_dark="*primary_600",
-    block_title_text_color="*primary_800",
-    block_label_text_color="*primary_800",
     body_text_color_subdued="*neutral_600",
     body_text_color_subdued_dark="*neutral_300",
     block_info_text_color="*neutral_600",
@@ -548,14 +596,14 @@ THEME = gr.themes.Soft(
 
 
 def build_page() -> gr.Blocks:
-    with gr.Blocks(title="MiniCLIP", analytics_enabled=False, delete_cache=(30, KEEP_FILES_S)) as page:
+    with gr.Blocks(title="MiniCLIP", analytics_enabled=False, delete_cache=(SWEEP_FILES_S, KEEP_FILES_S)) as page:
         gr.Markdown(HEAD, elem_id="head")
         answer = gr.Label(label="Probabilities", num_top_classes=SHOWN_LABELS, elem_id="answer", render=False)
         with gr.Row(equal_height=False):
             with gr.Column(scale=5, min_width=320) as left:
                 photo = _photo_input()
                 labels = gr.Textbox(
-                    next(iter(EXAMPLES.values())),
+                    FIRST_LABELS,
                     label="Labels",
                     info="Any words, separated by commas or line breaks.",
                     lines=2,
@@ -580,11 +628,9 @@ def build_page() -> gr.Blocks:
 
 
 def _examples(photo: gr.Image, labels: gr.Textbox, answer: gr.Label) -> None:
-    files = {EXAMPLES_FOLDER / name: text for name, text in EXAMPLES.items()}
-    examples = [[str(file), text] for file, text in files.items() if file.is_file()]
-    if examples:
+    if EXAMPLES:
         gr.Examples(
-            examples,
+            [[str(EXAMPLES_FOLDER / example["file"]), example["labels"]] for example in EXAMPLES],
             [photo, labels],
             answer,
             classify,
@@ -639,8 +685,13 @@ def _why_tab(photo: gr.Image, labels: gr.Textbox) -> None:
         choices = [part.strip() for part in labels.value.split(",")]
         label = gr.Dropdown(choices, value=choices[0], label="Label", allow_custom_value=True, elem_id="why-label")
         button = gr.Button("Show where the model looks", variant="primary", elem_id="explain")
-        picture = gr.Image(label="Heat map", interactive=False, format="jpeg", elem_id="heat", buttons=["fullscreen"])
-        gr.Markdown("Yellow speaks most for the label; grey says nothing. Only the middle square of a photo is seen.")
+        picture = gr.Image(
+            label="Heat map", interactive=False, format="jpeg", height=420, elem_id="heat", buttons=["fullscreen"]
+        )
+        gr.Markdown(
+            "Yellow speaks most for the label; grey says nothing. Only the middle square of a photo is seen.",
+            elem_classes="note",
+        )
 
     def choose(text):
         choices = list(dict.fromkeys(part.strip()[:MAX_LABEL_LENGTH] for part in re.split(r"[,\n]", text or "")))
@@ -653,7 +704,7 @@ def _why_tab(photo: gr.Image, labels: gr.Textbox) -> None:
 
 def _search_tab(photo: gr.Image) -> None:
     with gr.Tab("Search", elem_id="search-tab"):
-        source = f"the gallery {Path(GALLERY).name}" if GALLERY else "the example pictures"
+        source = f"the gallery “{Path(GALLERY).name}”" if GALLERY else "the example pictures"
         query = gr.Textbox(
             label="Description",
             info=f"Looks through {source}.",
@@ -663,8 +714,6 @@ def _search_tab(photo: gr.Image) -> None:
         with gr.Row():
             by_text = gr.Button("Search by description", variant="primary", elem_id="search")
             by_photo = gr.Button("Photos like mine", elem_id="search-by-photo")
-        count = gr.Slider(1, 48, value=12, step=1, label="Photos shown")
-        gr.Markdown("Best first, with cosine similarity. Choose one to make it the photo.")
         results = gr.Gallery(
             show_label=False,
             columns=3,
@@ -674,6 +723,9 @@ def _search_tab(photo: gr.Image) -> None:
             elem_id="results",
             interactive=False,
         )
+        gr.Markdown("Best first, with cosine similarity. Choose one to make it the photo.", elem_classes="note")
+        with gr.Accordion("Options", open=False):
+            count = gr.Slider(1, 48, value=12, step=1, label="Photos shown")
     gr.on([by_text.click, query.submit], search, [query, count], results, api_name="search", **MODEL_CALLS)
     by_photo.click(search_by_photo, [photo, count], results, api_name="search_by_photo", **MODEL_CALLS)
 

@@ -6,6 +6,7 @@ python benchmarks/readme_tables.py [--check]
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -54,18 +55,84 @@ def shapes() -> str:
     )
 
 
-TABLES = {"flickr8k": flickr8k, "shapes": shapes}
+def onnx() -> str:
+    """Size and accuracy of the exported towers, in float32 and int8."""
+    results = json.loads((RESULTS / "onnx.json").read_text())
+    sets = [key for key in results["models"][0]["lost_by_int8"] if key.endswith("_accuracy")]
+    names = [key.removesuffix("_accuracy") for key in sets]
+    lines = [
+        f"| encoders | towers | MB | {' | '.join(names)} | image to text R@1 / 5 / 10 | text to image R@1 / 5 / 10 |",
+        f"|---|---|---|{'---|' * len(sets)}---|---|",
+    ]
+    for model in results["models"]:
+        for precision in ("pytorch", "float32", "int8"):
+            figures = model[precision]
+            size = f"{sum(figures['megabytes'].values()):.0f}" if "megabytes" in figures else ""
+            cells = [f"{model['image_encoder']} + {model['text_encoder']}", precision, size]
+            cells += [f"{100 * figures[key]:.1f}" for key in sets]
+            cells += [
+                " / ".join(f"{100 * figures[f'{way}_recall@{k}']:.1f}" for k in (1, 5, 10))
+                for way in ("image_to_text", "text_to_image")
+            ]
+            lines.append("| " + " | ".join(cells) + " |")
+    difference = max(max(model["float32"]["largest_difference"].values()) for model in results["models"])
+    note = (
+        f"Per cent; in float32 no embedding differs from PyTorch's by more than {difference:.0e}. "
+        f"Commit {results['git_commit'][:12]}, {results['processor']}; `{results['command']}`"
+    )
+    return "\n".join([*lines, "", note])
+
+
+def browser() -> str:
+    """How near the page in the browser comes to PyTorch."""
+    run = json.loads((RESULTS / "browser_space.json").read_text())
+    parts = [
+        f"{precision}: {run[precision]['largest_difference']:.4f} at most, {run[precision]['mean_difference']:.4f} on "
+        f"average, the same best label for {100 * run[precision]['same_best_label']:.0f} % of the photos, "
+        f"{run[precision]['megabytes']:.0f} MB to download"
+        for precision in ("float32", "int8")
+    ]
+    return (
+        f"Probabilities in Chromium against PyTorch's, {run['photos']} photos with {run['labels']} labels each; "
+        f"{'; '.join(parts)}. Commit {run['git_commit'][:12]}; `{run['command']}`"
+    )
+
+
+def latency() -> str:
+    """One zero-shot answer: the engine and the transformers pipeline."""
+    run = json.loads((RESULTS / "inference_latency.json").read_text())
+    return (
+        f"One JPEG and 10 labels, {run['model']}, {run['num_threads']} threads: {run['ours']['p50_ms']:.1f} ms "
+        f"(median), the transformers pipeline {run['pipeline']['p50_ms']:.1f} ms, {run['ratio']:.1f} times as long; "
+        f"1,000 labels "
+        f"take {run['ratio_1000_labels']:.2f} times as long as 10. Commit {run['git_commit'][:12]}; `{run['command']}`"
+    )
+
+
+# By their marks in the README; each stands there once its result file does.
+TABLES = {
+    "flickr8k": (flickr8k, "flickr8k_*.json"),
+    "shapes": (shapes, "shapes.json"),
+    "onnx": (onnx, "onnx.json"),
+    "browser": (browser, "browser_space.json"),
+    "latency": (latency, "inference_latency.json"),
+}
+
+
+def fill_in(document: Path, tables: dict[str, Callable[[], str]], check: bool = False) -> None:
+    """Write each table between its marks in a Markdown file; with `check`, an error where that would change it."""
+    old = text = document.read_text()
+    for name, table in tables.items():
+        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
+        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
+    if check and text != old:
+        sys.exit(f"{document.name} is behind benchmarks/results: run python {Path(sys.argv[0]).as_posix()}")
+    document.write_text(text)
 
 
 def main() -> None:
-    readme = ROOT / "README.md"
-    old = text = readme.read_text()
-    for name, table in TABLES.items():
-        pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
-        text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
-    if "--check" in sys.argv and text != old:
-        sys.exit("README.md is behind benchmarks/results: run python benchmarks/readme_tables.py")
-    readme.write_text(text)
+    tables = {name: table for name, (table, files) in TABLES.items() if any(RESULTS.glob(files))}
+    fill_in(ROOT / "README.md", tables, check="--check" in sys.argv)
 
 
 if __name__ == "__main__":

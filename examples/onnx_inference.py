@@ -60,14 +60,14 @@ class OnnxMiniCLIP:
         }
         return self.text_model.run(None, inputs)[0]
 
-    def encode_labels(self, labels: list[str], templates: list[str] | None = None) -> np.ndarray:
+    def encode_labels(self, labels: list[str], templates: str | list[str] | None = None) -> np.ndarray:
         """Unit vectors `(len(labels), projection_dim)`, averaged over prompt templates, by default the model's own."""
-        templates = templates or self.config["templates"]
+        templates = [templates] if isinstance(templates, str) else templates or self.config["templates"]
         embeds = self.encode_text([template.replace("{}", label) for label in labels for template in templates])
         means = embeds.reshape(len(labels), len(templates), -1).mean(axis=1)
         return means / np.linalg.norm(means, axis=1, keepdims=True)
 
-    def classify(self, image: Image.Image, labels: list[str], templates: list[str] | None = None) -> np.ndarray:
+    def classify(self, image: Image.Image, labels: list[str], templates: str | list[str] | None = None) -> np.ndarray:
         """Probabilities `(len(labels),)`, as `model.zero_shot(image, labels)` gives them."""
         cosines = self.encode_labels(labels, templates) @ self.encode_image([image])[0]
         logits = self.config["logit_scale"] * cosines + self.config["logit_bias"]

@@ -68,7 +68,7 @@ def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path) -> N
         shutil.copy(SPACE / name, output_dir)
     for name in VENDORED:
         shutil.copy(packages / name, output_dir / "vendor")
-    examples = json.loads((SPACE / "examples.json").read_text())
+    examples = json.loads((EXAMPLES / "examples.json").read_text())
     for example in examples:
         shutil.copy(EXAMPLES / example["file"], output_dir / "examples")
     (output_dir / "examples" / "examples.json").write_text(json.dumps(examples))

@@ -9,8 +9,10 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from miniclip.tokenizer import train_tokenizer
 from modeling_miniclip import MiniCLIPModel
@@ -68,6 +70,27 @@ def tiny_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def calibrated_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
+    """The same, calibrated as a trained model is, so that it knows "none of these"."""
+    model = build_tiny(tiny_tokenizer)
+    images = torch.nn.functional.normalize(torch.randn(60, 16) + 1, dim=1)
+    model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.arange(60))
+    folder = tmp_path_factory.mktemp("calibrated") / "tiny"
+    model.save_pretrained(folder)
+    tiny_processor.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo_file(tmp_path_factory) -> Path:
+    """A picture of coarse colours, wider than high."""
+    path = tmp_path_factory.mktemp("photo") / "mine.png"
+    noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+    Image.fromarray(noise).resize((160, 120)).save(path)
+    return path
+
+
 def run_python(*arguments: str, cwd: Path = ROOT, check: bool = True, timeout: float = 300, **environment: str):
     """A fresh interpreter with the Hub out of reach; returns the finished process with its output as text."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
@@ -88,7 +111,9 @@ def browser():
     from playwright.sync_api import sync_playwright
 
     quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]  # shows a test picture
+    arguments = ["--no-sandbox", "--disable-gpu", *quiet, *camera]
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu", *quiet])
+        browser = playwright.chromium.launch(executable_path=executable, args=arguments)
         yield browser
         browser.close()

@@ -1,5 +1,6 @@
 """The page as people meet it: in a real browser, through its API, on a phone, with bad input, and in a crowd."""
 
+import asyncio
 import http.client
 import io
 import os
@@ -16,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import CAPTIONS, ROOT, build_tiny
+from conftest import CAPTIONS, ROOT
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image, ImageDraw
@@ -95,18 +96,6 @@ def serve(folder: Path, **environment: str) -> Served:
 
 
 @pytest.fixture(scope="module")
-def model_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
-    """Untrained, with heads wide enough apart that labels get different scores, and calibrated."""
-    model = build_tiny(tiny_tokenizer)
-    images = torch.nn.functional.normalize(torch.randn(60, 16) + 1, dim=1)
-    model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.arange(60))
-    folder = tmp_path_factory.mktemp("page_model") / "tiny"
-    model.save_pretrained(folder)
-    tiny_processor.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def gallery(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("gallery")
     for number in range(40):
@@ -119,30 +108,18 @@ def gallery(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, model_folder, gallery):
+def served(tmp_path_factory, calibrated_folder, gallery):
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copytree(calibrated_folder, folder / "other")
     served = serve(
-        tmp_path_factory.mktemp("page"),
-        MINICLIP_MODEL=str(model_folder),
+        folder,
+        MINICLIP_MODEL=str(calibrated_folder),
         MINICLIP_GALLERY=str(gallery),
-        MINICLIP_COMPARE="another/model",
+        MINICLIP_COMPARE=f"{folder / 'other'}, missing/model",
     )
     yield served
     served.process.terminate()
     served.process.wait(20)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if executable is None:
-        pytest.skip("no Chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    quiet = ["--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu", *quiet])
-        yield browser
-        browser.close()
 
 
 @pytest.fixture
@@ -167,14 +144,6 @@ def open_page(browser, served):
     assert elsewhere == []
 
 
-@pytest.fixture(scope="module")
-def photo_file(tmp_path_factory) -> Path:
-    path = tmp_path_factory.mktemp("photo") / "mine.png"
-    noise = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
-    Image.fromarray(noise).resize((160, 120)).save(path)
-    return path
-
-
 def upload(page, path: Path) -> None:
     """Choose a file as a user does, and wait until the browser shows it or the server refuses it."""
     page.locator("#photo input[type=file]").set_input_files(path)
@@ -195,16 +164,41 @@ def message_of(page) -> str:
 
 
 class TestInTheBrowser:
-    def test_classify_and_change_the_labels(self, open_page, photo_file, model_folder):
+    def test_classify_and_change_the_labels(self, open_page, photo_file, calibrated_folder):
         page = open_page()
         upload(page, photo_file)
         assert set(answer_of(page)) == {"a dog", "a car", "a building", NONE_OF_THESE}
         page.locator("#labels textarea").fill(LABELS)
         page.locator("#classify").click()
         page.locator("#answer").get_by_text("two dogs", exact=True).first.wait_for()
-        engine = ZeroShotClassifier.from_pretrained(str(model_folder))
+        engine = ZeroShotClassifier.from_pretrained(str(calibrated_folder))
         expected = engine(photo_file, LABELS, none_of_these=True)
         assert answer_of(page) == {a["label"]: pytest.approx(100 * a["score"], abs=1.1) for a in expected}
+
+    def test_paste(self, open_page):
+        page = open_page(permissions=["clipboard-read", "clipboard-write"])
+        page.evaluate(
+            """async () => {
+                const canvas = new OffscreenCanvas(80, 60);
+                canvas.getContext("2d").fillRect(0, 0, 40, 30);
+                const picture = await canvas.convertToBlob();
+                await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+            }"""
+        )
+        page.locator("#photo").get_by_label("Paste from clipboard").click()
+        page.locator("#photo img").wait_for()
+        page.locator("#classify").click()
+        assert "a dog" in answer_of(page)
+
+    def test_webcam(self, open_page):
+        page = open_page()
+        page.locator("#photo").get_by_label("Capture from camera").click()
+        page.locator("#photo").get_by_text("Access Webcam").click()
+        page.wait_for_function("document.querySelector('#photo video')?.videoWidth > 0")
+        page.locator("#photo").get_by_label("capture photo").click()
+        page.locator("#photo .image-frame img").wait_for()
+        page.locator("#classify").click()
+        assert "a dog" in answer_of(page)
 
     def test_options(self, open_page, photo_file):
         page = open_page()
@@ -259,6 +253,13 @@ class TestInTheBrowser:
         headings = page.locator("#columns h3").all_inner_texts()
         assert headings == ["a photo of {}.", "{}", "a drawing of {}."]
         assert "a building" in page.locator("#columns .prompt").first.inner_text()
+        page.get_by_label("other", exact=True).check()
+        page.locator("#compare").click()
+        page.locator("#columns .prompt").nth(5).wait_for()
+        assert page.locator("#columns small").all_inner_texts() == ["tiny"] * 3 + ["other"] * 3
+        page.get_by_label("missing/model").check()
+        page.locator("#compare").click()
+        assert "missing/model could not be loaded" in message_of(page)
 
     def test_labels_are_text_and_nothing_else(self, open_page, photo_file):
         page = open_page()
@@ -318,6 +319,7 @@ class TestInTheBrowser:
             (" ,\n, ", "at least one label"),
             (",".join(f"label {i}" for i in range(10_000)), "10,000 labels"),
             ("dog " * 25_000, "characters"),
+            ("<img src=x onerror='window.hacked=1'>" * 10, "‹img src=x"),
         ],
     )
     def test_bad_labels_get_a_message(self, open_page, photo_file, labels, message):
@@ -329,6 +331,7 @@ class TestInTheBrowser:
         )
         page.locator("#classify").click()
         assert message in message_of(page)
+        assert page.evaluate("window.hacked") is None
 
     def test_no_photo(self, open_page):
         page = open_page()
@@ -442,6 +445,11 @@ class TestThroughTheAPI:
         with pytest.raises(AppError, match=re.escape(message)):
             client.predict(handle_file(photo_file), labels, True, False, templates, api_name="/classify")
 
+    @pytest.mark.parametrize("query, message", [(" \n", "Describe what"), ("dog " * 25_000, "99,999 characters")])
+    def test_hostile_descriptions(self, client, query, message):
+        with pytest.raises(AppError, match=message):
+            client.predict(query, 3, api_name="/search")
+
     def test_a_thousand_labels(self, client, photo_file):
         labels = ", ".join(f"{CAPTIONS[i % 4]} {i}" for i in range(1000))
         answer = client.predict(handle_file(photo_file), labels, False, False, "", api_name="/classify")
@@ -449,11 +457,22 @@ class TestThroughTheAPI:
 
     def test_as_an_mcp_tool(self, served):
         pytest.importorskip("mcp", reason="gradio[mcp] is not installed")
-        import httpx
+        from mcp import ClientSession
+        from mcp.client.streamable_http import streamablehttp_client
 
-        tools = httpx.get(f"{served.url}/gradio_api/mcp/schema").json()
-        assert {"classify", "search", "explain"} <= {tool["name"].split("_", 1)[-1] for tool in tools}
-        assert any("any words" in tool["description"] for tool in tools)
+        async def use():  # in a thread of its own: playwright's event loop runs in this one
+            async with (
+                streamablehttp_client(f"{served.url}/gradio_api/mcp/") as (reader, writer, _),
+                ClientSession(reader, writer) as session,
+            ):
+                await session.initialize()
+                tools = {tool.name: tool for tool in (await session.list_tools()).tools}
+                name = next(name for name in tools if name.endswith("search"))
+                return tools, await session.call_tool(name, {"query": "a red circle", "count": 2})
+
+        tools, found = ThreadPoolExecutor(1).submit(asyncio.run, use()).result()
+        assert any("can be any words" in tool.description for tool in tools.values())
+        assert not found.isError
 
     def test_a_crowd(self, served, photo_file):
         """32 at once, again and again: every one is answered, and the server does not grow."""
@@ -494,12 +513,12 @@ def test_missing_model(tmp_path, open_page):
         served.process.wait(20)
 
 
-def test_gallery_index_is_kept_and_never_mixed_up(tmp_path, monkeypatch, model_folder, gallery, tiny_tokenizer):
+def test_gallery_index_is_kept_and_never_mixed_up(tmp_path, monkeypatch, calibrated_folder, gallery, tiny_tokenizer):
     """Read from disk the next time; made anew for another gallery or another model; a spoilt one is replaced."""
     import app
 
     monkeypatch.setattr(app, "CACHE", tmp_path / "cache")
-    monkeypatch.setattr(app, "MODEL", str(model_folder))
+    monkeypatch.setattr(app, "MODEL", str(calibrated_folder))
     copy = tmp_path / "gallery"
     shutil.copytree(gallery, copy)
     monkeypatch.setattr(app, "GALLERY", str(copy))

@@ -1,0 +1,145 @@
+"""What the page promises whoever hosts it: models loaded once and late, few calls at a time, files forgotten, and the
+GPU of a ZeroGPU Space borrowed for what computes alone."""
+
+import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import ROOT, run_python
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+from PIL import Image
+
+import app
+
+# A ZeroGPU Space sends what is decorated to another process: all it takes and gives has to be pickled.
+SPACES = """
+import pickle
+
+borrowed = []
+
+def GPU(function):
+    def elsewhere(*args, **kwargs):
+        borrowed.append(args[1])
+        args, kwargs = pickle.loads(pickle.dumps((args, kwargs)))
+        return pickle.loads(pickle.dumps(function(*args, **kwargs)))
+    return elsewhere
+"""
+ON_ZERO_GPU = """
+import sys
+import spaces, app
+photo = sys.argv[1]
+assert len(app.classify(photo, "a dog, a car")) == 3
+app.explain(photo, "a dog"), app.search("a dog"), app.search_by_photo(photo), app.compare(photo, "a dog, a car", "{}")
+assert set(spaces.borrowed) == {"__call__", "heat_map", "embed_labels", "embed_images"}, spaces.borrowed
+"""
+
+
+@pytest.fixture
+def launch(monkeypatch, tmp_path, calibrated_folder):
+    """Serves the page from this process, with parts of `app` replaced; returns its address."""
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "files"))
+    monkeypatch.setattr(app, "MODELS", app.Models())
+    monkeypatch.setattr(app, "INDEX", app.Index())
+    pages = []
+
+    def launch(**replaced) -> str:
+        for name, part in ({"MODEL": str(calibrated_folder), "CACHE": tmp_path / "cache"} | replaced).items():
+            monkeypatch.setattr(app, name, part)
+        pages.append(app.build_page())
+        pages[0].launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_name="127.0.0.1")
+        return pages[0].local_url
+
+    yield launch
+    for page in pages:
+        page.close()
+
+
+def test_two_calls_at_a_time(launch, photo_file):
+    """More would only slow each other down; the others wait and are answered."""
+    lock, running, most = threading.Lock(), [0], [0]
+
+    def classify(photo, labels, none_of_these=True, independent=False, templates=""):
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        time.sleep(0.1)
+        with lock:
+            running[0] -= 1
+        return {"a dog": 1.0}
+
+    client = Client(launch(classify=classify), verbose=False)
+    ask = [handle_file(photo_file), "a dog", False, False, ""]
+    with ThreadPoolExecutor(8) as crowd:
+        answers = list(crowd.map(lambda _: client.predict(*ask, api_name="/classify"), range(8)))
+    assert [answer["label"] for answer in answers] == ["a dog"] * 8
+    assert most == [2]
+
+
+def test_photos_and_answers_go_by_their_age(launch, photo_file):
+    """Also those of callers of the API, who close no page."""
+    kept = []
+
+    def explain(photo, label):
+        answer = app.picture_file(Image.open(photo).convert("RGB"))
+        kept.extend([Path(photo), Path(answer)])
+        return answer
+
+    client = Client(launch(explain=explain, KEEP_FILES_S=1, SWEEP_FILES_S=1), verbose=False)
+    assert Path(client.predict(handle_file(photo_file), "a dog", api_name="/explain")).is_file()
+    assert len(kept) == 2
+    for _ in range(100):
+        if not any(path.exists() for path in kept):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"kept: {[path for path in kept if path.exists()]}")
+
+
+def test_model_is_loaded_once_and_late_with_progress(launch, browser, monkeypatch):
+    """The page is there before its model, and says what one waits for."""
+    loaded, may_load = [], threading.Event()
+    load = app._load_classifier
+
+    def slowly(name):
+        loaded.append(name)
+        may_load.wait(60)
+        return load(name)
+
+    page = browser.new_page()
+    page.goto(launch(_load_classifier=slowly))
+    page.locator("#examples img").first.wait_for()
+    assert loaded == []
+    page.locator("#examples img").first.click()
+    page.get_by_text("Loading the model, this once").first.wait_for()
+    may_load.set()
+    page.locator("#answer .confidence-set").first.wait_for()
+    page.locator("#examples img").nth(1).click()
+    page.locator("#answer").get_by_text("a child playing").first.wait_for()
+    page.close()
+    assert loaded == [app.MODEL]
+
+
+def test_missing_gallery_gets_a_message(launch, tmp_path):
+    client = Client(launch(GALLERY=str(tmp_path / "nowhere")), verbose=False)
+    with pytest.raises(AppError, match="MINICLIP_GALLERY"):
+        client.predict("a dog", 3, api_name="/search")
+
+
+def test_zero_gpu_is_borrowed_for_what_computes(tmp_path, calibrated_folder, photo_file):
+    (tmp_path / "spaces.py").write_text(SPACES)
+    run_python(
+        *("-c", ON_ZERO_GPU, photo_file),
+        PYTHONPATH=f"{tmp_path}:{ROOT}",
+        MINICLIP_MODEL=str(calibrated_folder),
+        MINICLIP_CACHE=str(tmp_path / "cache"),
+        GRADIO_TEMP_DIR=str(tmp_path / "files"),
+    )
+
+
+def test_needs_no_other_file(tmp_path):
+    """As in a Space that holds nothing else."""
+    shutil.copy(ROOT / "app.py", tmp_path)
+    run_python("-c", "import app; app.build_page()", cwd=tmp_path)
