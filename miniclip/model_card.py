@@ -168,7 +168,7 @@ def base_models(settings: dict) -> list[str]:
         return []
     image_encoder = settings["image_encoder"]
     if not is_local(image_encoder) and (cfg := timm.get_pretrained_cfg(image_encoder)) and cfg.hf_hub_id:
-        image_encoder = f"{cfg.hf_hub_id}{cfg.architecture}.{cfg.tag}" if cfg.tag else cfg.hf_hub_id
+        image_encoder = cfg.hf_hub_id
     return _hub_ids([image_encoder, settings["text_encoder"]])
 
 

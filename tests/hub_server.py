@@ -13,7 +13,6 @@ import hashlib
 import json
 import re
 import threading
-import time
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -96,6 +95,7 @@ class Fault:
     Args:
         status: the answer, or `None` to hang up once `after_bytes` of the body have come.
         stall_s: wait that long before either.
+        lose_answer: do what is asked, then hang up instead of answering.
     """
 
     pattern: str
@@ -105,6 +105,7 @@ class Fault:
     message: str = "injected"
     after_bytes: int = 0
     stall_s: float = 0.0
+    lose_answer: bool = False
     reached: threading.Event = field(default_factory=threading.Event)
 
 
@@ -173,7 +174,8 @@ class Handler(BaseHTTPRequestHandler):
             if fault is not None:
                 fault.times -= 1
         try:
-            if fault is not None:
+            self.lose_answer = fault is not None and fault.lose_answer
+            if fault is not None and not fault.lose_answer:
                 self._misbehave(fault)
                 return
             self.body = self._read(int(self.headers.get("Content-Length") or 0))
@@ -203,15 +205,18 @@ class Handler(BaseHTTPRequestHandler):
         if fault.status is None:
             self.rfile.read(fault.after_bytes)
             fault.reached.set()
-            time.sleep(fault.stall_s)
+            threading.Event().wait(fault.stall_s)
             self.close_connection = True
             return
         self._read(int(self.headers.get("Content-Length") or 0))
         fault.reached.set()
-        time.sleep(fault.stall_s)
+        threading.Event().wait(fault.stall_s)
         self._send(fault.status, json.dumps({"error": fault.message}).encode(), fault.headers)
 
     def _send(self, status: int, body: bytes, headers: dict[str, str] | None = None) -> None:
+        if self.lose_answer:
+            self.close_connection = True
+            return
         self.send_response(status)
         for name, value in ({"Content-Type": "application/json"} | (headers or {})).items():
             self.send_header(name, value)
