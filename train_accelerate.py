@@ -19,7 +19,9 @@ from miniclip.arguments import Arguments, parse_arguments
 from miniclip.errors import UserError, exit_on_user_error
 from miniclip.launch import on_cpu, start_missing_processes, use_all_cores
 from miniclip.loading import check_mixed_precision
+from miniclip.provenance import without_machine_paths
 from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
+from miniclip.training_publisher import TrainingPublisher
 
 
 @exit_on_user_error
@@ -29,6 +31,7 @@ def main() -> None:
     use_all_cores()
     output_dir = Path(stages[0].training.output_dir).expanduser()
     prepare_output_dir(output_dir, stages[0])
+    publisher = create_publisher(stages[-1], output_dir)
     for number, arguments in enumerate(stages, start=1):
         last = number == len(stages)
         folder = output_dir if last else output_dir / f"stage-{number}"
@@ -37,23 +40,38 @@ def main() -> None:
         if not last and is_finished(folder):
             continue
         try:
-            train(arguments, folder)
+            train(arguments, folder, publisher if last else None)
         except Interrupted as interruption:
             print(interruption, file=sys.stderr)
             sys.exit(130)
     PartialState().print(f"model, processor and code: {output_dir}")
+    if publisher:
+        print(f"published: {publisher.finish()}")
 
 
-def train(arguments: Arguments, folder: Path) -> None:
+def create_publisher(arguments: Arguments, output_dir: Path) -> TrainingPublisher | None:
+    """What puts the run on the Hub; on the main process, with --push_to_hub. Whether it may is asked now."""
+    settings = arguments.training
+    if not settings.push_to_hub or not PartialState(cpu=on_cpu()).is_main_process:
+        return None
+    publisher = TrainingPublisher(
+        output_dir, settings.hub_model_id, settings.hub_private_repo, settings=arguments.to_dict()
+    )
+    publisher.prepare()
+    return publisher
+
+
+def train(arguments: Arguments, folder: Path, publisher: TrainingPublisher | None = None) -> None:
     """Train one stage into `folder`."""
     settings = arguments.training
     accelerator = create_accelerator(arguments, folder)
     set_seed(settings.seed)
     if settings.resume_from_checkpoint == "latest" and not any(folder.glob("checkpoints/checkpoint-*")):
         settings.resume_from_checkpoint = None  # stopped before this stage saved anything
-    trainer = Trainer(accelerator, arguments, folder)
+    trainer = Trainer(accelerator, arguments, folder, *([publisher.after_checkpoint] if publisher else []))
     if settings.with_tracking:
-        accelerator.init_trackers("miniclip", config={k: str(v) for k, v in arguments.to_dict().items()})
+        shown = without_machine_paths(arguments.to_dict())  # logs are published with the model
+        accelerator.init_trackers("miniclip", config={name: str(value) for name, value in shown.items()})
     trainer.fit()
     accelerator.end_training()
     accelerator.free_memory()

@@ -157,6 +157,11 @@ class TrainingArguments:
     with_tracking: bool = field(default=True, metadata=_help("log to a tracker"))
     report_to: str = field(default="tensorboard", metadata=_help("any accelerate tracker: tensorboard, wandb, …, all"))
     logging_steps: int = field(default=10, metadata=_help("log every so many steps"))
+    push_to_hub: bool = field(
+        default=False, metadata=_help("publish the model at the end and, in the background, at each checkpoint")
+    )
+    hub_model_id: str | None = field(default=None, metadata=_help("owner/name of the model on the Hub"))
+    hub_private_repo: bool = field(default=False, metadata=_help("only its owner can see it there"))
 
 
 @dataclass
@@ -261,6 +266,8 @@ def _check(arguments: Arguments) -> None:
         raise UserError("a stream has no known length: give --max_train_steps with --streaming")
     if data.streaming and 0 in (training.trainable_image_layers, training.trainable_text_layers):
         raise UserError("features of locked encoders cannot be cached for a stream; drop --streaming")
+    if training.push_to_hub and not training.hub_model_id:
+        raise UserError("--push_to_hub needs a name: give --hub_model_id owner/name")
     if training.checkpointing_steps not in ("epoch", "no") and not training.checkpointing_steps.isdigit():
         raise UserError("--checkpointing_steps must be a number, epoch or no")
 

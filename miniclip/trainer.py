@@ -6,7 +6,7 @@ import math
 import shutil
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,10 +43,18 @@ class Trainer:
         accelerator: fresh; its precision is the run's.
         arguments: of this stage.
         output_dir: of this stage; holds the best model so far, `checkpoints/`, `logs/` and `training_results.json`.
+        after_checkpoint: called on the main process with the step, once a checkpoint has been saved.
     """
 
-    def __init__(self, accelerator: Accelerator, arguments: Arguments, output_dir: Path):
+    def __init__(
+        self,
+        accelerator: Accelerator,
+        arguments: Arguments,
+        output_dir: Path,
+        after_checkpoint: Callable[[int], None] = lambda step: None,
+    ):
         self.accelerator, self.arguments, self.output_dir = accelerator, arguments, output_dir
+        self.after_checkpoint = after_checkpoint
         self.provenance = provenance(accelerator.device)  # now: the checkout may have moved on when training ends
         training = arguments.training
         dataset, columns, captions = load_training_split(arguments)
@@ -226,6 +234,7 @@ class Trainer:
             folder = self.store.save(self.state, self.average)
             if stop:
                 raise Interrupted(f"stopped; continue with --resume_from_checkpoint latest ({folder})")
+            self._checkpoint_saved()
 
     def _end_epoch(self) -> None:
         training = self.arguments.training
@@ -246,6 +255,11 @@ class Trainer:
         state.history.append(record)
         if training.checkpointing_steps == "epoch":
             self.store.save(self.state, self.average)
+            self._checkpoint_saved()
+
+    def _checkpoint_saved(self) -> None:
+        if self.accelerator.is_main_process:
+            self.after_checkpoint(self.state.step)
 
     def _validate(self, train_loss: float) -> dict[str, float]:
         """Recall of the current weights (their average, where one is kept); saves the model if it is the best yet."""
