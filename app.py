@@ -510,10 +510,12 @@ def forget_uploads(uploaded: set[str], request: gr.Request):
 # ---------------------------------------------------------------- the page
 
 CSS = """
-.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; }
-.gradio-container .main.fillable { max-width: 100% !important; padding: 20px 24px !important; }
+.gradio-container { width: 100%; max-width: 1180px !important; margin: 0 auto !important; padding: 0 !important; }
+.gradio-container .main.fillable { max-width: 100% !important; padding: 20px clamp(12px, 2vw, 24px) !important; }
 [role="tab"][aria-selected="true"] { color: var(--primary-700) !important; }
 .dark [role="tab"][aria-selected="true"] { color: var(--primary-300) !important; }
+.gradio-container footer { gap: 20px; }
+.gradio-container footer .divider { display: none !important; }
 #head h1 { font-size: 2.1rem; margin: .2rem 0; letter-spacing: -.02em; }
 #head p { color: var(--body-text-color-subdued); margin: 0 0 .4rem; max-width: 60rem; font-size: 1.02rem; }
 #answer .output-class { padding: 26px 12px 18px; overflow-wrap: anywhere; }
@@ -539,12 +541,9 @@ CSS = """
 :focus-visible { outline: 2px solid var(--color-accent) !important; outline-offset: 2px; }
 @media (max-width: 640px) {
   #head h1 { font-size: 1.6rem; }
-  .gradio-container { padding: 0 !important; }
-  .gradio-container .main.fillable { padding: 12px !important; }
   #photo { height: 300px !important; }
   #examples .gallery:not(.container) { display: grid; grid-template-columns: repeat(4, 1fr); gap: 8px; }
   #examples .gallery.container { width: 100%; max-width: 100%; }
-  footer .divider { display: none; }
 }
 """
 
@@ -649,7 +648,7 @@ def _photo_input() -> gr.Image:
             image_mode=None,
             sources=["upload", "clipboard", "webcam"],
             label="Photo",
-            height=340,
+            height=380,
             elem_id="photo",
             buttons=["fullscreen"],
         )
