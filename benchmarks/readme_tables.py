@@ -9,6 +9,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import training_tables
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 ORIGINAL_LOSS = 2.7289  # as published by the original's authors, at batch 64
@@ -109,6 +111,16 @@ def latency() -> str:
     )
 
 
+def search() -> str:
+    """The page's Search."""
+    run = json.loads((RESULTS / "search_latency.json").read_text())
+    return (
+        f"Search in {run['pictures']:,} pictures, {run['num_threads']} threads: {run['query_p50_ms']:.0f} ms a query "
+        f"(median; from words to twelve files), {run['index_s']:.0f} s for the index the first time, "
+        f"{run['index_from_disk_s']:.1f} s to read it again. Commit {run['git_commit'][:12]}; `{run['command']}`"
+    )
+
+
 # By their marks in the README; each stands there once its result file does.
 TABLES = {
     "flickr8k": (flickr8k, "flickr8k_*.json"),
@@ -116,7 +128,8 @@ TABLES = {
     "onnx": (onnx, "onnx.json"),
     "browser": (browser, "browser_space.json"),
     "latency": (latency, "inference_latency.json"),
-}
+    "search": (search, "search_latency.json"),
+} | training_tables.TABLES
 
 
 def fill_in(document: Path, tables: dict[str, Callable[[], str]], check: bool = False) -> None:
