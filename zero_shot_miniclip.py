@@ -236,7 +236,7 @@ class ZeroShotClassifier:
         """Load a model and its processor from a folder or the Hub; `kwargs` go to `AutoModel.from_pretrained`."""
         from transformers import AutoModel
 
-        kwargs.setdefault("trust_remote_code", True)
+        kwargs = {"trust_remote_code": True, "use_safetensors": True} | kwargs
         return AutoModel.from_pretrained(name_or_path, **kwargs).zero_shot_classifier(fast=fast)
 
     @property

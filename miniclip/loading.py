@@ -44,7 +44,9 @@ def load_model(model_name_or_path: str, device: torch.device | str = "cpu") -> t
                 f"{model_name_or_path!r} holds a model of type {settings.get('model_type')!r}, but only MiniCLIP "
                 "models can be loaded here"
             )
-        model, info = MiniCLIPModel.from_pretrained(model_name_or_path, dtype=torch.float32, output_loading_info=True)
+        model, info = MiniCLIPModel.from_pretrained(
+            model_name_or_path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+        )
         processor = MiniCLIPProcessor.from_pretrained(model_name_or_path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(_load_error(model_name_or_path, error)) from error

@@ -38,7 +38,7 @@ class Blob:
         if self.lfs:
             pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.lfs}\nsize {len(self.content)}\n"
             content = pointer.encode()
-        return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
+        return hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
 
     def to_json(self, path: str) -> dict:
         entry = {"type": "file", "path": path, "size": len(self.content), "oid": self.git_oid}
@@ -66,7 +66,7 @@ class Repository:
         self.commit("initial commit", {".gitattributes": Blob(b"*.safetensors filter=lfs\n")})
 
     def commit(self, message: str, files: dict[str, Blob], branch: str = "main") -> str:
-        digest = hashlib.sha1(f"{self.name} {len(self.commits)} {message}".encode()).hexdigest()
+        digest = hashlib.sha256(f"{self.name} {len(self.commits)} {message}".encode()).hexdigest()[:40]
         self.commits[digest] = files
         self.messages.append(message)
         self.branches[branch] = digest

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -182,7 +183,7 @@ def server():
 def run_folder(tiny_folder, tmp_path_factory):
     """A run as training leaves it, with paths of this machine in its records."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
-    subprocess.run(["cp", "-r", tiny_folder, run], check=True)
+    shutil.copytree(tiny_folder, run)
     settings = {"dataset_name": f"{run}/photos", "seed": 0, "pretrained": False, "image_encoder": "test_resnet"}
     settings |= {"text_encoder": "distilbert"}
     provenance = {"command": f"python train_accelerate.py --dataset_name {run}/photos", "git_commit": "0" * 40}
