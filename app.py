@@ -99,7 +99,7 @@ def _load_classifier(name: str):
     if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         raise problem(f"No model at {name}. {remedy}")
     try:
-        model = AutoModel.from_pretrained(name, trust_remote_code=True, dtype=torch.float32)
+        model = AutoModel.from_pretrained(name, trust_remote_code=True, use_safetensors=True, dtype=torch.float32)
         return model.to("cuda" if torch.cuda.is_available() else "cpu").zero_shot_classifier(fast=True)
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
         first_line = str(error).strip().split("\n")[0][:200]
