@@ -26,6 +26,8 @@ class MiniCLIPConfig(PreTrainedConfig):
             `"mlp"` (linear, GELU, linear, dropout, residual, layer norm) or `"linear"` (one matrix, as in CLIP).
         projection_dropout (`float`, defaults to 0.1):
             Dropout probability inside the MLP head.
+        feature_dropout (`float`, defaults to 0.0):
+            Dropout probability on the towers' outputs, before either kind of head.
         text_pooling (`str`, defaults to `"cls"`):
             `"cls"` takes the first token's state, `"mean"` averages the states of the real tokens.
         logit_scale_init_value (`float`, defaults to ln(1 / 0.07)):
@@ -56,6 +58,7 @@ class MiniCLIPConfig(PreTrainedConfig):
     projection_dim: int = 256
     projection_head: str = "mlp"
     projection_dropout: float = 0.1
+    feature_dropout: float = 0.0
     text_pooling: str = "cls"
     logit_scale_init_value: float = math.log(1 / 0.07)
     logit_scale_max: float = math.log(100)
@@ -83,8 +86,9 @@ class MiniCLIPConfig(PreTrainedConfig):
                 raise ValueError(f"`{field}` is {value!r}, but must be one of: {', '.join(choices)}.")
         if self.projection_dim < 1:
             raise ValueError(f"`projection_dim` is {self.projection_dim}, but must be at least 1.")
-        if not 0.0 <= self.projection_dropout < 1.0:
-            raise ValueError(f"`projection_dropout` is {self.projection_dropout}, but must be in [0, 1).")
+        for field in ("projection_dropout", "feature_dropout"):
+            if not 0.0 <= getattr(self, field) < 1.0:
+                raise ValueError(f"`{field}` is {getattr(self, field)}, but must be in [0, 1).")
         if self.logit_scale_init_value > self.logit_scale_max:
             raise ValueError(
                 f"`logit_scale_init_value` is {self.logit_scale_init_value}, but must not exceed "

@@ -108,6 +108,7 @@ class MiniCLIPModel(PreTrainedModel):
         timm_model = self.vision_model.timm_model
         vision_dim = getattr(timm_model, "head_hidden_size", None) or timm_model.num_features
         text_dim = config.text_config.hidden_size
+        self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.visual_projection = self._create_head(vision_dim)
         self.text_projection = self._create_head(text_dim)
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
@@ -176,7 +177,7 @@ class MiniCLIPModel(PreTrainedModel):
         outputs = self.vision_model(pixel_values)
         return BaseModelOutputWithPooling(
             last_hidden_state=outputs.last_hidden_state,
-            pooler_output=self.visual_projection(outputs.pooler_output),
+            pooler_output=self.visual_projection(self.feature_dropout(outputs.pooler_output)),
         )
 
     def get_text_features(
@@ -185,7 +186,7 @@ class MiniCLIPModel(PreTrainedModel):
         """As in transformers v5: `last_hidden_state` `(n, length, text_dim)`, `pooler_output` the projected,
         unnormalised features `(n, projection_dim)`."""
         outputs = self._text_outputs(input_ids, attention_mask)
-        outputs.pooler_output = self.text_projection(outputs.pooler_output)
+        outputs.pooler_output = self.text_projection(self.feature_dropout(outputs.pooler_output))
         return outputs
 
     def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -225,11 +226,11 @@ class MiniCLIPModel(PreTrainedModel):
         """
         image_embeds = text_embeds = logits_per_image = loss = None
         if image_features is not None:
-            image_embeds = _normalise(self.visual_projection(image_features))
+            image_embeds = _normalise(self.visual_projection(self.feature_dropout(image_features)))
         elif pixel_values is not None:
             image_embeds = self.encode_image(pixel_values)
         if text_features is not None:
-            text_embeds = _normalise(self.text_projection(text_features))
+            text_embeds = _normalise(self.text_projection(self.feature_dropout(text_features)))
         elif input_ids is not None:
             text_embeds = self.encode_text(input_ids, attention_mask)
         if image_embeds is None and text_embeds is None:

@@ -70,7 +70,7 @@ def accelerator_with(precision: str) -> Accelerator:
 def test_chunks_give_the_gradient_of_the_joint_batch(tiny_tokenizer, batch, loss, sizes):
     """Every parameter, temperature and bias included, with dropout on."""
     accelerator = accelerator_with("no")
-    model = build_tiny(tiny_tokenizer, loss=loss, projection_dropout=0.3)
+    model = build_tiny(tiny_tokenizer, loss=loss, projection_dropout=0.3, feature_dropout=0.2)
     set_train_mode(model, freeze_batch_norm=True)
     chunks, loss_function = split(batch, sizes), ContrastiveLoss(label_smoothing=0.1 if loss == "infonce" else 0.0)
     expected_loss = joint_reference(accelerator, model, chunks, loss_function, seed=3)

@@ -95,6 +95,7 @@ def test_text_longer_than_the_position_table_is_cut(tiny_tokenizer):
         ("loss", "triplet", "infonce, sigmoid"),
         ("projection_dim", 0, "at least 1"),
         ("projection_dropout", 1.5, "[0, 1)"),
+        ("feature_dropout", -0.1, "[0, 1)"),
         ("logit_scale_init_value", 9.0, "logit_scale_max"),
     ],
 )
