@@ -2,7 +2,12 @@
 
     MINICLIP_MODEL=runs/flickr8k MINICLIP_GALLERY=photos python app.py
 
-One file, so that a Hugging Face Space needs no more than this, requirements.txt and the model. Settings:
+One file, so that a Hugging Face Space needs no more than this, requirements.txt and the model:
+
+    hf repos create OWNER/NAME --type space --sdk gradio --env MINICLIP_MODEL=OWNER/MODEL
+    hf upload OWNER/NAME . --type space --include app.py --include requirements.txt --include "assets/examples/*"
+
+Settings:
 
 - `MINICLIP_MODEL`: model folder or Hub id. Its code is run (`trust_remote_code`), so name one that you trust.
 - `MINICLIP_GALLERY`: what Search looks through: a folder of pictures, or a dataset as a folder or Hub id.
@@ -66,7 +71,8 @@ PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".
 PROGRESS = gr.Progress()
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parent / "assets" / "examples"
-EXAMPLES = json.loads(file.read_text()) if (file := EXAMPLES_FOLDER / "examples.json").is_file() else []
+EXAMPLES_FILE = EXAMPLES_FOLDER / "examples.json"
+EXAMPLES = json.loads(EXAMPLES_FILE.read_text()) if EXAMPLES_FILE.is_file() else []
 FIRST_LABELS = "a dog, a car, a building"
 
 
