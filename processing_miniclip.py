@@ -25,6 +25,8 @@ def to_rgb(image: Image.Image) -> Image.Image:
         return image
     if image.mode.startswith("I") or image.mode == "F":
         image = _scale_to_8_bit(image)
+    if image.mode in ("La", "RGBa"):  # colours multiplied by their opacity, which PIL converts to nothing else
+        image = image.convert(image.mode.upper())
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")

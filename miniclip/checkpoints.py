@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 
 from accelerate import Accelerator
 from safetensors import SafetensorError
@@ -121,13 +122,15 @@ class CheckpointStore:
         Restore weights, optimiser, schedule and position.
 
         Raises:
-            UserError: damaged, or of another model.
+            UserError: damaged, of another model, or with code in it.
         """
         try:
             self.accelerator.load_state(str(folder))
             if average is not None:
                 load_model(average, str(folder / AVERAGE_FILE))
             return TrainerState.load(folder)
+        except UnpicklingError as error:  # accelerate loads with `weights_only`
+            raise UserError(f"checkpoint {folder} does not fit this run: it is damaged or holds code") from error
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"checkpoint {folder} does not fit this run: {reason}") from error
