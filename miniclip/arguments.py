@@ -182,20 +182,23 @@ GROUPS = (ModelArguments, DataArguments, TrainingArguments)
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> list[Arguments]:
     """
-    `[config.yaml] [--overrides]` to the settings of each stage, usually one.
+    `[config.yaml ...] [--overrides]` to the settings of each stage, usually one.
 
     A YAML file may hold a list `stages` of settings that differ from stage to stage; each stage starts from the model
-    of the one before. The command line overrides the file, in all stages.
+    of the one before. A later file overrides the earlier ones and the command line overrides them all, in all stages.
 
     Raises:
-        UserError: no such file, unknown names, or values out of range.
+        UserError: no such file, unknown names, values out of range, or stages in more than one file.
     """
     command_line = list(sys.argv[1:] if arguments is None else arguments)
-    settings: dict = {}
-    if command_line and not command_line[0].startswith("-"):
+    stages: list[dict] = [{}]
+    while command_line and not command_line[0].startswith("-"):
         settings = read_yaml(command_line.pop(0))
-    stages = settings.pop("stages", None) or [{}]
-    return [_parse(settings | stage, command_line) for stage in stages]
+        own_stages = settings.pop("stages", None)
+        if own_stages and len(stages) > 1:
+            raise UserError("only one of the configuration files may have `stages`")
+        stages = [stage | settings | own for stage in stages for own in own_stages or [{}]]
+    return [_parse(stage, command_line) for stage in stages]
 
 
 def read_yaml(path: str) -> dict:
@@ -232,7 +235,7 @@ def _parse(settings: dict, command_line: list[str]) -> Arguments:
     parser = _Parser(
         GROUPS,
         allow_abbrev=False,
-        description="Train MiniCLIP: accelerate launch train_accelerate.py [config.yaml] [--name value ...]",
+        description="Train MiniCLIP: accelerate launch train_accelerate.py [config.yaml ...] [--name value ...]",
     )
     parser.set_defaults(**{name: _as_text(name, value) for name, value in settings.items()})
     *groups, unknown = parser.parse_args_into_dataclasses(command_line, return_remaining_strings=True)
@@ -244,10 +247,12 @@ def _parse(settings: dict, command_line: list[str]) -> Arguments:
 
 
 def _as_text(name: str, value):
-    """Values as the command line would give them: mappings as JSON, and `no`, which YAML reads as false, as a word."""
+    """Values as the command line would give them: mappings as JSON, and words that YAML reads as false or numbers."""
     if isinstance(value, dict):
         return json.dumps(value)
-    return "no" if value is False and name in ("mixed_precision", "checkpointing_steps") else value
+    if name in ("mixed_precision", "checkpointing_steps") and value is not None:
+        return "no" if value is False else str(value)
+    return value
 
 
 def _check(arguments: Arguments) -> None:

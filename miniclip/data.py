@@ -215,6 +215,8 @@ def captions_of(row: dict, columns: Columns) -> list[str]:
     captions = []
     for column in columns.captions:
         value = row[column]
+        if column == "txt" and isinstance(value, str):  # WebDataset's convention: a line is a caption
+            value = value.splitlines()
         captions += value if isinstance(value, list | tuple) else [value]
     return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]
 

@@ -2,38 +2,74 @@
 
 import os
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import psutil
 import torch
+from accelerate.commands.config.config_args import default_config_file, load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 from torch.distributed import run
+
+LAUNCHERS = ("launch", "accelerate-launch", "launch.py", "accelerate.commands.launch")
 
 
 def start_missing_processes() -> None:
     """
-    Make `accelerate launch --num_processes N --cpu` run N processes.
+    Make `accelerate launch` on CPUs run as many processes as its command line or configuration file says.
 
-    Without MPI accelerate starts a single one and says nothing. That one then starts all N with torch's launcher, and
-    ends when they do.
+    Without MPI accelerate starts a single one on each machine and says nothing. That one then starts the machine's
+    share with torch's launcher, and ends when they do. On GPUs accelerate starts them itself.
     """
     alone = "RANK" not in os.environ and "OMPI_COMM_WORLD_RANK" not in os.environ and "PMI_RANK" not in os.environ
     if not alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true"):
         return
-    wanted = _wanted_processes(psutil.Process().parent())
-    if wanted > 1:
-        address = ["--master_addr", os.environ.get("MASTER_ADDR", "127.0.0.1")]
-        address += ["--master_port", os.environ["MASTER_PORT"]] if "MASTER_PORT" in os.environ else ["--standalone"]
-        run.main(["--nproc_per_node", str(wanted), *address, *sys.argv])
-        sys.exit(0)
+    launcher = psutil.Process().parent()
+    wanted = launch_settings(launcher.cmdline() if launcher is not None else [])
+    if wanted.num_processes <= 1:
+        return
+    machines = ["--standalone"]
+    if wanted.main_process_port or wanted.num_machines > 1:
+        machines = ["--nnodes", str(wanted.num_machines), "--node_rank", str(wanted.machine_rank)]
+        machines += ["--master_addr", os.environ["MASTER_ADDR"], "--master_port", os.environ["MASTER_PORT"]]
+    per_machine = wanted.num_processes // wanted.num_machines
+    run.main([*machines, "--nproc_per_node", str(per_machine), *sys.argv])
+    sys.exit(0)
 
 
-def _wanted_processes(launcher: psutil.Process | None) -> int:
-    command = launcher.cmdline() if launcher is not None else []
-    for position, word in enumerate(command):
-        name, _, value = word.replace("-", "_").partition("=")
-        if name == "__num_processes":
-            value = value or command[position + 1]
-            return int(value) if value.isdigit() else 1
-    return 1
+@dataclass
+class LaunchSettings:
+    """
+    What `accelerate launch` was asked for.
+
+    Args:
+        num_processes: on all machines together.
+        machine_rank: which of the machines this is.
+        main_process_port: 0 for any free one.
+    """
+
+    num_processes: int = 1
+    num_machines: int = 1
+    machine_rank: int = 0
+    main_process_port: int = 0
+
+
+def launch_settings(command: Sequence[str]) -> LaunchSettings:
+    """Read as accelerate reads them: its command line first, then its configuration file, then its defaults."""
+    words = [Path(word).name for word in command]
+    start = next((at + 1 for at, word in enumerate(words) if word in LAUNCHERS), None)
+    if start is None:
+        return LaunchSettings()
+    asked, _ = launch_command_parser().parse_known_args(list(command[start:]))
+    configured = None
+    if asked.config_file is not None or (Path(default_config_file).is_file() and not asked.cpu):
+        configured = load_config_from_file(asked.config_file)
+    settings = LaunchSettings()
+    for name, default in vars(settings).items():
+        given, in_file = getattr(asked, name), getattr(configured, name, None)
+        setattr(settings, name, next((int(value) for value in (given, in_file) if value is not None), default))
+    return settings
 
 
 def on_cpu() -> bool:
