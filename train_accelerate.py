@@ -3,6 +3,7 @@
     accelerate launch train_accelerate.py configs/flickr8k.yaml
     accelerate launch train_accelerate.py configs/flickr8k.yaml --dataset_name my/photos --output_dir runs/mine
     accelerate launch --num_processes 2 --cpu train_accelerate.py configs/shapes.yaml
+    python train_accelerate.py configs/flickr8k.yaml --doctor
 
 A YAML file gives the settings, the command line overrides them; --help explains each.
 """
@@ -16,6 +17,7 @@ from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
 from miniclip.arguments import Arguments, parse_arguments
+from miniclip.checkup import check_up
 from miniclip.errors import UserError, exit_on_user_error
 from miniclip.launch import on_cpu, start_missing_processes, use_all_cores
 from miniclip.loading import check_mixed_precision
@@ -27,9 +29,11 @@ from miniclip.training_publisher import TrainingPublisher
 @exit_on_user_error
 def main() -> None:
     stages = parse_arguments()
+    output_dir = Path(stages[0].training.output_dir).expanduser()
+    if stages[0].training.doctor:
+        sys.exit(examine(stages, output_dir))
     start_missing_processes()
     use_all_cores()
-    output_dir = Path(stages[0].training.output_dir).expanduser()
     prepare_output_dir(output_dir, stages[0])
     publisher = create_publisher(stages[-1], output_dir)
     for number, arguments in enumerate(stages, start=1):
@@ -47,6 +51,14 @@ def main() -> None:
     PartialState().print(f"model, processor and code: {output_dir}")
     if publisher:
         print(f"published: {publisher.finish()}")
+
+
+def examine(stages: list[Arguments], folder: Path) -> int:
+    """Let the doctor look at a run before it begins; the exit status is 1 if anything is wrong."""
+    use_all_cores()
+    accelerator = create_accelerator(stages[0], folder)
+    set_seed(stages[0].training.seed)
+    return int(check_up(accelerator, stages) > 0)
 
 
 def create_publisher(arguments: Arguments, output_dir: Path) -> TrainingPublisher | None:

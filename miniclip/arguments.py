@@ -108,6 +108,9 @@ class TrainingArguments:
 
     output_dir: str = field(default="runs/miniclip", metadata=_help("folder for model, checkpoints and logs"))
     overwrite_output_dir: bool = field(default=False, metadata=_help("replace the run that the output folder holds"))
+    doctor: bool = field(
+        default=False, metadata=_help("examine data, model and learning rates for a minute instead of training")
+    )
     seed: int = field(default=0, metadata=_help("of new weights, order, captions, augmentation and dropout"))
     num_train_epochs: int = field(default=15, metadata=_help("times that each image is seen"))
     max_train_steps: int | None = field(default=None, metadata=_help("stop after this many steps, whatever the epochs"))

@@ -179,7 +179,7 @@ def build_training_data(
         if training.teacher_name_or_path:
             extra["teacher"] = _teacher_embeddings(arguments, accelerator, features, images, rows, captions)
     pairs = PairDataset(rows, images, captions, **shared, **extra)
-    sampler = ShardedBatchSampler(len(pairs), _joint_batch_size(arguments), rank(), world_size(), training.seed)
+    sampler = ShardedBatchSampler(len(pairs), joint_batch_size(arguments), rank(), world_size(), training.seed)
     if sampler.num_batches == 0:
         raise UserError(f"{len(pairs)} usable pairs are fewer than the {world_size()} processes that share them")
     loader = DataLoader(
@@ -188,7 +188,8 @@ def build_training_data(
     return TrainingData(loader, pairs, sampler, skipped)
 
 
-def _joint_batch_size(arguments: Arguments) -> int:
+def joint_batch_size(arguments: Arguments) -> int:
+    """Images of all chunks and processes that make one batch."""
     training = arguments.training
     return training.per_device_train_batch_size * training.gradient_accumulation_steps * world_size()
 
@@ -208,7 +209,7 @@ def _stream(arguments, dataset: IterableDataset, columns, image_size, processor,
     )
     loader = DataLoader(
         pairs,
-        batch_size=_joint_batch_size(arguments) // world_size(),
+        batch_size=joint_batch_size(arguments) // world_size(),
         drop_last=True,
         collate_fn=PairCollator(processor.tokenizer),
         **_loader_options(arguments),

@@ -19,12 +19,13 @@ from miniclip.checkpoints import CheckpointStore, TrainerState, write_atomically
 from miniclip.data import load_split
 from miniclip.diagnostics import embedding_statistics, gradient_norms, locate_non_finite, loss_at_reference_batch
 from miniclip.distributed import any_process, world_size
+from miniclip.doctor import Doctor, examine_repetitions
 from miniclip.errors import UserError
 from miniclip.gradient_cache import StepResult, contrastive_backward
 from miniclip.losses import ContrastiveLoss
 from miniclip.optimization import average_weights, create_optimizer, create_schedule, parameter_groups, set_train_mode
 from miniclip.provenance import provenance
-from miniclip.setup import build_model, build_training_data, create_preparer, load_training_split
+from miniclip.setup import build_model, build_training_data, create_preparer, joint_batch_size, load_training_split
 from miniclip.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,9 @@ class Trainer:
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
         self.store = CheckpointStore(accelerator, output_dir / "checkpoints", training.checkpoints_total_limit)
         self.state, self._stop_signal, self._speed = TrainerState(total_steps=self.total_steps), None, None
+        self.doctor = Doctor(model.config, round(training.warmup_ratio * self.total_steps), self._say)
+        if accelerator.is_main_process:
+            self.doctor.tell(*examine_repetitions(arguments, dataset, columns, captions))
 
     @property
     def unwrapped(self):
@@ -212,6 +216,7 @@ class Trainer:
     def _log_step(self, progress: tqdm, result: StepResult, loss: float, speed: float) -> None:
         rates = {group["part"]: group["lr"] for group in self.optimizer.param_groups}
         scale = self.unwrapped.logit_scale.exp().item()
+        self.doctor.after_step(self.state.step, loss, len(result.embeddings.image), len(result.embeddings.text))
         # A moving mean, since single steps vary with the caption lengths.
         self._speed = speed if self._speed is None else 0.9 * self._speed + 0.1 * speed
         progress.update()
@@ -226,6 +231,7 @@ class Trainer:
         values |= {f"gradient_norm/{part}": norm for part, norm in self._gradient_norms.items()}
         values |= {f"embeddings/{name}": value for name, value in embedding_statistics(result.embeddings).items()}
         self.accelerator.log(values, step=self.state.step)
+        self.doctor.after_logging(values)
 
     def _save_if_due(self) -> None:
         steps = self.arguments.training.checkpointing_steps
@@ -272,6 +278,8 @@ class Trainer:
         self.accelerator.wait_for_everyone()
         self.accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=self.state.step)
         self._say_validation(train_loss, metrics)
+        if metrics:
+            self.doctor.after_validation(metrics, self.validator.num_images)
         return metrics
 
     def _save_model(self, model) -> None:
@@ -290,7 +298,7 @@ class Trainer:
     def _write_results(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        pairs = self.total_steps * self._joint_batch_size()
+        pairs = self.total_steps * joint_batch_size(self.arguments)
         results = {
             "finished": True,
             "settings": self.arguments.to_dict(),
@@ -307,10 +315,6 @@ class Trainer:
         }
         (self.output_dir / RESULTS_FILE).write_text(json.dumps(results, indent=1))
 
-    def _joint_batch_size(self) -> int:
-        training = self.arguments.training
-        return training.per_device_train_batch_size * training.gradient_accumulation_steps * world_size()
-
     def _announce(self) -> None:
         model, training = self.unwrapped, self.arguments.training
         learning = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
@@ -319,7 +323,7 @@ class Trainer:
             self._say(str(self.data.skipped))
         images = len(self.data.dataset) if self.data.sampler is not None else "a stream of"
         self._say(
-            f"{images} images; {self.total_steps} steps of {self._joint_batch_size()} images "
+            f"{images} images; {self.total_steps} steps of {joint_batch_size(self.arguments)} images "
             f"({world_size()} processes x {training.per_device_train_batch_size} x "
             f"{training.gradient_accumulation_steps}); {learning:.1f} of {total:.1f} million weights learn; "
             f"{self.accelerator.device.type}, precision {self.accelerator.mixed_precision}"

@@ -55,6 +55,11 @@ class Validator:
         self._image_features = self._pool_images(model) if _locked(model.vision_model) else None
         self._text_features = self._pool_texts(model) if _locked(model.text_model) else None
 
+    @property
+    def num_images(self) -> int:
+        """Images that are ranked."""
+        return int(self.image_of_text[-1]) + 1
+
     @torch.no_grad()
     def __call__(self, model: MiniCLIPModel) -> dict[str, float]:
         """Recall and median rank both ways, and `mean_recall@1`, the mean of recall at 1 in both directions."""
