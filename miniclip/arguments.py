@@ -56,6 +56,9 @@ class ModelArguments:
     projection_dropout: float = field(
         default=MiniCLIPConfig.projection_dropout, metadata=_help("dropout inside the MLP heads")
     )
+    feature_dropout: float = field(
+        default=MiniCLIPConfig.feature_dropout, metadata=_help("dropout on the encoders' outputs, before the heads")
+    )
     text_pooling: str = field(
         default=MiniCLIPConfig.text_pooling, metadata=_help("cls: the first token's state, or mean over the tokens")
     )

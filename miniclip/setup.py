@@ -110,6 +110,7 @@ def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | No
         projection_dim=settings.projection_dim,
         projection_head=settings.projection_head,
         projection_dropout=settings.projection_dropout,
+        feature_dropout=settings.feature_dropout,
         text_pooling=settings.text_pooling,
         loss=settings.loss,
         logit_scale_init_value=settings.logit_scale_init_value,
