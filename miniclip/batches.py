@@ -1,9 +1,38 @@
 """From a collated batch to chunks of model inputs on the device."""
 
+from collections.abc import Callable, Iterator, Mapping
+
 import torch
 
 IMAGE_KEYS = ("pixel_values", "image_features", "image_ids", "teacher_image")
 TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "teacher_text")
+
+
+class Chunk(Mapping):
+    """
+    Tensors of one chunk by name. Its pixel values stay bytes until they are asked for, each time anew: as floats, all
+    chunks of a large batch together would take more memory than the training step of one.
+
+    Args:
+        tensors: on the device, `pixel_values` in uint8.
+        normalise: makes model input of them.
+    """
+
+    def __init__(self, tensors: dict[str, torch.Tensor], normalise: Callable[[torch.Tensor], torch.Tensor]):
+        self._tensors, self._normalise = tensors, normalise
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self._tensors[name]
+        return self._normalise(tensor) if name == "pixel_values" else tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors  # Mapping's own would normalise the pixels to find out
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
 
 
 class BatchPreparer:
@@ -23,7 +52,7 @@ class BatchPreparer:
         self.mean = torch.tensor(image_mean, device=device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(image_std, device=device).view(1, 3, 1, 1) * 255
 
-    def __call__(self, batch: dict) -> list[dict[str, torch.Tensor]]:
+    def __call__(self, batch: dict) -> list[Chunk]:
         """Chunks of at most `chunk_size` images with their texts, in order, pixel values in channels_last."""
         keys = (*IMAGE_KEYS, *TEXT_KEYS)
         tensors = {name: batch[name].to(self.device, non_blocking=True) for name in keys if name in batch}
@@ -34,19 +63,19 @@ class BatchPreparer:
             texts = torch.isin(tensors["text_ids"], tensors["image_ids"][images])
             chunk = {name: tensors[name][images] for name in IMAGE_KEYS if name in tensors}
             chunk |= {name: tensors[name][texts] for name in TEXT_KEYS if name in tensors}
-            chunks.append(self._finish(chunk))
+            chunks.append(Chunk(_without_padding(chunk), self.pixels))
         return chunks
-
-    def _finish(self, chunk: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        if "pixel_values" in chunk:
-            chunk["pixel_values"] = self.pixels(chunk["pixel_values"])
-        if "input_ids" in chunk:
-            longest = int(chunk["attention_mask"].sum(dim=1).max())
-            for name in ("input_ids", "attention_mask"):
-                chunk[name] = chunk[name][:, :longest]
-        return chunk
 
     def pixels(self, images: torch.Tensor) -> torch.Tensor:
         """`(n, 3, height, width)` uint8 on any device to normalised float32 on the model's, in channels_last."""
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last)
         return images.float().sub_(self.mean).div_(self.std)
+
+
+def _without_padding(chunk: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Texts cut to the longest of the chunk."""
+    if "input_ids" in chunk:
+        longest = int(chunk["attention_mask"].sum(dim=1).max())
+        for name in ("input_ids", "attention_mask"):
+            chunk[name] = chunk[name][:, :longest]
+    return chunk
