@@ -1,0 +1,231 @@
+"""How near chunked gradients come to those of the undivided batch, and what they cost in memory and time.
+
+    python benchmarks/gradient_exactness.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
+        --text_encoder distilbert-base-uncased
+
+The reference embeds the whole batch in one graph. Against it stand, on the same pairs, chunks, weights and dropout
+masks, BatchNorm frozen:
+
+- `naive`: the mean of the chunks' own losses, as `accelerate` and most trainers accumulate. Each pair has only its
+  chunk's negatives.
+- `two_pass`: open_clip's `--accum-freq` (open_clip 3.3, `open_clip_train/train.py`). Every chunk is embedded without a
+  graph; then each is embedded again, its rows put among the others' cached ones, the whole loss taken, and `backward`
+  called once per chunk. That is exact for what lies behind the embeddings, since only one chunk's rows carry a graph at
+  a time, but the temperature takes part in every one of those losses and collects its gradient as often as there are
+  chunks.
+- `two_pass_new_dropout`: the same with dropout drawn anew in the second pass, as open_clip leaves it: the cached rows
+  then are not those that the gradient is taken through.
+- `ours`: `miniclip.gradient_cache.contrastive_backward`.
+
+Every method runs in a process of its own: a first step for the gradient and the peak memory, a second one for the time.
+Then the memory of 128 pairs in one graph against that of 4,096 pairs in chunks, the batch's own images included.
+Writes benchmarks/results/gradient_exactness.json.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from records import MEGABYTE, RESULTS, PeakMemory, save
+
+from miniclip.arguments import parse_arguments
+from miniclip.errors import exit_on_user_error
+from miniclip.gradient_cache import MODEL_INPUTS, _chunk_seed, contrastive_backward
+from miniclip.loading import default_device
+from miniclip.losses import ContrastiveLoss, Embeddings
+from miniclip.optimization import set_train_mode
+from miniclip.setup import build_model, build_training_data, create_preparer, load_training_split
+
+PRECISIONS = {"fp32": "no", "bf16": "bf16"}
+
+
+class Step:
+    """
+    One batch on its way through a model.
+
+    Args:
+        args: of the command line.
+        pairs: of the batch.
+        chunk_size: pairs that go through the model at once.
+    """
+
+    def __init__(self, args: argparse.Namespace, pairs: int, chunk_size: int):
+        self.accelerator = Accelerator(cpu=args.device == "cpu", mixed_precision=PRECISIONS[args.precision])
+        set_seed(args.seed)
+        settings = ["--dataset_name", args.dataset_name, "--image_encoder", args.image_encoder]
+        settings += ["--text_encoder", args.text_encoder, "--augmentation", "none", "--seed", str(args.seed)]
+        settings += ["--per_device_train_batch_size", str(pairs), "--dataloader_num_workers", "0"]
+        settings += ["--cache_dir", args.cache_dir, *args.training_settings]
+        (arguments,) = parse_arguments(settings)
+        dataset, columns, captions = load_training_split(arguments)
+        self.model, processor = build_model(arguments, captions)
+        self.model.to(self.accelerator.device)
+        prepare = create_preparer(processor, self.accelerator.device, chunk_size)
+        data = build_training_data(
+            self.accelerator, arguments, dataset, columns, captions, self.model, processor, prepare
+        )
+        set_train_mode(self.model, freeze_batch_norm=True)
+        self.peak_memory, self.seed = PeakMemory(self.accelerator.device), args.seed
+        self.chunks = prepare(next(iter(data.loader)))
+        self.pairs = sum(len(chunk["image_ids"]) for chunk in self.chunks)
+
+    def embed(self, index: int, *, new_dropout: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and text embeddings of a chunk, `(n, d)` each; the masks of dropout are the chunk's own."""
+        torch.manual_seed(_chunk_seed(self.seed + int(new_dropout), index))
+        chunk = self.chunks[index]
+        with self.accelerator.autocast():
+            output = self.model(**{name: chunk[name] for name in MODEL_INPUTS if name in chunk})
+        return output.image_embeds, output.text_embeds
+
+    def loss(self, embeds: list[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+        """InfoNCE of all embeddings together."""
+        image, text = (torch.cat(parts) for parts in zip(*embeds, strict=True))
+        ids = torch.arange(len(image), device=image.device)
+        return ContrastiveLoss()(self.model, Embeddings(image, text, ids, ids))
+
+    def joint(self) -> None:
+        self.loss([self.embed(index) for index in range(len(self.chunks))]).backward()
+
+    def naive(self) -> None:
+        for index in range(len(self.chunks)):
+            (self.loss([self.embed(index)]) / len(self.chunks)).backward()
+
+    def two_pass(self, new_dropout: bool = False) -> None:
+        with torch.no_grad():
+            cached = [self.embed(index) for index in range(len(self.chunks))]
+        for index in range(len(self.chunks)):
+            embeds = self.embed(index, new_dropout=new_dropout)
+            self.loss([*cached[:index], embeds, *cached[index + 1 :]]).backward()
+
+    def two_pass_new_dropout(self) -> None:
+        self.two_pass(new_dropout=True)
+
+    def ours(self) -> None:
+        contrastive_backward(self.accelerator, self.model, self.chunks, ContrastiveLoss(), self.seed)
+
+    def gradient(self) -> dict[str, torch.Tensor]:
+        return {name: p.grad.float().cpu() for name, p in self.model.named_parameters() if p.grad is not None}
+
+
+METHODS = ("naive", "two_pass", "two_pass_new_dropout", "ours")
+
+
+def measure(args: argparse.Namespace) -> None:
+    """In a process of its own: one method's gradient, peak memory and time, kept in `args.measurement`."""
+    step = Step(args, args.pairs, args.chunk_size)
+    run: Callable[[], None] = getattr(step, args.method)
+    run()
+    figures = {"peak_megabytes": round(step.peak_memory() / MEGABYTE, 1), "pairs": step.pairs}
+    figures["gradient"] = step.gradient() if args.method in (*METHODS, "joint") and not args.memory_only else None
+    if not args.memory_only:
+        step.model.zero_grad(set_to_none=True)
+        started = time.perf_counter()
+        run()
+        if step.accelerator.device.type == "cuda":
+            torch.cuda.synchronize()
+        figures["seconds"] = round(time.perf_counter() - started, 2)
+    torch.save(figures, args.measurement)
+
+
+def in_new_process(args: argparse.Namespace, method: str, precision: str, pairs: int, chunk_size: int, *more) -> dict:
+    """What [`measure`] found."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "measurement.pt"
+        options = {"--method": method, "--precision": precision, "--pairs": pairs, "--chunk_size": chunk_size}
+        options |= {"--measurement": file, "--seed": args.seed, "--cache_dir": args.cache_dir, "--device": args.device}
+        options |= {f"--{name}": getattr(args, name) for name in ("dataset_name", "image_encoder", "text_encoder")}
+        words = [str(word) for option in options.items() for word in option]
+        script = [sys.executable, __file__, *words, *more, "--training_settings", *args.training_settings]
+        subprocess.run(script, check=True)
+        return torch.load(file)
+
+
+def compare(gradient: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> dict[str, float]:
+    """Cosine and relative error of all weights' gradients together, and the temperature's alone."""
+    flat = torch.cat([gradient[name].flatten().double() for name in reference])
+    expected = torch.cat([value.flatten().double() for value in reference.values()])
+    scale, expected_scale = gradient["logit_scale"].double(), reference["logit_scale"].double()
+    return {
+        "cosine": (flat @ expected / (flat.norm() * expected.norm())).item(),
+        "relative_error": ((flat - expected).norm() / expected.norm()).item(),
+        "logit_scale_ratio": (scale / expected_scale).item(),
+        "logit_scale_relative_error": ((scale - expected_scale) / expected_scale).abs().item(),
+    }
+
+
+def compare_methods(args: argparse.Namespace, precision: str) -> dict:
+    """Every method of one precision, against one graph in the same precision."""
+    joint = in_new_process(args, "joint", precision, args.pairs, args.chunk_size)
+    reference = joint.pop("gradient")
+    figures = {"joint": joint}
+    for method in METHODS:
+        measurement = in_new_process(args, method, precision, args.pairs, args.chunk_size)
+        figures[method] = compare(measurement.pop("gradient"), reference) | measurement
+        print(precision, method, figures[method], flush=True)
+    return figures | {"reference": reference}
+
+
+def compare_memory(args: argparse.Namespace) -> dict:
+    """The largest batch in chunks against a small one in one graph, both in bf16."""
+    graph = in_new_process(args, "joint", "bf16", args.graph_pairs, args.graph_pairs, "--memory_only")
+    chunked = in_new_process(args, "ours", "bf16", args.large_pairs, args.large_chunk_size, "--memory_only")
+    return {
+        "one_graph_pairs": graph["pairs"],
+        "one_graph_peak_megabytes": graph["peak_megabytes"],
+        "chunked_pairs": chunked["pairs"],
+        "chunk_size": args.large_chunk_size,
+        "chunked_peak_megabytes": chunked["peak_megabytes"],
+        "memory_ratio": round(chunked["peak_megabytes"] / graph["peak_megabytes"], 3),
+    }
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--dataset_name", default="jxie/flickr8k")
+    parser.add_argument("--image_encoder", default="timm/resnet18.a1_in1k")
+    parser.add_argument("--text_encoder", default="distilbert-base-uncased")
+    parser.add_argument("--pairs", type=int, default=256, help="of the joint batch")
+    parser.add_argument("--chunk_size", type=int, default=32)
+    parser.add_argument("--graph_pairs", type=int, default=128, help="in one graph, for the comparison of memory")
+    parser.add_argument("--large_pairs", type=int, default=4096, help="in chunks, for the comparison of memory")
+    parser.add_argument("--large_chunk_size", type=int, default=64)
+    parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu" if default_device().type == "cpu" else "gpu")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--cache_dir", default="~/.cache/miniclip", help="of decoded images")
+    parser.add_argument("--output_json", type=Path, default=RESULTS / "gradient_exactness.json")
+    for name in ("method", "precision", "measurement"):
+        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)  # of the processes that measure one method
+    parser.add_argument("--memory_only", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+    )
+    return parser.parse_args()
+
+
+@exit_on_user_error
+def main() -> None:
+    args = parse()
+    if args.method:
+        measure(args)
+        return
+    figures = {precision: compare_methods(args, precision) for precision in PRECISIONS}
+    references = {precision: figures[precision].pop("reference") for precision in PRECISIONS}
+    figures["bf16_rounding"] = compare(references["bf16"], references["fp32"])
+    figures["memory"] = compare_memory(args)
+    figures |= {"pairs": args.pairs, "chunk_size": args.chunk_size, "num_chunks": -(-args.pairs // args.chunk_size)}
+    device = torch.device("cpu") if args.device == "cpu" else default_device()
+    save(figures, args.output_json, args.seed, device)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""What every benchmark's result file says of itself: the command, the seed, the commit and the machine."""
+
+import json
+import platform
+import resource
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import psutil  # noqa: E402
+import torch  # noqa: E402
+
+from miniclip.provenance import provenance  # noqa: E402
+
+RESULTS = ROOT / "benchmarks" / "results"
+MEGABYTE = 1e6
+
+
+def machine(device: torch.device) -> str:
+    """The GPU, or the processor with its number of cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+
+
+def command() -> str:
+    """As it was given, folders of this machine cut to their last part."""
+    words = [Path(word).name if word.startswith(("/", "~", "..")) else word for word in sys.argv[1:]]
+    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+
+
+def save(figures: dict, file: Path, seed: int, device: torch.device) -> None:
+    """Write `figures` with their origin to a JSON file."""
+    origin = provenance(device) | {"command": command(), "seed": seed, "machine": machine(device)}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(origin | figures, indent=1) + "\n")
+    print(f"figures: {file}")
+
+
+class PeakMemory:
+    """
+    Most memory in use since the object was made, in bytes, beyond what was in use then.
+
+    On a GPU by PyTorch's own counter. On the CPU by the process's high-water mark, which only rises: measure once a
+    process, before anything larger has run in it.
+    """
+
+    def __init__(self, device: torch.device):
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+            torch.cuda.reset_peak_memory_stats(device)
+            self.before = torch.cuda.memory_allocated(device)
+        else:
+            self.before = psutil.Process().memory_info().rss
+
+    def __call__(self) -> int:
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+            return torch.cuda.max_memory_allocated(self.device) - self.before
+        return max(0, high_water_mark() - self.before)
+
+
+def high_water_mark() -> int:
+    """Most resident memory that this process has had, in bytes."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

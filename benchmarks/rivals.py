@@ -1,0 +1,173 @@
+"""The trainers that ours is measured against: open_clip's own code, and a plain loop as most people write one."""
+
+import csv
+import json
+import logging
+import re
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import nn
+from torch.utils.data import DataLoader, Dataset
+from torchvision import transforms
+from transformers import AutoConfig, AutoTokenizer, BertConfig
+
+from miniclip.data import captions_of, find_columns, load_split
+from miniclip.image_cache import DecodedImages
+from modeling_miniclip import MiniCLIPModel
+
+MODEL_NAME = "resnet18-bert"
+CSV_FILE = "pairs.csv"
+WORKERS = 2
+BATCH_TIME = re.compile(r"Batch \(t\): ([\d.]+)")
+
+
+def write_pairs(folder: Path, dataset_name: str, num_images: int, image_size: int, captions_per_image: int = 1) -> None:
+    """The first training images as JPEG files, and a table of their paths and first captions."""
+    dataset = load_split(dataset_name, "train").take(num_images)
+    columns = find_columns(dataset)
+    images = DecodedImages(dataset, columns.image, image_size)
+    with (folder / CSV_FILE).open("w", newline="") as file:
+        table = csv.writer(file)
+        table.writerow(["filepath", "caption"])
+        for number, row in enumerate(dataset):
+            path = folder / f"{number}.jpg"
+            Image.fromarray(images[number].permute(1, 2, 0).numpy()).save(path, quality=90)
+            table.writerows([path, caption] for caption in captions_of(row, columns)[:captions_per_image])
+
+
+def write_open_clip_config(folder: Path, text_encoder: str, image_size: int, context_length: int | None) -> None:
+    """
+    timm's ResNet18 and a BERT of DistilBERT's size, for open_clip's registry; open_clip cannot hold DistilBERT itself.
+
+    Args:
+        text_encoder: DistilBERT folder or Hub id; gives tokenizer and size.
+        context_length: tokens that each caption is padded to; open_clip's own 77 if missing.
+    """
+    distilbert = AutoConfig.from_pretrained(text_encoder)
+    bert = BertConfig(
+        vocab_size=distilbert.vocab_size,
+        hidden_size=distilbert.dim,
+        num_hidden_layers=distilbert.n_layers,
+        num_attention_heads=distilbert.n_heads,
+        intermediate_size=distilbert.hidden_dim,
+        max_position_embeddings=distilbert.max_position_embeddings,
+    )
+    bert.save_pretrained(folder / "bert")
+    AutoTokenizer.from_pretrained(text_encoder).save_pretrained(folder / "bert")
+    text = {"hf_model_name": str(folder / "bert"), "hf_tokenizer_name": str(folder / "bert")}
+    text |= {"hf_pooler_type": "mean_pooler", "hf_model_pretrained": False, "hf_proj_type": "mlp"}
+    if context_length is not None:
+        text["context_length"] = context_length
+    vision = {"timm_model_name": "resnet18", "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "mlp"}
+    config = {"embed_dim": 256, "vision_cfg": vision | {"image_size": image_size}, "text_cfg": text}
+    (folder / f"{MODEL_NAME}.json").write_text(json.dumps(config))
+
+
+def train_open_clip(folder: Path, batch_size: int, epochs: int, device: str, precision: str, seed: int, **more) -> Path:
+    """
+    Run `open_clip_train.main` on the pairs of `folder`, as its README does.
+
+    Args:
+        more: other options, `-` in their names written `_`.
+
+    Returns:
+        The folder of the run: `out.log` and `checkpoints/`.
+    """
+    import open_clip
+    from open_clip_train.main import main
+
+    open_clip.add_model_config(folder / f"{MODEL_NAME}.json")
+    options = {
+        "--model": MODEL_NAME,
+        "--train-data": folder / CSV_FILE,
+        "--dataset-type": "csv",
+        "--csv-img-key": "filepath",
+        "--csv-caption-key": "caption",
+        "--csv-separator": ",",
+        "--batch-size": batch_size,
+        "--epochs": epochs,
+        "--workers": WORKERS,
+        "--precision": precision,
+        "--device": device,
+        "--seed": seed,
+        "--lr": 1e-4,
+        "--warmup": 10,
+        "--log-every-n-steps": 1,
+        "--logs": folder / "logs",
+        "--name": f"run-{time.time_ns()}",
+        "--save-frequency": 0,
+    }
+    options |= {f"--{name.replace('_', '-')}": value for name, value in more.items()}
+    main([str(word) for option in options.items() for word in option])
+    logging.shutdown()
+    return folder / "logs" / options["--name"]
+
+
+def step_seconds(run: Path) -> list[float]:
+    """Of each step by open_clip's own log, loading included."""
+    return [float(seconds) for seconds in BATCH_TIME.findall((run / "out.log").read_text())]
+
+
+def number_of_pairs(folder: Path) -> int:
+    with (folder / CSV_FILE).open(newline="") as file:
+        return sum(1 for _ in csv.DictReader(file))
+
+
+class JpegPairs(Dataset):
+    """Images decoded and resized anew each time, captions padded to CLIP's 77 tokens, as tutorials have it."""
+
+    def __init__(self, folder: Path, tokenizer, image_size: int, mean: list[float], std: list[float]):
+        with (folder / CSV_FILE).open(newline="") as file:
+            self.rows = list(csv.DictReader(file))
+        self.tokenizer = tokenizer
+        self.transform = transforms.Compose(
+            [transforms.Resize((image_size, image_size)), transforms.ToTensor(), transforms.Normalize(mean, std)]
+        )
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        row = self.rows[index]
+        tokens = self.tokenizer(
+            row["caption"], padding="max_length", truncation=True, max_length=77, return_tensors="pt"
+        )
+        pixel_values = self.transform(Image.open(row["filepath"]).convert("RGB"))
+        return {"pixel_values": pixel_values, **{name: tokens[name][0] for name in ("input_ids", "attention_mask")}}
+
+
+def train_plain_loop(
+    folder: Path, model: MiniCLIPModel, processor, batch_size: int, steps: int, image_size: int, device: torch.device
+) -> list[float]:
+    """
+    The original recipe by hand: float32, AdamW, gradients of two batches summed, BatchNorm in train mode.
+
+    Args:
+        model: used as any PyTorch module; put back into PyTorch's own memory order.
+
+    Returns:
+        Seconds of each batch, loading included.
+    """
+    model = model.to(device, memory_format=torch.contiguous_format).train()
+    settings = processor.image_processor
+    pairs = JpegPairs(folder, processor.tokenizer, image_size, settings.image_mean, settings.image_std)
+    loader = DataLoader(pairs, batch_size, shuffle=True, drop_last=True, num_workers=WORKERS, pin_memory=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=1e-3)
+    labels, cross_entropy = torch.arange(batch_size, device=device), nn.CrossEntropyLoss()
+    seconds: list[float] = []
+    while len(seconds) < steps:
+        started = time.perf_counter()
+        for batch in loader:
+            logits = model(**{name: tensor.to(device) for name, tensor in batch.items()}).logits_per_image
+            loss = (cross_entropy(logits, labels) + cross_entropy(logits.t(), labels)) / 2
+            (loss / 2).backward()
+            if len(seconds) % 2:
+                optimizer.step()
+                optimizer.zero_grad()
+            loss.item()
+            seconds.append(time.perf_counter() - started)
+            started = time.perf_counter()
+    return seconds

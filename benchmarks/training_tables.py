@@ -1,0 +1,132 @@
+"""README tables of how exact, fast and even training is."""
+
+import json
+from pathlib import Path
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+METHODS = {
+    "naive": "the mean of the chunks' own losses",
+    "two_pass": "two passes without correcting the temperature",
+    "two_pass_new_dropout": "the same, dropout drawn anew, as in open_clip 3.3",
+    "ours": "ours",
+}
+WAYS = {
+    "ours": "ours, bf16",
+    "open_clip": "open_clip 3.3, bf16, 77 tokens a caption",
+    "open_clip_context_32": "open_clip 3.3, bf16, 32 tokens a caption",
+    "plain_loop": "plain PyTorch loop, float32",
+    "ours_locked": "ours, locked encoders, cached features",
+}
+
+
+def read(name: str) -> dict:
+    return json.loads((RESULTS / f"{name}.json").read_text())
+
+
+def rows(header: list[str], body: list[list[str]]) -> str:
+    """A Markdown table."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, ["---"] * len(header), *body))
+
+
+def origin(run: dict) -> str:
+    return f"Seed {run['seed']}, commit {run['git_commit'][:12]}, {run['machine']}; `{run['command']}`"
+
+
+def exactness() -> str:
+    """Gradients of a batch in chunks against those of the undivided batch."""
+    run, body = read("gradient_exactness"), []
+    for precision in ("fp32", "bf16"):
+        joint = run[precision]["joint"]
+        cells = [precision, "one graph", "", "", "", f"{joint['peak_megabytes']:,.0f}", f"{joint['seconds']:.1f}"]
+        body.append(cells)
+        for method, words in METHODS.items():
+            figures = run[precision][method]
+            cells = [precision, words, f"{figures['cosine']:.6f}", f"{figures['relative_error']:.1e}"]
+            cells += [f"{figures['logit_scale_ratio']:.4f}"]
+            body.append([*cells, f"{figures['peak_megabytes']:,.0f}", f"{figures['seconds']:.1f}"])
+    header = ["precision", "gradient by", "cosine", "relative error", "temperature's, times", "peak MB", "s"]
+    memory, rounding = run["memory"], run["bf16_rounding"]
+    note = (
+        f"{run['pairs']} pairs in {run['num_chunks']} chunks, the same dropout masks, against one graph in the same "
+        f"precision (bf16's own graph differs from fp32's by {rounding['relative_error']:.1e}). In bf16 "
+        f"{memory['chunked_pairs']:,} pairs in chunks of {memory['chunk_size']} take "
+        f"{memory['chunked_peak_megabytes']:,.0f} MB, their images included; {memory['one_graph_pairs']} pairs in one "
+        f"graph take {memory['one_graph_peak_megabytes']:,.0f} MB. {origin(run)}"
+    )
+    return f"{rows(header, body)}\n\n{note}"
+
+
+def speed() -> str:
+    """Training speed of ours and others."""
+    run = read("training_speed")
+    body = []
+    for way, words in WAYS.items():
+        figures = run[way]
+        spread = f"{figures['pairs_per_s']:,.1f} ({figures['lowest_pairs_per_s']:,.1f} to "
+        spread += f"{figures['highest_pairs_per_s']:,.1f})"
+        body.append([words, spread, f"{figures['peak_megabytes']:,.0f}"])
+    note = (
+        f"Medians of {len(run['ours']['rounds'])} rounds, each way once a round, batch {run['batch_size']} (locked: "
+        f"{run['locked_batch_size']}), loading and augmentation included. Ours to open_clip {run['ratio']:.2f}, to "
+        f"open_clip with the shorter captions {run['ratio_context_32']:.2f}, to the plain loop "
+        f"{run['plain_ratio']:.2f}; locked to full training {run['locked_ratio']:.0f}. {origin(run)}"
+    )
+    return f"{rows(['trainer', 'pairs/s', 'peak MB of the process'], body)}\n\n{note}"
+
+
+def recall() -> str:
+    """Time to the same validation recall."""
+    run = read("time_to_recall")
+    ours, rival = run["ours"], run["open_clip"]
+    return (
+        f"From the same encoders open_clip 3.3 reaches a validation recall of {100 * rival['recall']:.1f} % (R@1, mean "
+        f"of both directions) after one pass over all captions, {rival['seconds'] / 60:.1f} minutes; ours, with "
+        f"`{run['config']}`, has {100 * ours['recall']:.1f} % after {ours['seconds'] / 60:.1f} minutes, decoding and "
+        f"features included. {origin(run)}"
+    )
+
+
+def growth() -> str:
+    """Time and memory as the dataset grows."""
+    run, body = read("cost_growth"), []
+    for way in ("mapped", "streaming"):
+        for pairs, figures in run[way]["sizes"].items():
+            cells = [way, f"{int(pairs):,}", f"{figures['microseconds_per_pair']:.0f}"]
+            body.append([*cells, f"{figures['peak_megabytes']:,.0f}"])
+    header = ["images", "pairs an epoch", "microseconds a pair", "MB held"]
+    ratios = "; ".join(
+        f"{way}: time x {run[way]['time_ratio']:.2f}, memory x {run[way]['memory_ratio']:.2f}"
+        for way in ("mapped", "streaming")
+    )
+    return f"{rows(header, body)}\n\nFrom the smallest to the largest, {ratios}. {origin(run)}"
+
+
+def gpu() -> str:
+    """Training speed on a GPU."""
+    run, body = read("gpu_speed"), []
+    for precision in ("fp16", "bf16"):
+        if precision in run:
+            figures = run[precision]
+            speeds = [f"{figures[way]['pairs_per_s']:,.0f}" for way in ("full", "data_only", "compute_only")]
+            used = figures["full"]["utilisation_percent"]
+            busy = "" if used is None else f"{used:.0f} %"
+            cells = [precision, *speeds, busy, f"{figures['compute_only']['teraflops']:.0f}"]
+            body.append([*cells, f"{figures['full']['peak_megabytes']:,}", figures["bottleneck"]])
+    header = ["precision", "pairs/s", "data alone", "computing alone", "GPU busy", "TFLOP/s", "peak MB", "bottleneck"]
+    ((precision, trained),) = run["accumulation"].items()
+    note = (
+        f"Batch {run['batch_size']}. {precision} with gradient accumulation ({trained['joint_batch_size']} pairs in 4 "
+        f"chunks): loss {trained['first_loss']:.3f} at first, {trained['last_loss']:.3f} after {trained['steps']} "
+        f"steps. {origin(run)}"
+    )
+    return f"{rows(header, body)}\n\n{note}"
+
+
+TABLES = {
+    "exactness": (exactness, "gradient_exactness.json"),
+    "speed": (speed, "training_speed.json"),
+    "recall": (recall, "time_to_recall.json"),
+    "growth": (growth, "cost_growth.json"),
+    "gpu": (gpu, "gpu_speed.json"),
+}
