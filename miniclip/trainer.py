@@ -23,6 +23,7 @@ from miniclip.doctor import Doctor, examine_repetitions
 from miniclip.errors import UserError
 from miniclip.gradient_cache import StepResult, contrastive_backward
 from miniclip.losses import ContrastiveLoss
+from miniclip.memory import keep_freed_memory
 from miniclip.optimization import average_weights, create_optimizer, create_schedule, parameter_groups, set_train_mode
 from miniclip.provenance import provenance
 from miniclip.setup import build_model, build_training_data, create_preparer, joint_batch_size, load_training_split
@@ -55,6 +56,8 @@ class Trainer:
         after_checkpoint: Callable[[int], None] = lambda step: None,
     ):
         self.accelerator, self.arguments, self.output_dir = accelerator, arguments, output_dir
+        if accelerator.device.type == "cpu":
+            keep_freed_memory()
         self.after_checkpoint = after_checkpoint
         self.provenance = provenance(accelerator.device)  # now: the checkout may have moved on when training ends
         training = arguments.training
