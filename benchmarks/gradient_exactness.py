@@ -13,8 +13,8 @@ masks, BatchNorm frozen:
   called once per chunk. That is exact for what lies behind the embeddings, since only one chunk's rows carry a graph at
   a time, but the temperature takes part in every one of those losses and collects its gradient as often as there are
   chunks.
-- `two_pass_new_dropout`: the same with dropout drawn anew in the second pass, as open_clip leaves it: the cached rows
-  then are not those that the gradient is taken through.
+- `two_pass_new_dropout`: the same with other dropout masks in the first pass than in the second, as open_clip leaves
+  it: the cached rows then are not those that the gradient is taken through.
 - `ours`: `miniclip.gradient_cache.contrastive_backward`.
 
 Every method runs in a process of its own: a first step for the gradient and the peak memory, a second one for the time.
@@ -79,9 +79,9 @@ class Step:
         self.chunks = prepare(next(iter(data.loader)))
         self.pairs = sum(len(chunk["image_ids"]) for chunk in self.chunks)
 
-    def embed(self, index: int, *, new_dropout: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and text embeddings of a chunk, `(n, d)` each; the masks of dropout are the chunk's own."""
-        torch.manual_seed(_chunk_seed(self.seed + int(new_dropout), index))
+    def embed(self, index: int, *, other_dropout: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and text embeddings of a chunk, `(n, d)` each; the masks of dropout are the chunk's own or others."""
+        torch.manual_seed(_chunk_seed(self.seed + int(other_dropout), index))
         chunk = self.chunks[index]
         with self.accelerator.autocast():
             output = self.model(**{name: chunk[name] for name in MODEL_INPUTS if name in chunk})
@@ -100,15 +100,14 @@ class Step:
         for index in range(len(self.chunks)):
             (self.loss([self.embed(index)]) / len(self.chunks)).backward()
 
-    def two_pass(self, new_dropout: bool = False) -> None:
+    def two_pass(self, other_dropout: bool = False) -> None:
         with torch.no_grad():
-            cached = [self.embed(index) for index in range(len(self.chunks))]
+            cached = [self.embed(index, other_dropout=other_dropout) for index in range(len(self.chunks))]
         for index in range(len(self.chunks)):
-            embeds = self.embed(index, new_dropout=new_dropout)
-            self.loss([*cached[:index], embeds, *cached[index + 1 :]]).backward()
+            self.loss([*cached[:index], self.embed(index), *cached[index + 1 :]]).backward()
 
     def two_pass_new_dropout(self) -> None:
-        self.two_pass(new_dropout=True)
+        self.two_pass(other_dropout=True)
 
     def ours(self) -> None:
         contrastive_backward(self.accelerator, self.model, self.chunks, ContrastiveLoss(), self.seed)
@@ -126,8 +125,8 @@ def measure(args: argparse.Namespace) -> None:
     run: Callable[[], None] = getattr(step, args.method)
     run()
     figures = {"peak_megabytes": round(step.peak_memory() / MEGABYTE, 1), "pairs": step.pairs}
-    figures["gradient"] = step.gradient() if args.method in (*METHODS, "joint") and not args.memory_only else None
     if not args.memory_only:
+        figures["gradient"] = step.gradient()
         step.model.zero_grad(set_to_none=True)
         started = time.perf_counter()
         run()

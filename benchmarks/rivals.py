@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
-from transformers import AutoConfig, AutoTokenizer, BertConfig
+from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertModel
 
 from miniclip.data import captions_of, find_columns, load_split
 from miniclip.image_cache import DecodedImages
@@ -21,6 +21,16 @@ from modeling_miniclip import MiniCLIPModel
 MODEL_NAME = "resnet18-bert"
 CSV_FILE = "pairs.csv"
 WORKERS = 2
+BERT_NAMES = {  # of what a layer of DistilBERT calls otherwise
+    "attention.q_lin": "attention.self.query",
+    "attention.k_lin": "attention.self.key",
+    "attention.v_lin": "attention.self.value",
+    "attention.out_lin": "attention.output.dense",
+    "sa_layer_norm": "attention.output.LayerNorm",
+    "ffn.lin1": "intermediate.dense",
+    "ffn.lin2": "output.dense",
+    "output_layer_norm": "output.LayerNorm",
+}
 BATCH_TIME = re.compile(r"Batch \(t\): ([\d.]+)")
 
 
@@ -38,31 +48,62 @@ def write_pairs(folder: Path, dataset_name: str, num_images: int, image_size: in
             table.writerows([path, caption] for caption in captions_of(row, columns)[:captions_per_image])
 
 
-def write_open_clip_config(folder: Path, text_encoder: str, image_size: int, context_length: int | None) -> None:
+def as_bert(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """DistilBERT's weights under BERT's names; the segment embeddings that DistilBERT lacks are zero."""
+    renamed = {}
+    for name, tensor in weights.items():
+        name = name.replace("transformer.layer.", "encoder.layer.")
+        for distilbert, bert in BERT_NAMES.items():
+            name = name.replace(f".{distilbert}.", f".{bert}.")
+        renamed[name] = tensor
+    width = renamed["embeddings.word_embeddings.weight"].shape[1]
+    return renamed | {"embeddings.token_type_embeddings.weight": torch.zeros(2, width)}
+
+
+def write_bert(folder: Path, text_encoder: str) -> None:
     """
-    timm's ResNet18 and a BERT of DistilBERT's size, for open_clip's registry; open_clip cannot hold DistilBERT itself.
+    The BERT that computes what a DistilBERT does, with its tokenizer; open_clip cannot hold DistilBERT itself.
 
     Args:
-        text_encoder: DistilBERT folder or Hub id; gives tokenizer and size.
+        text_encoder: DistilBERT folder or Hub id.
+    """
+    distilbert = DistilBertModel.from_pretrained(text_encoder, dtype=torch.float32)
+    config = BertConfig(
+        vocab_size=distilbert.config.vocab_size,
+        hidden_size=distilbert.config.dim,
+        num_hidden_layers=distilbert.config.n_layers,
+        num_attention_heads=distilbert.config.n_heads,
+        intermediate_size=distilbert.config.hidden_dim,
+        max_position_embeddings=distilbert.config.max_position_embeddings,
+    )
+    bert = BertModel(config, add_pooling_layer=False)
+    bert.load_state_dict(as_bert(distilbert.state_dict()))
+    bert.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(text_encoder).save_pretrained(folder)
+
+
+def write_open_clip_config(
+    folder: Path, image_encoder: str, text_encoder: str, image_size: int, context_length: int | None
+) -> None:
+    """
+    A model for open_clip's registry that starts from the same encoders as ours.
+
+    Args:
+        image_encoder: timm name, Hub id or local timm folder.
+        text_encoder: DistilBERT folder or Hub id.
         context_length: tokens that each caption is padded to; open_clip's own 77 if missing.
     """
-    distilbert = AutoConfig.from_pretrained(text_encoder)
-    bert = BertConfig(
-        vocab_size=distilbert.vocab_size,
-        hidden_size=distilbert.dim,
-        num_hidden_layers=distilbert.n_layers,
-        num_attention_heads=distilbert.n_heads,
-        intermediate_size=distilbert.hidden_dim,
-        max_position_embeddings=distilbert.max_position_embeddings,
-    )
-    bert.save_pretrained(folder / "bert")
-    AutoTokenizer.from_pretrained(text_encoder).save_pretrained(folder / "bert")
+    write_bert(folder / "bert", text_encoder)
     text = {"hf_model_name": str(folder / "bert"), "hf_tokenizer_name": str(folder / "bert")}
-    text |= {"hf_pooler_type": "mean_pooler", "hf_model_pretrained": False, "hf_proj_type": "mlp"}
+    text |= {"hf_pooler_type": "mean_pooler", "hf_proj_type": "mlp"}
     if context_length is not None:
         text["context_length"] = context_length
-    vision = {"timm_model_name": "resnet18", "timm_model_pretrained": False, "timm_pool": "avg", "timm_proj": "mlp"}
-    config = {"embed_dim": 256, "vision_cfg": vision | {"image_size": image_size}, "text_cfg": text}
+    if Path(image_encoder).is_dir():
+        image_encoder = f"local-dir:{Path(image_encoder).resolve()}"
+    elif "/" in image_encoder:
+        image_encoder = f"hf-hub:{image_encoder}"
+    vision = {"timm_model_name": image_encoder, "timm_pool": "avg", "timm_proj": "mlp", "image_size": image_size}
+    config = {"embed_dim": 256, "vision_cfg": vision, "text_cfg": text}
     (folder / f"{MODEL_NAME}.json").write_text(json.dumps(config))
 
 
@@ -101,7 +142,7 @@ def train_open_clip(folder: Path, batch_size: int, epochs: int, device: str, pre
         "--save-frequency": 0,
     }
     options |= {f"--{name.replace('_', '-')}": value for name, value in more.items()}
-    main([str(word) for option in options.items() for word in option])
+    main(["--pretrained-image", *(str(word) for option in options.items() for word in option)])
     logging.shutdown()
     return folder / "logs" / options["--name"]
 

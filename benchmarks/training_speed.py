@@ -11,8 +11,8 @@ reading processes.
 
 - `ours`: `miniclip.trainer.Trainer`, everything learns, bf16 on a CPU.
 - `ours_locked`: the same with both encoders locked and their features cached.
-- `open_clip`: `open_clip_train.main`, `--precision amp_bf16`; timm's ResNet18 and a BERT of the DistilBERT's size, its
-  captions padded to 77 tokens, as open_clip does by default.
+- `open_clip`: `open_clip_train.main`, `--precision amp_bf16`; the same ResNet18 and a BERT with the DistilBERT's
+  weights, its captions padded to 77 tokens, as open_clip does by default.
 - `open_clip_context_32`: the same with its context length set to 32, about the longest caption of Flickr8k.
 - `plain_loop`: the original recipe in float32, captions padded to 77 tokens.
 
@@ -118,7 +118,7 @@ def run_open_clip(args: argparse.Namespace, steps: int, context_length: int | No
     with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
         folder = Path(folder)
         (folder / CSV_FILE).symlink_to(args.work_dir / CSV_FILE)
-        write_open_clip_config(folder, args.text_encoder, args.image_size, context_length)
+        write_open_clip_config(folder, args.image_encoder, args.text_encoder, args.image_size, context_length)
         device = "cpu" if default_device().type == "cpu" else "cuda"
         epochs = -(-steps // (number_of_pairs(folder) // args.batch_size))
         return step_seconds(train_open_clip(folder, args.batch_size, epochs, device, "amp_bf16", args.seed))
