@@ -1,87 +1,112 @@
-"""Train and evaluate on Flickr8k in one go, and keep the figures that the README shows.
+"""The reference runs on Flickr8k: train, measure on the test split, and keep the figures that the README shows.
 
-    python benchmarks/flickr8k.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
-        --text_encoder distilbert-base-uncased --zero_shot_dataset uoft-cs/cifar10 --name resnet18
+    python benchmarks/flickr8k.py original  # the recipe that MiniCLIP started from
+    python benchmarks/flickr8k.py resnet18  # ours, with the same two encoders
+    python benchmarks/flickr8k.py lite0     # ours, with the best encoders for two CPU cores
 
-Writes benchmarks/results/flickr8k_<name>.json from the run's own records; paths of this machine are cut to their ends.
+Three seeds each, one after the other. Every run writes benchmarks/results/flickr8k_<name>_seed<seed>.json from its own
+records; a run whose training has finished is only measured again. Datasets and encoders may be local folders.
 """
 
 import argparse
 import json
-import platform
 import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "benchmarks" / "results"
+import torch
+from records import RESULTS, ROOT, command, machine
+
+from miniclip.provenance import without_machine_paths
+from miniclip.trainer import RESULTS_FILE
+
+CONFIGS = {
+    "original": "configs/original.yaml",
+    "resnet18": "configs/flickr8k.yaml",
+    "lite0": "configs/flickr8k_2cores.yaml",
+}
+OVERRIDES = ("dataset_name", "image_encoder", "text_encoder")
 
 
 def main() -> None:
+    args = parse()
+    for seed in args.seeds:
+        run = args.output_dir / f"{args.name}_seed{seed}"
+        if not is_finished(run):
+            subprocess.run(training(args, run, seed), cwd=ROOT, check=True)
+        subprocess.run(evaluation(args, run), cwd=ROOT, check=True)
+        args.results_dir.mkdir(exist_ok=True)
+        file = args.results_dir / f"flickr8k_{args.name}_seed{seed}.json"
+        file.write_text(json.dumps(summary(run), indent=1) + "\n")
+        print(f"figures: {file}")
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="configs/flickr8k.yaml")
-    parser.add_argument("--dataset_name", default="jxie/flickr8k")
-    parser.add_argument("--image_encoder", default="timm/resnet18.a1_in1k")
-    parser.add_argument("--text_encoder", default="distilbert-base-uncased")
-    parser.add_argument("--zero_shot_dataset", nargs="*", default=[])
-    parser.add_argument("--name", required=True, help="of the result file")
-    parser.add_argument("--output_dir", help="by default runs/<name>")
-    parser.add_argument("--seed", default="0")
-    args = parser.parse_args()
-    run = Path(args.output_dir or ROOT / "runs" / args.name)
-    settings = ["dataset_name", "image_encoder", "text_encoder", "seed"]
-    if not (run / "training_results.json").is_file():
-        overrides = [part for name in settings for part in (f"--{name}", getattr(args, name))]
-        script = ["-m", "accelerate.commands.launch", "train_accelerate.py", args.config, "--output_dir", str(run)]
-        subprocess.run([sys.executable, *script, *overrides], cwd=ROOT, check=True)
-    subprocess.run([sys.executable, *evaluation(args, run)], cwd=ROOT, check=True)
-    RESULTS.mkdir(exist_ok=True)
-    file = RESULTS / f"flickr8k_{args.name}.json"
-    file.write_text(json.dumps(summary(args, run), indent=1) + "\n")
-    print(f"figures: {file.relative_to(ROOT)}")
+    parser.add_argument("name", choices=CONFIGS, help="which recipe")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    for name in OVERRIDES:
+        parser.add_argument(f"--{name}", help="by default the recipe's; a Hub id or a local folder")
+    parser.add_argument("--zero_shot_dataset", nargs="*", default=["uoft-cs/cifar10"], help="besides unseen shapes")
+    parser.add_argument("--zero_shot_split", default="test", help="of these")
+    parser.add_argument("--output_dir", type=Path, default=ROOT / "runs", help="of the runs, <name>_seed<seed>")
+    parser.add_argument("--results_dir", type=Path, default=RESULTS, help="of the figures")
+    parser.add_argument(
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+    )
+    return parser.parse_args()
 
 
-def evaluation(args, run: Path) -> list[str]:
-    """Command of the evaluation on the test split."""
-    command = ["evaluate_miniclip.py", "--model_name_or_path", str(run), "--dataset_name", args.dataset_name]
-    command += ["--split", "test", "--mixed_precision", "bf16", "--output_json", str(run / "results.json")]
-    return command + (["--zero_shot_dataset", *args.zero_shot_dataset] if args.zero_shot_dataset else [])
+def is_finished(run: Path) -> bool:
+    """Whether the last stage has run to its end."""
+    file = run / RESULTS_FILE
+    return file.is_file() and json.loads(file.read_text())["finished"]
 
 
-def summary(args, run: Path) -> dict:
-    """Training and evaluation figures with what it takes to get them again."""
-    trainings = [json.loads(file.read_text()) for file in sorted(run.glob("stage-*/training_results.json"))]
-    trainings.append(json.loads((run / "training_results.json").read_text()))
-    results = json.loads((run / "results.json").read_text())
-    names = {args.dataset_name, args.image_encoder, args.text_encoder, *args.zero_shot_dataset}
-    command = " ".join(Path(part).name if part in names else part for part in sys.argv)
-    return {
-        "command": f"python {command}",
-        "seed": int(args.seed),
-        "image_encoder": Path(args.image_encoder).name,
-        "text_encoder": Path(args.text_encoder).name,
-        "machine": f"{platform.machine()}, {results_device(trainings)}",
-        "git_commit": trainings[-1]["provenance"]["git_commit"],
-        "training_minutes": sum(training["training_minutes"] for training in trainings),
-        "pairs_per_s": [training["pairs_per_s"] for training in trainings],
-        "final_train_loss_at_batch_64": trainings[-1]["final_train_loss_at_batch_64"],
-        "history": [training["history"] for training in trainings],
-        "retrieval": shortened(results["retrieval"], names),
-        "zero_shot_sets": shortened(results.get("zero_shot_sets", {}), names),
-    }
+def training(args: argparse.Namespace, run: Path, seed: int) -> list[str]:
+    """Command of one run, which goes on where an earlier one stopped."""
+    script = [sys.executable, "-m", "accelerate.commands.launch", "train_accelerate.py", CONFIGS[args.name]]
+    given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name)}
+    options = {"output_dir": str(run), "seed": str(seed), "resume_from_checkpoint": "latest"} | given
+    return [
+        *script,
+        *(part for name, value in options.items() for part in (f"--{name}", value)),
+        *args.training_settings,
+    ]
 
 
-def shortened(value, paths: set[str]):
-    """The same with paths of this machine cut to their last part."""
-    if isinstance(value, dict):
-        return {shortened(key, paths): shortened(item, paths) for key, item in value.items()}
-    return Path(value).name if isinstance(value, str) and value in paths else value
+def evaluation(args: argparse.Namespace, run: Path) -> list[str]:
+    """Command of the evaluation on the test split, on labelled sets and on the shapes that no training shows."""
+    dataset = json.loads((run / RESULTS_FILE).read_text())["settings"]["dataset_name"]
+    sets = [*args.zero_shot_dataset, "shapes"]
+    splits = [*[args.zero_shot_split] * len(args.zero_shot_dataset), "unseen"]
+    script = [sys.executable, "evaluate_miniclip.py", "--model_name_or_path", str(run), "--dataset_name", dataset]
+    options = ["--zero_shot_dataset", *sets, "--zero_shot_split", *splits, "--output_json", str(run / "results.json")]
+    return [*script, *options, "--mixed_precision", "bf16"]
 
 
-def results_device(trainings: list[dict]) -> str:
-    """Device of the last stage, with its number of threads."""
-    provenance = trainings[-1]["provenance"]
-    return f"{provenance['device']}, {provenance['num_threads']} threads"
+def summary(run: Path) -> dict:
+    """Training and evaluation figures with what it takes to get them again, without paths of this machine."""
+    stages = sorted(run.glob(f"stage-*/{RESULTS_FILE}"), key=lambda file: int(file.parent.name.split("-")[1]))
+    trainings = [json.loads(file.read_text()) for file in (*stages, run / RESULTS_FILE)]
+    results, last = json.loads((run / "results.json").read_text()), trainings[-1]
+    device = last["provenance"]["device"]
+    return without_machine_paths(
+        {
+            "command": command(),
+            "seed": last["settings"]["seed"],
+            "image_encoder": trainings[0]["settings"]["image_encoder"],
+            "text_encoder": trainings[0]["settings"]["text_encoder"],
+            "machine": machine(torch.device("cpu")) if device == "cpu" else device,
+            "git_commit": last["provenance"]["git_commit"],
+            "training_minutes": sum(training["training_minutes"] for training in trainings),
+            "pairs_per_s": [training["pairs_per_s"] for training in trainings],
+            "final_train_loss_at_batch_64": last["final_train_loss_at_batch_64"],
+            "history": [training["history"] for training in trainings],
+            "retrieval": results["retrieval"],
+            "zero_shot_sets": results["zero_shot_sets"],
+        }
+    )
 
 
 if __name__ == "__main__":

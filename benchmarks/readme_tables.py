@@ -9,38 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import flickr8k_table
 import training_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
-ORIGINAL_LOSS = 2.7289  # as published by the original's authors, at batch 64
-
-
-def flickr8k() -> str:
-    """Retrieval and zero-shot figures of every Flickr8k run."""
-    lines = [
-        "| encoders | image to text R@1 / 5 / 10 | text to image R@1 / 5 / 10 | zero-shot accuracy | minutes |",
-        "|---|---|---|---|---|",
-    ]
-    notes = []
-    for file in sorted(RESULTS.glob("flickr8k_*.json")):
-        run = json.loads(file.read_text())
-        retrieval = run["retrieval"]
-        cells = [f"{run['image_encoder']} + {run['text_encoder']}"]
-        for way in ("image_to_text", "text_to_image"):
-            low, high = retrieval["intervals"][f"{way}_recall@1"]
-            recalls = " / ".join(f"{100 * retrieval[f'{way}_recall@{k}']:.1f}" for k in (1, 5, 10))
-            cells.append(f"{recalls} ({100 * low:.1f} to {100 * high:.1f})")
-        cells.append(", ".join(f"{name} {100 * z['accuracy']:.1f}" for name, z in run["zero_shot_sets"].items()))
-        cells.append(f"{run['training_minutes']:.0f}")
-        lines.append("| " + " | ".join(cells) + " |")
-        notes.append(
-            f"`{file.stem}`: final training loss at batch 64 {run['final_train_loss_at_batch_64']:.4f} (the original "
-            f"reports {ORIGINAL_LOSS}); {run['pairs_per_s'][-1]:.0f} pairs/s in the last stage; seed {run['seed']}, "
-            f"commit {run['git_commit'][:12]}, {run['machine']}; `{run['command']}`"
-        )
-    explained = "Per cent; in brackets the 95 % bootstrap interval of R@1."
-    return "\n".join([*lines, "", explained, "", *(f"- {note}" for note in notes)])
 
 
 def shapes() -> str:
@@ -122,14 +95,17 @@ def search() -> str:
 
 
 # By their marks in the README; each stands there once its result file does.
-TABLES = {
-    "flickr8k": (flickr8k, "flickr8k_*.json"),
-    "shapes": (shapes, "shapes.json"),
-    "onnx": (onnx, "onnx.json"),
-    "browser": (browser, "browser_space.json"),
-    "latency": (latency, "inference_latency.json"),
-    "search": (search, "search_latency.json"),
-} | training_tables.TABLES
+TABLES = (
+    {
+        "shapes": (shapes, "shapes.json"),
+        "onnx": (onnx, "onnx.json"),
+        "browser": (browser, "browser_space.json"),
+        "latency": (latency, "inference_latency.json"),
+        "search": (search, "search_latency.json"),
+    }
+    | training_tables.TABLES
+    | flickr8k_table.TABLES
+)
 
 
 def fill_in(document: Path, tables: dict[str, Callable[[], str]], check: bool = False) -> None:

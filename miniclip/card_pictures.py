@@ -6,10 +6,10 @@ from pathlib import Path
 from matplotlib.figure import Figure  # not pyplot: no global state, no window system
 from PIL import Image
 
+from miniclip.figures import GREY, RED, TEAL, label_bars, save
 from miniclip.loading import load_model
 
 EXAMPLES_FOLDER = Path(__file__).resolve().parent.parent / "assets" / "examples"
-TEAL, RED, GREY = "#0f766e", "#be123c", "#64748b"
 
 
 def draw_curves(history: list[dict], file: Path) -> bool:
@@ -39,7 +39,7 @@ def draw_curves(history: list[dict], file: Path) -> bool:
     recalls.set(title="recall on the validation split, %", xlabel="epoch", ylim=(0, None))
     if recalls.lines:
         recalls.legend(fontsize=8, frameon=False)
-    _save(figure, file)
+    save(figure, file)
     return True
 
 
@@ -62,22 +62,7 @@ def draw_examples(folder: Path, file: Path) -> bool:
         image = Image.open(EXAMPLES_FOLDER / example["file"]).convert("RGB")
         above.imshow(image)
         above.axis("off")
-        _bars(below, classifier(image, example["labels"]))
-    _save(figure, file)
+        answers = classifier(image, example["labels"])
+        label_bars(below, answers, [TEAL] + [GREY] * (len(answers) - 1))
+    save(figure, file)
     return True
-
-
-def _bars(axes, answers: list[dict]) -> None:
-    values = [100 * answer["score"] for answer in answers]
-    drawn = axes.barh(range(len(answers)), values, color=[TEAL] + [GREY] * (len(answers) - 1), height=0.35)
-    axes.bar_label(drawn, fmt="%.0f %%", fontsize=8, padding=3)
-    for position, answer in enumerate(answers):
-        axes.text(0, position - 0.28, answer["label"], fontsize=8, va="bottom")
-    axes.set(xlim=(0, 118), ylim=(len(answers) - 0.5, -0.9))
-    axes.axis("off")
-
-
-def _save(figure: Figure, file: Path) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    # No date and version in the file, so that the same run gives the same bytes and is not uploaded twice.
-    figure.savefig(file, dpi=110, metadata={"Software": None})

@@ -1,0 +1,153 @@
+"""What a model sees, as pictures: similarities, retrieval both ways, zero-shot answers and a map of the embeddings.
+
+Functions return a `matplotlib.figure.Figure`, made without pyplot: no global state, no window system.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+
+TEAL, RED, GREY = "#0f766e", "#be123c", "#64748b"
+
+
+def similarity_matrix(
+    similarity: torch.Tensor, captions: Sequence[str], images: Sequence[Image.Image] | None = None
+) -> Figure:
+    """
+    Cosine similarities of captions with images, each caption's nearest image framed.
+
+    Args:
+        similarity: `(n, n)`, a row a caption; the diagonal holds the matches.
+        images: shown above their columns; without them these are numbered.
+    """
+    size = len(captions)
+    figure = Figure(figsize=(4.5 + 0.5 * size, 1.2 + 0.5 * size), layout="constrained")
+    axes = figure.subplots()
+    drawn = axes.imshow(similarity, cmap="viridis")
+    axes.set_yticks(range(size), [shorten(caption, 45) for caption in captions], fontsize=8)
+    axes.set_xticks(range(size), [""] * size if images else [str(n + 1) for n in range(size)], fontsize=8)
+    axes.xaxis.tick_top()
+    for column, image in enumerate(images or []):
+        inset = axes.inset_axes((column - 0.45, -1.5, 0.9, 0.9), transform=axes.transData)
+        inset.imshow(image)
+        inset.axis("off")
+    for row, column in enumerate(similarity.argmax(dim=1).tolist()):
+        colour = "white" if row == column else RED
+        axes.scatter(column, row, marker="s", s=220, facecolors="none", edgecolors=colour, linewidths=1.8)
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="cosine similarity")
+    return figure
+
+
+def text_to_image_examples(
+    captions: Sequence[str], found: Sequence[Sequence[Image.Image]], right: Sequence[Sequence[bool]]
+) -> Figure:
+    """Each caption beside the images nearest to it, its own framed in green, where it is among them."""
+    figure = Figure(figsize=(3 + 1.5 * len(found[0]), 1.5 * len(captions)), layout="constrained")
+    grid = figure.subplots(len(captions), 1 + len(found[0]), squeeze=False, width_ratios=(2, *[1] * len(found[0])))
+    for row, caption, images, marks in zip(grid, captions, found, right, strict=True):
+        _text(row[0], caption)
+        for axes, image, mark in zip(row[1:], images, marks, strict=True):
+            _picture(axes, image, TEAL if mark else None)
+    return figure
+
+
+def image_to_text_examples(
+    images: Sequence[Image.Image], found: Sequence[Sequence[str]], right: Sequence[Sequence[bool]]
+) -> Figure:
+    """Each image beside the captions nearest to it, its own in green, others in red."""
+    figure = Figure(figsize=(7.5, 1.6 * len(images)), layout="constrained")
+    grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3.4))
+    for (left, beside), image, captions, marks in zip(grid, images, found, right, strict=True):
+        _picture(left, image)
+        beside.axis("off")
+        for line, (caption, mark) in enumerate(zip(captions, marks, strict=True)):
+            height = 1 - (line + 0.5) / len(captions)
+            beside.text(0, height, shorten(caption, 75), fontsize=9, va="center", color=TEAL if mark else RED)
+    return figure
+
+
+def zero_shot_examples(images: Sequence[Image.Image], truths: Sequence[str], answers: Sequence[list[dict]]) -> Figure:
+    """
+    Each image above its three best labels as bars, the right one in green.
+
+    Args:
+        truths: the right label of each image.
+        answers: of each image, `{"label", "score"}` from the best on, as the zero-shot classifier gives them.
+    """
+    columns = min(4, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(2.6 * columns, 3.4 * rows), layout="constrained")
+    grid = figure.subplots(2 * rows, columns, squeeze=False, height_ratios=(2.2, 1) * rows)
+    for axes in grid.flat:
+        axes.axis("off")
+    for number, (image, truth, answer) in enumerate(zip(images, truths, answers, strict=True)):
+        above, below = (grid[2 * (number // columns) + part][number % columns] for part in (0, 1))
+        above.imshow(image)
+        above.set_title(truth, fontsize=9, color=TEAL if answer[0]["label"] == truth else RED)
+        label_bars(below, answer[:3], [TEAL if each["label"] == truth else GREY for each in answer[:3]])
+    return figure
+
+
+def label_bars(axes, answers: list[dict], colours: Sequence[str]) -> None:
+    """Labels above bars of their scores, in per cent."""
+    drawn = axes.barh(range(len(answers)), [100 * answer["score"] for answer in answers], color=colours, height=0.35)
+    axes.bar_label(drawn, fmt="%.0f %%", fontsize=8, padding=3)
+    for position, answer in enumerate(answers):
+        axes.text(0, position - 0.28, answer["label"], fontsize=8, va="bottom")
+    axes.set(xlim=(0, 118), ylim=(len(answers) - 0.5, -0.9))
+    axes.axis("off")
+
+
+def embedding_map(
+    image_embeds: torch.Tensor, labels: torch.Tensor, class_embeds: torch.Tensor, class_names: Sequence[str]
+) -> Figure:
+    """
+    Images as points and class names as words, on the two principal components of the classes' mean images.
+
+    Both kinds are centred by themselves: images and texts lie in two separate cones (the modality gap of Liang et al.,
+    2022), which would take up the first component.
+
+    Args:
+        image_embeds: `(n, d)`.
+        labels: `(n,)` class of each image, of which each class needs one.
+        class_embeds: `(num_classes, d)`, of the class names.
+    """
+    images, texts = image_embeds - image_embeds.mean(dim=0), class_embeds - class_embeds.mean(dim=0)
+    centres = torch.stack([images[labels == number].mean(dim=0) for number in range(len(class_names))])
+    axes_of_plane = torch.linalg.svd(centres - centres.mean(dim=0), full_matrices=False).Vh[:2].T
+    points, words = images @ axes_of_plane, texts @ axes_of_plane
+    figure = Figure(figsize=(8, 6), layout="constrained")
+    axes = figure.subplots()
+    axes.scatter(*points.T, c=labels, cmap="tab20", s=12, alpha=0.6, linewidths=0)
+    for number, (name, (x, y)) in enumerate(zip(class_names, words.tolist(), strict=True)):
+        box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": GREY, "alpha": 0.85}
+        axes.text(x, y, name, fontsize=9, ha="center", va="center", bbox=box, zorder=3 + number)
+        axes.plot(*zip((x, y), (points[labels == number].mean(dim=0)).tolist(), strict=True), color=GREY, lw=0.8)
+    axes.set(xlabel="first principal component", ylabel="second principal component")
+    return figure
+
+
+def shorten(text: str, width: int) -> str:
+    """At most `width` characters, cut between words."""
+    return textwrap.shorten(text, width, placeholder=" …")
+
+
+def _text(axes, text: str) -> None:
+    axes.text(0, 0.5, textwrap.fill(shorten(text, 90), 28), fontsize=9, va="center")
+    axes.axis("off")
+
+
+def _picture(axes, image: Image.Image, frame: str | None = None) -> None:
+    axes.imshow(image)
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set(visible=frame is not None, color=frame or GREY, linewidth=3)
+
+
+def save(figure: Figure, file) -> None:
+    """As PNG without date and version, so that the same figure gives the same bytes."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(file, dpi=110, metadata={"Software": None})
