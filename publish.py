@@ -9,6 +9,7 @@ with `hf auth login`, or set HF_TOKEN. `--dry-run` uploads nothing and needs nei
 """
 
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -66,6 +67,8 @@ def list_files(files: Files) -> None:
 
 def upload(args: argparse.Namespace, repository: Repository, files: Files) -> None:
     if args.kind == "space" and not args.static:
+        if repository.check_model(args.model):
+            print(f"{args.model} is private: give the Space a secret HF_TOKEN that may read it")
         repository.set_variable("MINICLIP_MODEL", args.model)
     commit = repository.upload(files, f"Publish {args.run.name if args.kind == 'model' else args.model}")
     print(f"{repository.url}, revision {commit}")
@@ -92,4 +95,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("interrupted; nothing is lost: the same command continues")

@@ -106,6 +106,20 @@ class Repository:
 
         return self._patiently(commit).oid
 
+    def check_model(self, model: str) -> bool:
+        """
+        Whether a model that a Space shows is private, so that the Space needs a token of its own.
+
+        Raises:
+            UserError: it is not on the Hub.
+        """
+        try:
+            return bool(self._patiently(self.api.model_info, model).private)
+        except UserError as error:
+            if isinstance(error.__cause__, RepositoryNotFoundError):
+                raise UserError(f"no model {model} on the Hub: first `python publish.py model RUN {model}`") from error
+            raise
+
     def set_variable(self, name: str, value: str) -> None:
         """Set an environment variable of a Space."""
         self._patiently(self.api.add_space_variable, self.name, name, value)
@@ -117,7 +131,7 @@ class Repository:
             try:
                 return call(*args, **kwargs)
             except Exception as error:
-                cause = _http_error(error)
+                cause = _cause(error)
                 if cause is None:
                     raise
                 if attempt == ATTEMPTS or not _passes(cause):
@@ -133,6 +147,8 @@ class Repository:
             return "no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write"
         if isinstance(error, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it"
+        if isinstance(error, _TRANSFER_ERRORS):
+            return f"the upload broke off ({_first_line(error)}); nothing is lost: call again later"
         if isinstance(error, httpx2.HTTPError) and not isinstance(error, HfHubHTTPError):
             return f"{constants.ENDPOINT} cannot be reached ({_first_line(error)}); nothing is lost: call again later"
         if isinstance(error, json.JSONDecodeError):
@@ -178,7 +194,7 @@ class BackgroundUploads:
         def run() -> None:
             try:
                 self.repository.upload(files, message)
-            except UserError as error:
+            except (UserError, OSError) as error:
                 logger.warning("not on the Hub yet: %s", error)
             finally:
                 finished()
@@ -205,22 +221,27 @@ def check_name(name: str) -> None:
 
 
 _ERRORS = (HfHubHTTPError, httpx2.HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, ValueError)
+_TRANSFER_ERRORS = (RuntimeError, TimeoutError, ConnectionError)  # of hf_xet, which carries the large files
 
 
-def _http_error(error: BaseException | None) -> Exception | None:
+def _cause(error: Exception) -> Exception | None:
     """What the Hub or the network did, which huggingface_hub may wrap in a RuntimeError; `None`: we are at fault."""
-    while error is not None:
-        if isinstance(error, _ERRORS):
-            return error
-        error = error.__cause__
-    return None
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, _ERRORS):
+            return inner
+        inner = inner.__cause__
+    return error if isinstance(error, _TRANSFER_ERRORS) else None
 
 
 def _passes(error: Exception) -> bool:
     """Whether trying again makes sense."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in PASSING_STATUSES
-    return isinstance(error, httpx2.TransportError | json.JSONDecodeError)  # a proxy's page of HTML is no JSON
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    # A proxy's page of HTML is no JSON.
+    return isinstance(error, (httpx2.TransportError, json.JSONDecodeError, *_TRANSFER_ERRORS))
 
 
 def _wait_s(error: Exception, attempt: int) -> float:

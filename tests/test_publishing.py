@@ -91,6 +91,25 @@ def test_what_passes_by_itself_is_tried_again(hub, fault):
     assert waited and (not fault.headers or max(waited) >= 7)
 
 
+def test_a_transfer_that_breaks_off_is_tried_again(hub, monkeypatch):
+    """Large files travel by hf_xet on the Hub itself, which raises errors of its own."""
+    repository, breaks = Repository("ada/model"), [RuntimeError("reset"), TimeoutError("slow")]
+    repository.create()
+    commit = repository.api.create_commit
+
+    def create_commit(*args, **kwargs):
+        if breaks:
+            raise breaks.pop()
+        return commit(*args, **kwargs)
+
+    monkeypatch.setattr(repository.api, "create_commit", create_commit)
+    repository.upload(FILES, "Publish")
+    assert commits(hub) == 1
+    breaks += [RuntimeError("reset")] * 9
+    with pytest.raises(UserError, match="broke off .reset.; nothing is lost"):
+        repository.upload({"config.json": b"{1}"}, "Publish")
+
+
 @pytest.mark.parametrize("status", [None, 500, 429])
 def test_what_does_not_pass_ends_in_one_line_and_the_next_call_continues(hub, status):
     lasting = hub.fail("/commit/", status, times=1000)
@@ -137,6 +156,14 @@ def test_a_space_that_costs_and_a_card_that_is_refused(hub):
     hub.fail("repos/create", 402, times=9)
     with pytest.raises(UserError, match="paid plan.*--static"):
         publish("ada/space", kind="space", sdk="gradio")
+
+
+def test_a_space_needs_its_model(hub):
+    space = Repository("ada/space", kind="space", sdk="gradio")
+    with pytest.raises(UserError, match="no model ada/model on the Hub: first `python publish.py model"):
+        space.check_model("ada/model")
+    publish(private=True)
+    assert space.check_model("ada/model") is True
 
 
 def test_no_network(hub, monkeypatch):
