@@ -295,8 +295,8 @@ def _training_facts(records: RunRecords) -> dict:
         "training_versions": _versions(origin),
         "seed": trainings[-1]["settings"]["seed"],
         "commit": origin["git_commit"] or "unknown",
-        "machine": f"{processes} process{'es' if processes > 1 else ''} on {origin['device']}, "
-        f"{origin['num_threads']} threads each",
+        "machine": (f"{processes} processes, each" if processes > 1 else "one process")
+        + f" on {origin['device']} with {origin['num_threads']} threads",
         "minutes": round(sum(training["training_minutes"] for training in trainings), 1),
         "energy": energy,
     }
