@@ -26,11 +26,10 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from accelerate.utils import set_seed
-from PIL import Image
+from datasets import Dataset, Features, Image, Value
+from PIL import Image as PILImage
 from records import MEGABYTE, RESULTS, ROOT, save
 
 from miniclip.arguments import Arguments, parse_arguments
@@ -46,28 +45,24 @@ TINY_TEXT = '{"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64}'
 
 def write_pairs(folder: Path, num_pairs: int, image_size: int, seed: int) -> None:
     """Parquet files of drawn pictures and numbered captions."""
-    rows = shapes_split("train", min(DISTINCT, num_pairs), seed).cast_column("image", _undecoded_image())
-    pictures = [_small(row["image"]["bytes"], image_size) for row in rows]
-    captions = rows["captions"]
+    drawn = shapes_split("train", min(DISTINCT, num_pairs), seed).cast_column("image", Image(decode=False))
+    pictures = [{"bytes": _small(row["image"]["bytes"], image_size), "path": None} for row in drawn]
+    captions = [captions[0] for captions in drawn["captions"]]
+    features = Features({"image": Image(), "caption": Value("string")})
     (folder / "data").mkdir(parents=True)
     for number in range(FILES):
         indices = range(number, num_pairs, FILES)
-        table = {
-            "image": [{"bytes": pictures[index % len(pictures)], "path": None} for index in indices],
-            "caption": [f"{captions[index % len(captions)][0]} {index}" for index in indices],
+        columns = {
+            "image": [pictures[index % len(pictures)] for index in indices],
+            "caption": [f"{captions[index % len(captions)]} {index}" for index in indices],
         }
-        pq.write_table(pa.table(table), folder / "data" / f"train-{number:05}-of-{FILES:05}.parquet")
-
-
-def _undecoded_image():
-    from datasets import Image as ImageFeature
-
-    return ImageFeature(decode=False)
+        file = folder / "data" / f"train-{number:05}-of-{FILES:05}.parquet"
+        Dataset.from_dict(columns, features=features).to_parquet(str(file))
 
 
 def _small(data: bytes, size: int) -> bytes:
     buffer = io.BytesIO()
-    Image.open(io.BytesIO(data)).resize((size, size)).save(buffer, format="JPEG")
+    PILImage.open(io.BytesIO(data)).resize((size, size)).save(buffer, format="JPEG")
     return buffer.getvalue()
 
 
