@@ -1,4 +1,4 @@
-"""Write the figures of benchmarks/results into the README, between `<!-- NAME -->` and `<!-- /NAME -->`.
+"""Write the figures of benchmarks/results into README and docs, between `<!-- NAME -->` and `<!-- /NAME -->`.
 
 python benchmarks/readme_tables.py [--check]
 """
@@ -9,11 +9,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import ablation_tables
 import flickr8k_table
 import training_tables
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "recipes.md")
 
 
 def shapes() -> str:
@@ -94,7 +96,7 @@ def search() -> str:
     )
 
 
-# By their marks in the README; each stands there once its result file does.
+# By their marks; each stands in its document once its result file does.
 TABLES = (
     {
         "shapes": (shapes, "shapes.json"),
@@ -105,6 +107,7 @@ TABLES = (
     }
     | training_tables.TABLES
     | flickr8k_table.TABLES
+    | ablation_tables.TABLES
 )
 
 
@@ -121,7 +124,8 @@ def fill_in(document: Path, tables: dict[str, Callable[[], str]], check: bool = 
 
 def main() -> None:
     tables = {name: table for name, (table, files) in TABLES.items() if any(RESULTS.glob(files))}
-    fill_in(ROOT / "README.md", tables, check="--check" in sys.argv)
+    for document in DOCUMENTS:
+        fill_in(document, tables, check="--check" in sys.argv)
 
 
 if __name__ == "__main__":
