@@ -4,6 +4,7 @@ import json
 import shutil
 
 import pytest
+from conftest import ROOT
 from hub_server import card_errors
 from huggingface_hub import ModelCard
 
@@ -68,6 +69,11 @@ def test_metadata_and_figures(run):
     assert "/home/ada" not in text
     for promised in ("Hodosh", "Radford", "Flickr authors", "1,000 images, 5,000 captions", "torch 2.14"):
         assert promised in text
+
+
+@pytest.mark.parametrize("kind", ["model", "space"])
+def test_the_hub_takes_the_readme_as_a_card(kind):
+    assert card_errors(ModelCard((ROOT / "README.md").read_text()).data.to_dict(), kind) == []
 
 
 def test_untrained_baseline_is_a_column(run):
