@@ -36,7 +36,6 @@ RUN_ELSEWHERE = {
     r"benchmarks/(plots|ablations)": "tests/test_plots.py and the tables' own test below",
     r"benchmarks/": "minutes; tests/test_benchmarks.py and benchmarks/readme_tables.py, which fails without results",
     r"evaluate_miniclip\.py": "needs the Hub's data; tests/test_evaluation.py",
-    r"http\.server": "tests/test_space_static.py serves the page by itself",
     r"draw_architecture|examples/draw": "the diagram's own test below; the pictures are drawn once",
     r"pytest|ruff": "is what runs this",
 }

@@ -1,0 +1,46 @@
+"""The tables of docs/recipes.md from figures of ablations, whether all of them are there or none."""
+
+import json
+import sys
+
+import pytest
+from conftest import ROOT
+
+sys.path.insert(0, str(ROOT / "benchmarks"))
+import ablation_tables
+
+
+def figures(recall: float, seeds: int = 1) -> dict:
+    run = {"image_to_text_recall@1": recall + 0.05, "text_to_image_recall@1": recall - 0.05, "train_loss": 2.0}
+    return {f"seed {seed}": run | {"epochs": 2, "minutes": 1.5, "pairs_per_s": 30} for seed in range(seeds)}
+
+
+@pytest.fixture
+def results(tmp_path, monkeypatch):
+    """Writes a result file where the tables look for it."""
+    monkeypatch.setattr(ablation_tables, "RESULTS", tmp_path)
+    origin = {"seed": 0, "git_commit": "c" * 40, "machine": "a machine", "command": "python benchmarks/ablations.py"}
+    return lambda **tables: (tmp_path / "ablations.json").write_text(json.dumps(origin | tables))
+
+
+def test_changes_stand_in_the_order_of_what_they_gain(results):
+    results(tuning={"worse": figures(0.25), "the recipe": figures(0.3, seeds=2), "better": figures(0.3125)})
+    _, _, *lines = ablation_tables.tuning().split("\n\n")[0].splitlines()
+    assert lines == [
+        "| the recipe | 35.0 | 25.0 |  | 2.00 | 1.50 | 2 |",
+        "| better | 36.2 | 26.2 | +1.2 | 2.00 | 1.50 | 1 |",
+        "| worse | 30.0 | 20.0 | -5.0 | 2.00 | 1.50 | 1 |",
+    ]
+    assert "commit cccccccccccc" in ablation_tables.tuning()
+
+
+def test_without_the_recipe_there_is_nothing_to_compare_with(results):
+    results(tuning={"better": figures(0.3125)})
+    assert ablation_tables.tuning() == ablation_tables.heads() == "Not measured yet."
+
+
+def test_the_row_to_compare_with_is_measured():
+    import ablations
+
+    for table, name in ablation_tables.REFERENCES.items():
+        assert ablations.TABLES[table][name] == {}
