@@ -12,10 +12,12 @@ import venv
 import pytest
 from conftest import ROOT, run_python
 from gradio_client import Client, handle_file
-from hub_server import ADA, Blob, HubServer, card_errors
+from hub_server import ADA, BOB, Blob, HubServer, card_errors
 from huggingface_hub import ModelCard
 from safetensors.torch import load, save
 
+from miniclip.errors import UserError
+from miniclip.publication import static_space_files
 from miniclip.shapes import shapes_split
 
 TRAINING = """
@@ -67,17 +69,22 @@ def hub():
         yield server
 
 
-@pytest.fixture(scope="module")
-def run(hub, tmp_path_factory):
-    """Two epochs of one step each, pushed as they go; then evaluated and published with its results."""
-    folder = tmp_path_factory.mktemp("training")
+def train(hub, folder, repository, *arguments, check=True, **more):
+    """Two epochs of one step each into `folder / "run"`, pushed as they go."""
     (folder / "data").mkdir()
     shapes_split("train", 24).to_parquet(folder / "data" / "train.parquet")
     shapes_split("validation", 20).to_parquet(folder / "data" / "validation.parquet")
     config = f"{TRAINING}\ndataset_name: {folder / 'data'}\ncache_dir: {folder / 'cache'}\n"
     (folder / "tiny.yaml").write_text(config)
-    push = ["--push_to_hub", "true", "--hub_model_id", "ada/tiny", "--output_dir", folder / "run"]
-    trained = run_python("train_accelerate.py", folder / "tiny.yaml", *push, **environment(hub))
+    push = ["--push_to_hub", "true", "--hub_model_id", repository, "--output_dir", folder / "run", *arguments]
+    return run_python("train_accelerate.py", folder / "tiny.yaml", *push, check=check, **environment(hub, **more))
+
+
+@pytest.fixture(scope="module")
+def run(hub, tmp_path_factory):
+    """Trained and pushed, then evaluated and published with its results."""
+    folder = tmp_path_factory.mktemp("training")
+    trained = train(hub, folder, "ada/tiny")
     assert f"published: {hub.url}/ada/tiny, revision {hub.repository('model', 'ada/tiny').branches['main']}" in (
         trained.stdout
     )
@@ -107,6 +114,28 @@ def test_training_publishes_as_it_goes_and_all_of_it_at_the_end(hub, run):
     assert not [name for name in files if name.endswith((".bin", ".pkl", ".pt", ".yml"))]
     assert not [name for name, content in files.items() if str(run.parent).encode() in content]
     assert not (run / ".publish").exists()
+
+
+def test_training_that_may_not_write_does_not_begin(hub, tmp_path):
+    process = train(hub, tmp_path, "ada/other", check=False, HF_TOKEN=BOB)
+    assert process.returncode == 2
+    assert "the name belongs to another" in process.stderr.splitlines()[-1]
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+def test_training_survives_a_hub_that_fails(hub, tmp_path):
+    broken = hub.fail("ada/late/preupload", 403, times=1000)
+    process = train(hub, tmp_path, "ada/late", "--hub_private_repo", "true", check=False)
+    broken.times = 0
+    assert process.returncode == 2
+    *_, last = process.stderr.splitlines()
+    assert last.startswith("error: training has finished, but is not on the Hub: ")
+    assert (tmp_path / "run" / "training_results.json").is_file()
+    command = last.split("Then: python ")[1].split()
+    run_python(*command, **environment(hub))
+    weights, repository = (tmp_path / "run" / "model.safetensors").read_bytes(), hub.repository("model", "ada/late")
+    assert repository.files()["model.safetensors"] == weights
+    assert repository.private
 
 
 def test_the_card_says_what_was_measured(hub, run):
@@ -222,12 +251,19 @@ def test_the_static_space_is_built_from_the_published_model(hub, run, tmp_path):
     pytest.importorskip("onnxruntime")
     if shutil.which("npm") is None:
         pytest.skip("npm is not installed")
-    command = ["publish.py", "space", "ada/page", "--model", "ada/tiny", "--static"]
+    command = ["publish.py", "space", "ada/page", "--model", "ada/tiny", "--static", "--private"]
     run_python(*command, **environment(hub, HF_HOME=str(tmp_path / "cache")))
     repository = hub.repository("space", "ada/page")
     files = repository.files()
-    assert repository.sdk == "static"
+    assert repository.sdk == "static" and repository.private
     assert {"index.html", "model/vision_model.onnx", "model/text_model.onnx", "model/tokenizer.json"} <= set(files)
     card = ModelCard(files["README.md"].decode(), ignore_metadata_errors=True)
     assert card_errors(card.data.to_dict(), "space") == []
     assert card.data.models == ["ada/tiny"]
+
+
+def test_a_static_space_says_which_towers_are_missing(tmp_path):
+    if shutil.which("npm") is None:
+        pytest.skip("npm is not installed")
+    with pytest.raises(UserError, match=r"vision_model.onnx is missing; run export_onnx.py"):
+        static_space_files("ada/tiny", tmp_path / "onnx", tmp_path / "scratch")
