@@ -59,7 +59,7 @@ class Trial:
         losses: of each step, before its update.
         lost: where NaN came in, if it did.
         statistics: of the last embeddings, from [`~miniclip.diagnostics.embedding_statistics`].
-        logit_scale: after the last step.
+        logit_scale: after the last step, not its logarithm.
     """
 
     losses: list[float]
@@ -211,6 +211,7 @@ class Patient:
         self.batch = self._model_inputs(processor, pairs)
         self.size = len(self.batch["image_ids"])
         self.chance = chance_loss(model.config.loss, self.size, self.size)
+        self.bound = math.exp(model.config.logit_scale_max)
 
     def examine(self) -> tuple[list[Finding], str]:
         """What is wrong, or what to say where nothing is."""
@@ -224,7 +225,7 @@ class Patient:
             "logit_scale": training.learning_rate,
         }
         trial = own = self.overfit(own_rates, TRIAL_STEPS)
-        findings = [symptoms.logit_scale_at_bound(own.logit_scale, math.exp(self.model.config.logit_scale_max))]
+        findings = [symptoms.logit_scale_astray(self.start["logit_scale"].exp().item(), self.bound)]
         if not own.has_learnt(self.chance):  # are the learning rates at fault?
             trial = self.overfit(SENSIBLE_RATES, OVERFIT_STEPS)
             findings += self._compare(own, trial)
@@ -239,8 +240,8 @@ class Patient:
             return [symptoms.cannot_overfit(sensible.losses, self.size), symptoms.collapsed(sensible.statistics)]
         if own.lost is not None:
             return [symptoms.not_finite(own.lost, len(own.losses))]
-        is_collapsed = symptoms.collapsed(own.statistics) is not None
-        return [symptoms.unsuited_learning_rates(own.losses, self.chance, is_collapsed)]
+        wrecked = symptoms.collapsed(own.statistics) or symptoms.logit_scale_astray(own.logit_scale, self.bound)
+        return [symptoms.unsuited_learning_rates(own.losses, self.chance, wrecked is not None)]
 
     def overfit(self, learning_rates: dict[str, float], steps: int) -> Trial:
         """Learn the batch from the start, without dropout and at constant rates, until it is known or steps run out."""

@@ -89,7 +89,7 @@ class Doctor:
         Args:
             values: as logged: `train/logit_scale`, `embeddings/...` and `gradient_norm/...`.
         """
-        self.tell(symptoms.logit_scale_at_bound(values["train/logit_scale"], math.exp(self.config.logit_scale_max)))
+        self.tell(symptoms.logit_scale_astray(values["train/logit_scale"], math.exp(self.config.logit_scale_max)))
         if self._settled:  # encoders that start at random begin with embeddings that are almost the same
             prefix = "embeddings/"
             self.tell(

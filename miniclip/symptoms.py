@@ -107,9 +107,10 @@ def collapsed(statistics: dict[str, float]) -> Finding | None:
     Embeddings of one kind are all but the same.
 
     Args:
-        statistics: from [`~miniclip.diagnostics.embedding_statistics`]; uniformity -0.04 is a mean cosine of 0.99.
+        statistics: from [`~miniclip.diagnostics.embedding_statistics`], of a model that has learnt for a while.
+            Uniformity -0.4 is a mean cosine of 0.9; dropout alone tells equal inputs apart by about as much.
     """
-    kinds = [kind for kind in ("image", "text") if statistics[f"{kind}_uniformity"] > -0.04]
+    kinds = [kind for kind in ("image", "text") if statistics[f"{kind}_uniformity"] > -0.4]
     if not kinds:
         return None
     return Finding(
@@ -121,12 +122,20 @@ def collapsed(statistics: dict[str, float]) -> Finding | None:
     )
 
 
-def logit_scale_at_bound(scale: float, bound: float) -> Finding | None:
+def logit_scale_astray(scale: float, bound: float) -> Finding | None:
     """
+    The temperature is held at its bound, or has made the cosines count for nothing.
+
     Args:
         scale: factor on the cosines, not its logarithm.
         bound: where training clamps it.
     """
+    if scale < 0.1:
+        return Finding(
+            "learning rate too high",
+            f"the logit scale has fallen to {scale:.1g}, so that the embeddings no longer count",
+            "Divide --learning_rate by ten",
+        )
     if scale < 0.999 * bound:
         return None
     return Finding(
@@ -227,15 +236,18 @@ def nothing_to_tell_apart() -> Finding:
     )
 
 
-def unsuited_learning_rates(losses: Sequence[float], chance: float, is_collapsed: bool) -> Finding | None:
+def unsuited_learning_rates(losses: Sequence[float], chance: float, is_wrecked: bool) -> Finding | None:
     """
-    The learning rates of a run on one small batch that other rates learn: too high if the loss leaps up or the
-    embeddings collapse, too low if neither happens and it hardly falls.
+    The learning rates of a run on one small batch that other rates learn: too high if the loss leaps up or the model is
+    wrecked, too low if neither happens and the loss hardly falls.
+
+    Args:
+        is_wrecked: its embeddings have collapsed, or its logit scale has gone astray.
     """
     first, end = losses[0], fmean(losses[-REPORTED_LOSSES:])
     if end < 0.9 * min(first, chance):
         return None
-    if is_collapsed or max(losses) > 1.2 * max(first, chance):
+    if is_wrecked or max(losses) > 1.2 * max(first, chance):
         return Finding(
             "learning rate too high",
             f"on one small batch the loss goes from {first:.2f} up to {max(losses):.2f} and is {end:.2f} after "
