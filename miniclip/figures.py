@@ -24,10 +24,10 @@ def similarity_matrix(
         images: shown above their columns; without them these are numbered.
     """
     size = len(captions)
-    figure = Figure(figsize=(4.5 + 0.5 * size, 1.2 + 0.5 * size), layout="constrained")
+    figure = Figure(figsize=(5.5 + 0.5 * size, 1.2 + 0.5 * size), layout="constrained")
     axes = figure.subplots()
     drawn = axes.imshow(similarity, cmap="viridis")
-    axes.set_yticks(range(size), [shorten(caption, 45) for caption in captions], fontsize=8)
+    axes.set_yticks(range(size), [shorten(caption, 40) for caption in captions], fontsize=8)
     axes.set_xticks(range(size), [""] * size if images else [str(n + 1) for n in range(size)], fontsize=8)
     axes.xaxis.tick_top()
     for column, image in enumerate(images or []):
