@@ -11,9 +11,12 @@ import sys
 import datasets
 import pytest
 import torch
+from accelerate.utils import set_seed
 from conftest import ROOT, run_python
 from safetensors.torch import load_file
 
+from miniclip.arguments import parse_arguments
+from miniclip.setup import build_model, load_training_split
 from miniclip.shapes import shapes_split
 from modeling_miniclip import MiniCLIPModel
 
@@ -55,12 +58,50 @@ def train(config, output_dir, *arguments, check=True, **environment):
     return run_python("train_accelerate.py", config, "--output_dir", output_dir, *arguments, check=check, **environment)
 
 
+# Training that notes the rows of each step in ROWS-<rank> and, where DIE_AT says so, is hit by a signal before a step.
+WATCHED = """
+import os, signal
+from miniclip.trainer import Trainer
+rank = os.environ.get("RANK", "0")
+step = Trainer._train_step
+def watched(self, batch):
+    if str(self.state.step) == os.environ.get("DIE_AT") and rank in os.environ.get("VICTIMS", "0"):
+        os.kill(os.getpid(), getattr(signal, os.environ["DIE_BY"]))
+    with open(f"{os.environ['ROWS']}-{rank}", "a") as rows:
+        print(self.state.step, batch["image_ids"].tolist(), file=rows)
+    return step(self, batch)
+Trainer._train_step = watched
+import train_accelerate
+train_accelerate.main()
+"""
+
+
+def watched(folder, **environment) -> dict[str, str]:
+    """Write the script and return the environment that it needs."""
+    folder.mkdir(exist_ok=True)
+    (folder / "watched.py").write_text(WATCHED)
+    return {"PYTHONPATH": str(ROOT), "ROWS": str(folder / "rows"), **environment}
+
+
+def train_watched(config, folder, *arguments, check=True, **environment):
+    """A run in `folder / "run"`; what it trained on is in `rows_of_steps(folder)`."""
+    environment = watched(folder, **environment)
+    arguments = [folder / "watched.py", config, "--output_dir", folder / "run", *arguments]
+    return run_python(*arguments, check=check, **environment)
+
+
+def rows_of_steps(folder, rank=0) -> dict[int, str]:
+    """Of the last process that came to each step."""
+    lines = (folder / f"rows-{rank}").read_text().splitlines()
+    return {int(step): rows for step, _, rows in (line.partition(" ") for line in lines)}
+
+
 @pytest.fixture(scope="module")
 def finished(config, tmp_path_factory):
     """An uninterrupted run."""
-    output_dir = tmp_path_factory.mktemp("runs") / "whole"
-    train(config, output_dir, "--with_tracking", "true")
-    return output_dir
+    folder = tmp_path_factory.mktemp("whole")
+    train_watched(config, folder, "--with_tracking", "true")
+    return folder / "run"
 
 
 def weights(folder) -> dict[str, torch.Tensor]:
@@ -76,6 +117,20 @@ def assert_equal_weights(one, other) -> None:
     assert first.keys() == second.keys()
     different = [name for name in first if not torch.equal(first[name], second[name])]
     assert not different
+
+
+def assert_same_run(one, other) -> None:
+    """Equal best models, equal weights after the last step (the best may be older), equal losses and recalls."""
+    assert last_checkpoint(one).name == last_checkpoint(other).name
+    assert_equal_weights(last_checkpoint(one), last_checkpoint(other))
+    assert_equal_weights(one, other)
+    assert history(one) == history(other)
+
+
+def history(output_dir) -> list[dict]:
+    """All but the times."""
+    records = json.loads((output_dir / "training_results.json").read_text())["history"]
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
 
 def test_a_run_leaves_a_model_that_loads_and_figures(finished):
@@ -94,37 +149,31 @@ def test_a_run_leaves_a_model_that_loads_and_figures(finished):
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(config, finished, tmp_path):
     train(config, tmp_path / "again")
-    assert_equal_weights(tmp_path / "again", finished)
+    assert_same_run(tmp_path / "again", finished)
     train(config, tmp_path / "other", "--seed", "1")
     with pytest.raises(AssertionError):
-        assert_equal_weights(tmp_path / "other", finished)
+        assert_equal_weights(last_checkpoint(tmp_path / "other"), last_checkpoint(finished))
 
 
-KILLER = """
-import os, signal, sys
-sys.argv = sys.argv[1:]
-from miniclip.trainer import Trainer
-step = Trainer._train_step
-def die(self, batch):
-    if self.state.step == int(os.environ["DIE_AT"]):
-        os.kill(os.getpid(), getattr(signal, os.environ["DIE_BY"]))
-    return step(self, batch)
-Trainer._train_step = die
-import train_accelerate
-train_accelerate.main()
-"""
-
-
-@pytest.mark.parametrize(("death", "status"), [("SIGKILL", -signal.SIGKILL), ("SIGTERM", 130)])
-def test_killed_mid_epoch_and_resumed_is_the_uninterrupted_run(config, finished, tmp_path, death, status):
-    """Killed in the second epoch, after a checkpoint every two steps, with two cached chunks a step."""
-    arguments = [config, "--output_dir", tmp_path / "run", "--checkpointing_steps", "2"]
-    killed = run_python("-c", KILLER, "train_accelerate.py", *arguments, check=False, DIE_AT="5", DIE_BY=death)
+@pytest.mark.parametrize(
+    ("death", "step", "status", "newest"),
+    [
+        ("SIGKILL", 5, -signal.SIGKILL, 4),  # the step after the checkpoint is lost and done again
+        ("SIGTERM", 4, 130, 5),  # a polite end finishes its step and saves where it is
+    ],
+)
+def test_killed_mid_epoch_and_resumed_is_the_uninterrupted_run(config, finished, tmp_path, death, step, status, newest):
+    """Killed in the second epoch of three steps, with two cached chunks a step."""
+    killed = train_watched(
+        config, tmp_path, "--checkpointing_steps", "2", check=False, DIE_AT=str(step), DIE_BY=death
+    )  # fmt: skip
     assert killed.returncode == status, killed.stderr[-2000:]
-    newest = "checkpoint-4" if death == "SIGKILL" else "checkpoint-6"  # a polite end saves where it is
-    assert last_checkpoint(tmp_path / "run").name == newest
-    train(config, tmp_path / "run", "--resume_from_checkpoint", "latest", "--checkpointing_steps", "2")
-    assert_equal_weights(tmp_path / "run", finished)
+    assert last_checkpoint(tmp_path / "run").name == f"checkpoint-{newest}"
+    (tmp_path / "rows-0").unlink()
+    train_watched(config, tmp_path, "--resume_from_checkpoint", "latest")
+    uninterrupted = rows_of_steps(finished.parent)
+    assert rows_of_steps(tmp_path) == {step: uninterrupted[step] for step in range(newest, 9)}
+    assert_same_run(tmp_path / "run", finished)
 
 
 def test_batches_without_one_usable_pair_are_passed_over_and_resume_in_place(config, tmp_path):
@@ -139,39 +188,92 @@ def test_batches_without_one_usable_pair_are_passed_over_and_resume_in_place(con
     settings = ["--dataset_name", tmp_path / "data", "--validation_split", "", "--image_cache", "false"]
     settings += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"]
     settings += ["--max_train_steps", "24", "--checkpointing_steps", "5"]
-    train(config, tmp_path / "whole", *settings)
-    arguments = ["train_accelerate.py", config, "--output_dir", tmp_path / "killed", *settings]
-    run_python("-c", KILLER, *arguments, check=False, DIE_AT="12", DIE_BY="SIGKILL")
-    process = train(config, tmp_path / "killed", *settings, "--resume_from_checkpoint", "latest")
+    train_watched(config, tmp_path / "whole", *settings)
+    train_watched(config, tmp_path / "killed", *settings, check=False, DIE_AT="12", DIE_BY="SIGKILL")
+    process = train_watched(config, tmp_path / "killed", *settings, "--resume_from_checkpoint", "latest")
     assert "continuing after step 10" in process.stdout + process.stderr
-    assert_equal_weights(tmp_path / "killed", tmp_path / "whole")
-    history = json.loads((tmp_path / "whole" / "training_results.json").read_text())["history"]
-    assert history[0]["step"] < 25  # an epoch has 25 batches, some of them empty
+    assert rows_of_steps(tmp_path / "killed") == rows_of_steps(tmp_path / "whole")
+    assert_equal_weights(tmp_path / "killed" / "run", tmp_path / "whole" / "run")  # of the last step: no validation
+    assert history(tmp_path / "whole" / "run")[0]["step"] < 25  # an epoch has 25 batches, some of them empty
 
 
-def launch_two(config, output_dir, *arguments):
+def launch_two(*arguments, script="train_accelerate.py", check=True, **environment):
     """By the command that the README gives, on a port of its own."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-    command += ["--main_process_port", port, "train_accelerate.py", config, "--output_dir", output_dir]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    command += ["--main_process_port", port, script, *arguments]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
     process = subprocess.run(
-        [*command, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300,
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    if check:
+        assert process.returncode == 0, process.stderr[-3000:]
+    return process
+
+
+def test_two_processes_are_one(config, tmp_path):
+    """Half the batch on each of two gloo processes: the same joint batches, hence the same model. Without dropout,
+    whose masks differ by process."""
+    text_config = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "dropout": 0, "attention_dropout": 0}
+    settings = ["--text_config", json.dumps(text_config), "--projection_dropout", "0"]
+    launch_two(config, "--output_dir", tmp_path / "two", "--gradient_accumulation_steps", "1", *settings)
+    train(config, tmp_path / "one", *settings)
+    results = (json.loads((tmp_path / name / "training_results.json").read_text()) for name in ("two", "one"))
+    assert [result["num_processes"] for result in results] == [2, 1]
+    for two, one in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+    # AdamW makes full steps of gradients that are mere rounding, so weights are compared as a whole.
+    start = flat(untrained_weights(config, *settings))
+    one, two = (flat(weights(last_checkpoint(tmp_path / name))) for name in ("one", "two"))
+    assert (two - one).norm() < 0.1 * (one - start).norm()
+
+
+def untrained_weights(config, *arguments) -> dict[str, torch.Tensor]:
+    """What a run starts from."""
+    (settings,) = parse_arguments(list(map(str, [config, *arguments])))
+    set_seed(settings.training.seed)
+    _, _, captions = load_training_split(settings)
+    return build_model(settings, captions)[0].state_dict()
+
+
+def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensors[name].float().flatten() for name in sorted(tensors)])
+
+
+def launch_two_watched(config, folder, *arguments, **options):
+    """Joint batches of 16 in two chunks of 4 on each of two processes; a run in `folder / "run"`."""
+    environment = watched(folder)
+    settings = ["--per_device_train_batch_size", "4", "--output_dir", folder / "run"]
+    return launch_two(config, *settings, *arguments, script=folder / "watched.py", **environment, **options)
+
+
+@pytest.fixture(scope="module")
+def finished_by_two(config, tmp_path_factory):
+    """An uninterrupted run of two processes."""
+    folder = tmp_path_factory.mktemp("whole-by-two")
+    launch_two_watched(config, folder)
+    return folder
+
+
+@pytest.mark.parametrize("victims", ["1", "01"], ids=["one", "both"])
+def test_two_processes_killed_mid_epoch_and_resumed_are_the_uninterrupted_run(
+    config, finished_by_two, tmp_path, victims
+):
+    killed = launch_two_watched(
+        config, tmp_path, "--checkpointing_steps", "2", check=False, DIE_AT="5", DIE_BY="SIGKILL", VICTIMS=victims
     )  # fmt: skip
-    assert process.returncode == 0, process.stderr[-3000:]
-
-
-def test_two_processes_are_one(config, finished, tmp_path):
-    """Half the batch on each of two gloo processes: the same joint batches, hence the same model."""
-    launch_two(config, tmp_path / "two", "--gradient_accumulation_steps", "1", "--projection_dropout", "0")
-    train(config, tmp_path / "one", "--projection_dropout", "0")
-    two, one = (json.loads((tmp_path / name / "training_results.json").read_text()) for name in ("two", "one"))
-    assert (two["num_processes"], one["num_processes"]) == (2, 1)
-    assert two["steps"] == one["steps"]
-    # Text dropout differs by process, so the curves agree only closely; gradients are compared exactly elsewhere.
-    assert two["final_train_loss"] == pytest.approx(one["final_train_loss"], rel=0.05)
+    assert killed.returncode != 0
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-4"
+    for rank in (0, 1):
+        (tmp_path / f"rows-{rank}").unlink()
+    launch_two_watched(config, tmp_path, "--resume_from_checkpoint", "latest")
+    for rank in (0, 1):
+        uninterrupted = rows_of_steps(finished_by_two, rank)
+        assert rows_of_steps(tmp_path, rank) == {step: uninterrupted[step] for step in range(4, 9)}
+    assert rows_of_steps(tmp_path, 0) != rows_of_steps(tmp_path, 1)
+    assert_same_run(tmp_path / "run", finished_by_two / "run")
 
 
 def test_stages_run_one_after_the_other_and_reuse_locked_features(config, tmp_path):
@@ -265,7 +367,7 @@ def test_another_run_is_never_overwritten_unasked(config, finished):
 def test_a_full_disk_keeps_the_last_checkpoint(config, tmp_path):
     """A limit on file sizes stands in for a disk that fills up between two checkpoints."""
     arguments = ["train_accelerate.py", config, "--output_dir", tmp_path / "run", "--checkpointing_steps", "2"]
-    run_python("-c", KILLER, *arguments, check=False, DIE_AT="3", DIE_BY="SIGKILL")
+    train_watched(config, tmp_path, "--checkpointing_steps", "2", check=False, DIE_AT="3", DIE_BY="SIGKILL")
     checkpoint = last_checkpoint(tmp_path / "run")
     before = weights(checkpoint)
 
@@ -291,14 +393,12 @@ def test_a_checkpoint_of_another_schedule_is_refused(config, finished, tmp_path)
 
 
 def test_nan_stops_training_and_names_the_culprit(config, tmp_path):
-    script = KILLER.replace(
-        'os.kill(os.getpid(), getattr(signal, os.environ["DIE_BY"]))',
-        "self.unwrapped.text_projection.fc.weight.data[0, 0] = float('nan')",
-    )
-    process = run_python(
-        "-c", script, "train_accelerate.py", config, "--output_dir", tmp_path, "--checkpointing_steps", "2",
-        check=False, DIE_AT="4",
-    )  # fmt: skip
+    environment = watched(tmp_path, DIE_AT="4")
+    break_a_weight = "self.unwrapped.text_projection.fc.weight.data[0, 0] = float('nan')"
+    script = WATCHED.replace('os.kill(os.getpid(), getattr(signal, os.environ["DIE_BY"]))', break_a_weight)
+    (tmp_path / "watched.py").write_text(script)
+    arguments = [tmp_path / "watched.py", config, "--output_dir", tmp_path / "run", "--checkpointing_steps", "2"]
+    process = run_python(*arguments, check=False, **environment)
     assert process.returncode == 2
     assert "the loss is nan at step 4: weights of the heads" in process.stderr
     assert "checkpoint-4" in process.stderr
