@@ -1,0 +1,136 @@
+"""What each part of the Flickr8k recipe is worth: one change at a time, judged by recall on the validation split.
+
+    python benchmarks/ablations.py --dataset_name jxie/flickr8k --image_encoder timm/tf_efficientnet_lite0.in1k \
+        --text_encoder sentence-transformers/all-MiniLM-L6-v2
+
+Two tables: `heads` trains the heads on locked encoders, `tuning` fine-tunes from one such model for a few epochs, less
+than the recipe does, so that many changes can be tried. Every run is one call of train_accelerate.py. Figures go to
+benchmarks/results/ablations.json after each run, and a run whose figures are there is not repeated.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import torch
+import yaml
+from records import RESULTS, ROOT, save
+
+FILE = RESULTS / "ablations.json"
+RECIPE = ROOT / "configs" / "flickr8k_2cores.yaml"
+
+HEADS = {
+    "the recipe's heads": {},
+    "linear heads": {"projection_head": "linear"},
+    "[CLS] pooling": {"text_pooling": "cls"},
+    "no dropout at all": {"feature_dropout": 0.0, "projection_dropout": 0.0},
+    "no dropout before the heads": {"feature_dropout": 0.0},
+    "256 dimensions": {"projection_dim": 256},
+    "plain view only": {"augmentation": "none", "feature_views": 1},
+    "four views": {"feature_views": 4},
+    "batch 128": {"per_device_train_batch_size": 128},
+    "all five captions": {"captions_per_image": 0},
+    "sigmoid loss": {"loss": "sigmoid"},
+    "label smoothing 0.1": {"label_smoothing": 0.1},
+    "temperature from 1/0.02": {"logit_scale_init_value": 3.912},
+    "cosine": {"lr_scheduler_type": "cosine"},
+    "average of weights": {"ema_decay": 0.99},
+}
+TUNING = {
+    "the recipe": {},
+    "image encoder locked": {"trainable_image_layers": 0},
+    "text encoder locked": {"trainable_text_layers": 0},
+    "last image layer": {"trainable_image_layers": 1},
+    "last three image layers": {"trainable_image_layers": 3},
+    "whole image encoder": {"trainable_image_layers": -1},
+    "whole image encoder, layer decay 0.7": {"trainable_image_layers": -1, "layer_decay": 0.7},
+    "last two text layers": {"trainable_text_layers": 2},
+    "BatchNorm learns statistics": {"freeze_batch_norm": False},
+    "no augmentation": {"augmentation": "none"},
+    "strong augmentation": {"augmentation": "strong"},
+    "two captions an image": {"captions_per_image": 2},
+    "average of weights": {"ema_decay": 0.98},
+    "cosine": {"lr_scheduler_type": "cosine"},
+    "encoders' rates halved": {"image_encoder_learning_rate": 1.5e-4, "text_encoder_learning_rate": 5e-5},
+    "taught by the recipe's own model": {"teacher_name_or_path": "runs/flickr8k_2cores", "distillation_weight": 0.5},
+}
+TABLES = {"heads": HEADS, "tuning": TUNING}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_name", default="jxie/flickr8k")
+    parser.add_argument("--image_encoder", default="timm/tf_efficientnet_lite0.in1k")
+    parser.add_argument("--text_encoder", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--only", nargs="*", help="names of rows; by default all")
+    parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
+    parser.add_argument("--tuning_epochs", type=int, default=2)
+    args = parser.parse_args()
+    common = {name: getattr(args, name) for name in ("dataset_name", "image_encoder", "text_encoder")}
+    with tempfile.TemporaryDirectory() as folder:
+        for seed in args.seeds:
+            start = Path(folder) / f"heads-{seed}"
+            for table in args.tables:
+                for name, changes in TABLES[table].items():
+                    if (args.only and name not in args.only) or seed_key(seed) in kept().get(table, {}).get(name, {}):
+                        continue
+                    if table == "tuning" and not start.is_dir():
+                        train(stage(0) | common | {"seed": seed}, start)
+                    keep(table, name, seed, run(table, common, changes, seed, start, args.tuning_epochs))
+
+
+def stage(number: int) -> dict:
+    """Settings of one stage of the recipe."""
+    settings = yaml.safe_load(RECIPE.read_text())
+    return {key: value for key, value in settings.items() if key != "stages"} | settings["stages"][number]
+
+
+def run(table: str, common: dict, changes: dict, seed: int, start: Path, epochs: int) -> dict:
+    """Train one row in a folder that is deleted afterwards."""
+    settings = stage(0) if table == "heads" else stage(1) | {"model_name_or_path": str(start)}
+    if table == "tuning":
+        settings |= {"num_train_epochs": epochs, "validation_epochs": 1}
+    folder = start.with_name("run")
+    try:
+        return train(settings | common | changes | {"seed": seed}, folder)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def train(settings: dict, folder: Path) -> dict:
+    """The run's own record, after `train_accelerate.py` has trained with these settings."""
+    config = folder.with_suffix(".yaml")
+    config.write_text(yaml.safe_dump(settings | {"checkpointing_steps": "no", "with_tracking": False}))
+    command = [sys.executable, "train_accelerate.py", str(config), "--output_dir", str(folder)]
+    subprocess.run(command, cwd=ROOT, check=True)
+    return json.loads((folder / "training_results.json").read_text())
+
+
+def keep(table: str, name: str, seed: int, results: dict) -> None:
+    """Add one row's figures to the result file."""
+    last = results["history"][-1]
+    figures = {key: last[key] for key in ("image_to_text_recall@1", "text_to_image_recall@1", "train_loss")}
+    figures |= {"epochs": last["epoch"], "minutes": results["training_minutes"], "pairs_per_s": results["pairs_per_s"]}
+    tables = kept()
+    tables.setdefault(table, {}).setdefault(name, {})[seed_key(seed)] = figures
+    save(tables, FILE, seed, torch.device("cpu"))
+
+
+def kept() -> dict:
+    """The tables so far."""
+    figures = json.loads(FILE.read_text()) if FILE.is_file() else {}
+    return {table: figures[table] for table in TABLES if table in figures}
+
+
+def seed_key(seed: int) -> str:
+    """JSON has no numbers as keys."""
+    return f"seed {seed}"
+
+
+if __name__ == "__main__":
+    main()
