@@ -1,0 +1,340 @@
+"""What larger datasets take in time, memory, disk and money, worked out and written into docs/scaling.md.
+
+    python benchmarks/scaling_estimates.py --measure    # work, memory and decoding speed of this code, then the tables
+    python benchmarks/scaling_estimates.py [--check]    # the tables only, from benchmarks/results
+
+A speed that benchmarks/gpu_speed.py measured (`benchmarks/results/gpu_speed*.json`) is used for its card and its
+encoders. Every other speed is an estimate: the model's arithmetic, counted, over the card's published peak times an
+assumed utilisation.
+"""
+
+import argparse
+import io
+import json
+import math
+import platform
+import sys
+import time
+from dataclasses import dataclass
+
+import torch
+from readme_tables import RESULTS, ROOT, fill_in
+
+sys.path.insert(0, str(ROOT))
+
+COSTS = RESULTS / "model_costs.json"
+IMAGE_SIZE, TOKENS = 224, 20  # a caption of Flickr30k has 12 words, 15 tokens with the special ones; longest of a batch
+PASSES = 10
+JOINT_BATCH, CHUNK = 4096, 128
+CACHED_BYTES = 3 * IMAGE_SIZE**2  # decoded images are kept as bytes
+SCALING_EFFICIENCY = 0.9  # assumed: 8 GPUs of one machine against 8 times one GPU
+# Assumed share of the published peak. Convolutions at 224 px are bound by memory traffic, transformers by arithmetic.
+UTILISATION = {"convolutions": 0.10, "transformers": 0.30}
+FLOATS_PER_WEIGHT = 4  # float32 weight, gradient and AdamW's two moments
+
+
+@dataclass(frozen=True)
+class DatasetSize:
+    """Images that are trained on, bytes to download, and where both are from."""
+
+    name: str
+    images: int
+    download_bytes: float
+    source: str
+    streamed: bool = False
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A rented machine: dense half-precision peak in FLOP/s and memory in bytes of each GPU, and what an hour costs."""
+
+    name: str
+    gpu: str
+    gpus: int
+    peak_flops: float
+    memory_bytes: float
+    cores: int
+    dollars_per_hour: float
+
+
+DATASETS = (
+    DatasetSize("Flickr30k", 29_000, 4.31e9, "card of umaru97/flickr30k_train_val_test"),
+    DatasetSize("MS-COCO", 82_783, 14.6e9, "files of clip-benchmark/wds_mscoco_captions"),
+    DatasetSize(
+        "CC3M", 2_905_954, 2_905_954 * 96_675, "card of pixparse/cc3m-wds; 96.7 kB an image in its first file", True
+    ),
+    DatasetSize(
+        "CC12M", 10_968_539, 10_968_539 * 96_675, "index of pixparse/cc12m-wds; size an image as in CC3M", True
+    ),
+)
+SIZES_READ = "November 2026"
+
+# Peaks: NVIDIA's data sheets (T4: 65 TFLOP/s fp16; H200 SXM: 989 TFLOP/s bf16 without sparsity).
+# Prices: Hugging Face, T4 small of Spaces (docs/hub/spaces-gpus) and aws nvidia-h200 x1 and x8 of Inference Endpoints
+# (docs/inference-endpoints/pricing). H200 cores: a share of the 192 of aws p5en.48xlarge.
+PRICES_READ = "November 2026"
+MACHINES = (
+    Machine("one T4", "T4", 1, 65e12, 16e9, 4, 0.40),
+    Machine("one H200", "H200", 1, 989e12, 141e9, 24, 5.00),
+    Machine("8 H200", "H200", 8, 989e12, 141e9, 192, 40.00),
+)
+GPUS = sorted({machine.gpu for machine in MACHINES})
+PAIRS = {
+    "ResNet18 + DistilBERT": ("resnet18", "distilbert"),
+    "ResNet50 + DistilBERT": ("resnet50", "distilbert"),
+    "ViT-Base/16 + BERT-base": ("vit_base_patch16_224", "bert"),
+}
+
+
+# Measuring
+
+
+def measure() -> dict:
+    """Arithmetic, weights and activations of the encoders, and decoding speed of one core, on this machine."""
+    return {
+        "models": {name: model_costs(*encoders) for name, encoders in PAIRS.items()},
+        "decoded_images_per_s_and_core": decoding_speed(),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
+        "torch": torch.__version__,
+    }
+
+
+def model_costs(image_encoder: str, text_encoder: str, pairs: int = 4) -> dict:
+    """
+    Of the untrained model, whose weights do not matter here.
+
+    Returns:
+        `image_flops`, `text_flops`: of one forward pass of one image and of one caption with its head, counted by
+        torch (two a multiply-add); `weights`; `activation_bytes`: kept for the backward pass of a pair in bfloat16
+        autocast, counted as autograd stores them.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from modeling_miniclip import MiniCLIPModel
+
+    model = MiniCLIPModel.from_encoders(image_encoder, text_encoder, pretrained=False).train()
+    pixels = torch.zeros(pairs, 3, IMAGE_SIZE, IMAGE_SIZE)
+    tokens = torch.full((pairs, TOKENS), 5)
+    flops = []
+    for inputs in ({"pixel_values": pixels}, {"input_ids": tokens}):
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(**inputs)
+        flops.append(counter.get_total_flops() / pairs)
+    return {
+        "image_flops": flops[0],
+        "text_flops": flops[1],
+        "convolutional": not image_encoder.startswith("vit"),
+        "weights": sum(parameter.numel() for parameter in model.parameters()),
+        "activation_bytes": saved_bytes(model, pixel_values=pixels, input_ids=tokens) / pairs,
+    }
+
+
+def saved_bytes(model, **inputs) -> int:
+    """Bytes that autograd keeps of a forward pass, each storage once, the weights not counted."""
+    seen = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
+    total = 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal total
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in seen:
+            seen.add(storage.data_ptr())
+            kept.append(tensor)  # alive, so that no later tensor gets the same address
+            total += storage.nbytes()
+        return tensor
+
+    kept: list[torch.Tensor] = []
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor), torch.autocast("cpu", torch.bfloat16):
+        model(**inputs)
+    return total
+
+
+def decoding_speed(seconds: float = 3.0) -> float:
+    """Images a second that one core decodes, crops and scales to 224 px: JPEGs of 640 x 480 with photo-like detail."""
+    import numpy as np
+    from PIL import Image
+
+    from miniclip.image_cache import square_image
+
+    random = np.random.default_rng(0)
+    coarse = Image.fromarray(random.integers(0, 256, (60, 80, 3), np.uint8)).resize((640, 480), Image.BICUBIC)
+    noise = random.normal(0, 8, (480, 640, 3))
+    buffer = io.BytesIO()
+    Image.fromarray((np.asarray(coarse) + noise).clip(0, 255).astype(np.uint8)).save(buffer, "JPEG", quality=90)
+    square_image(buffer.getvalue(), IMAGE_SIZE)
+    count, start = 0, time.process_time()
+    while time.process_time() - start < seconds:
+        square_image(buffer.getvalue(), IMAGE_SIZE)
+        count += 1
+    return count / (time.process_time() - start)
+
+
+# Estimating
+
+
+def measured_speeds() -> dict[str, tuple[float, str]]:
+    """Pairs a second of ResNet18 + DistilBERT on one `T4` or `H200`, in the faster precision, with the file's name."""
+    found: dict[str, tuple[float, str]] = {}
+    for file in sorted(RESULTS.glob("gpu_speed*.json")):
+        run = json.loads(file.read_text())
+        by_precision = [run[name]["full"]["pairs_per_s"] for name in ("fp16", "bf16") if name in run]
+        found |= {gpu: (max(by_precision), file.name) for gpu in GPUS if by_precision and gpu in run["device"]}
+    return found
+
+
+def gpu_speed(costs: dict, machine: Machine) -> float:
+    """Estimated pairs a second of one GPU. A training step is three forward passes (the backward counts as two), and
+    the gradient cache's first pass is a fourth."""
+    kind = "convolutions" if costs["convolutional"] else "transformers"
+    seconds = costs["image_flops"] / UTILISATION[kind] + costs["text_flops"] / UTILISATION["transformers"]
+    return machine.peak_flops / (4 * seconds)
+
+
+def speed(name: str, costs: dict, machine: Machine) -> tuple[float, bool]:
+    """Pairs a second of the machine's GPUs, and whether it was measured (on one of them)."""
+    measured = measured_speeds().get(machine.gpu) if name == "ResNet18 + DistilBERT" else None
+    single = measured[0] if measured else gpu_speed(costs, machine)
+    return single * (1 if machine.gpus == 1 else machine.gpus * SCALING_EFFICIENCY), measured is not None
+
+
+def hours(dataset: DatasetSize, pairs_per_s: float, machine: Machine, decoded_per_core: float) -> tuple[float, bool]:
+    """Hours of training, and whether decoding is the bottleneck: on every pass of a stream, else once beforehand."""
+    decoding = decoded_per_core * machine.cores
+    computing = dataset.images * PASSES / pairs_per_s
+    if dataset.streamed:
+        return max(computing, dataset.images * PASSES / decoding) / 3600, decoding < pairs_per_s
+    return (computing + dataset.images / decoding) / 3600, False
+
+
+def memory_bytes(costs: dict, chunk: int = CHUNK) -> float:
+    """Of one GPU: weights with gradient and optimiser state, one chunk's activations, the joint batch's logits."""
+    logits = 3 * JOINT_BATCH**2 * 4
+    return costs["weights"] * 4 * FLOATS_PER_WEIGHT + costs["activation_bytes"] * chunk + logits
+
+
+# Tables
+
+
+def rough(value: float, unit: str = "") -> str:
+    """Two significant figures; estimates deserve no more."""
+    rounded = float(f"{value:.1e}")
+    digits = max(0, 1 - math.floor(math.log10(rounded))) if rounded > 0 else 0
+    return f"{rounded:,.{digits}f}{unit}"
+
+
+def duration(hours_: float) -> str:
+    if hours_ < 1:
+        return rough(60 * hours_, " min")
+    return rough(hours_, " h") if hours_ < 48 else rough(hours_ / 24, " days")
+
+
+def time_and_money(results: dict) -> str:
+    """One row a dataset and pair of encoders, one column a machine."""
+    lines = ["| dataset | encoders | " + " | ".join(machine.name for machine in MACHINES) + " |"]
+    lines.append("|---|---|" + "---|" * len(MACHINES))
+    for dataset in DATASETS:
+        for name in ("ResNet18 + DistilBERT", "ViT-Base/16 + BERT-base"):
+            cells = []
+            for machine in MACHINES:
+                pairs_per_s, _ = speed(name, results["models"][name], machine)
+                took, decoding = hours(dataset, pairs_per_s, machine, results["decoded_images_per_s_and_core"])
+                star = "*" if decoding else ""
+                cells.append(f"{duration(took)}{star}, ${rough(took * machine.dollars_per_hour)}")
+            lines.append(f"| {dataset.name} | {name} | " + " | ".join(cells) + " |")
+    note = (
+        f"{PASSES} passes over the training images. *: bound by decoding JPEGs on the machine's cores, not by the GPU; "
+        f"prices of {PRICES_READ}."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def speeds(results: dict) -> str:
+    """Pairs a second, measured or estimated, and memory."""
+    header = ["encoders", "weights", "GFLOP a pair", *(f"{m.name}, pairs/s" for m in MACHINES), "memory a GPU"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for name, costs in results["models"].items():
+        cells = [name, rough(costs["weights"] / 1e6, " million")]
+        cells.append(rough((costs["image_flops"] + costs["text_flops"]) / 1e9))
+        for machine in MACHINES:
+            pairs_per_s, measured = speed(name, costs, machine)
+            kind = "measured" if measured else "estimated"
+            if measured and machine.gpus > 1:
+                kind = "from the measured speed of one"
+            cells.append(f"{rough(pairs_per_s)} ({kind})")
+        lines.append("| " + " | ".join([*cells, rough(memory_bytes(costs) / 1e9, " GB")]) + " |")
+    missing = [gpu for gpu in GPUS if gpu not in measured_speeds()]
+    note = (
+        f"GFLOP: one forward pass, counted by torch at {IMAGE_SIZE} px and {TOKENS} tokens. Memory: computed, for a "
+        f"joint batch of {JOINT_BATCH:,} pairs in chunks of {CHUNK}; a T4 has {MACHINES[0].memory_bytes / 1e9:.0f} GB, "
+        f"an H200 {MACHINES[1].memory_bytes / 1e9:.0f}. Estimated speeds assume "
+        f"{UTILISATION['convolutions']:.0%} of the card's published half-precision peak in convolutions and "
+        f"{UTILISATION['transformers']:.0%} in transformers, 4 forward passes' work a step (gradient cache), and "
+        f"{SCALING_EFFICIENCY:.0%} efficiency on 8 GPUs."
+    )
+    if missing:
+        note += f" Not measured yet: {', '.join(missing)}."
+    return "\n".join([*lines, "", note])
+
+
+def disk(results: dict) -> str:
+    """What is downloaded, what is stored."""
+    lines = ["| dataset | training images | download | on disk | source |", "|---|---|---|---|---|"]
+    for dataset in DATASETS:
+        # Archives or parquet files in the Hub's cache, their arrow copy, and decoded images.
+        stored = 2 * dataset.download_bytes + dataset.images * CACHED_BYTES
+        kept = "nothing (streamed)" if dataset.streamed else rough(stored / 1e9, " GB")
+        lines.append(
+            f"| {dataset.name} | {dataset.images:,} | {rough(dataset.download_bytes / 1e9, ' GB')} | {kept} | "
+            f"{dataset.source} |"
+        )
+    stored = DATASETS[2].download_bytes * 2 + DATASETS[2].images * CACHED_BYTES
+    note = (
+        f"On disk: the Hub's cache, its arrow copy, and decoded images of {IMAGE_SIZE} px ({CACHED_BYTES:,} bytes; "
+        f"none with --image_cache false). CC3M without streaming would take {rough(stored / 1e12, ' TB')}. A stream is "
+        f"downloaded anew in every pass unless its archives are stored first. Sizes of {SIZES_READ}."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def measured_here(results: dict) -> str:
+    """What the project has measured itself."""
+    lines = []
+    for file in sorted(RESULTS.glob("flickr8k_*.json")):
+        run = json.loads(file.read_text())
+        last = run["pairs_per_s"][-1]
+        lines.append(
+            f"- {run['image_encoder']} + {run['text_encoder']}, both trained: {last:.0f} pairs/s on {run['machine']}; "
+            f"{PASSES} passes over Flickr30k would take {duration(DATASETS[0].images * PASSES / last / 3600)}."
+        )
+    if (RESULTS / "training_speed.json").is_file():
+        run = json.loads((RESULTS / "training_speed.json").read_text())
+        pairs_per_s = run["ours"]["pairs_per_s"]
+        lines.append(f"- ResNet18 + a small DistilBERT, both trained: {pairs_per_s:.0f} pairs/s on {run['machine']}.")
+    lines.append(
+        f"- Decoding, cropping and scaling a 640 x 480 JPEG: {results['decoded_images_per_s_and_core']:.0f} images/s a "
+        f"core on {results['machine']}."
+    )
+    for gpu, (pairs_per_s, file) in sorted(measured_speeds().items()):
+        lines.append(f"- ResNet18 + DistilBERT on one {gpu}: {pairs_per_s:,.0f} pairs/s (`{file}`).")
+    return "\n".join(lines)
+
+
+TABLES = {"speeds": speeds, "time_and_money": time_and_money, "disk": disk, "measured": measured_here}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--measure", action="store_true", help="measure this code on this machine first")
+    parser.add_argument("--check", action="store_true", help="fail where the document is behind the results")
+    options = parser.parse_args()
+    if options.measure:
+        COSTS.write_text(json.dumps(measure(), indent=1) + "\n")
+    if not COSTS.is_file():
+        sys.exit(f"{COSTS.relative_to(ROOT)} is missing: run python benchmarks/scaling_estimates.py --measure")
+    results = json.loads(COSTS.read_text())
+    tables = {name: lambda table=table: table(results) for name, table in TABLES.items()}
+    fill_in(ROOT / "docs" / "scaling.md", tables, check=options.check)
+
+
+if __name__ == "__main__":
+    main()
