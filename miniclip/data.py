@@ -117,7 +117,7 @@ def _load_error(name: str, split: str, error: Exception) -> str:
 def _undecoded(dataset, base: Path | None):
     """Switch image decoding off, and turn a column of image paths into an image column."""
     for column, feature in (dataset.features or {}).items():
-        if isinstance(feature, datasets.Image):
+        if isinstance(feature, datasets.Image) or _holds_encoded_images(column, feature):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     if base is not None and not _image_columns(dataset):
         names = _column_names(dataset)
@@ -127,6 +127,13 @@ def _undecoded(dataset, base: Path | None):
             if isinstance(dataset, Dataset):
                 dataset = dataset.cast_column(column, datasets.Image(decode=False))
     return dataset
+
+
+def _holds_encoded_images(column: str, feature) -> bool:
+    """Files that pandas, polars or pyarrow wrote do not say that a column holds images."""
+    if isinstance(feature, dict):
+        return set(feature) == {"bytes", "path"}
+    return column in IMAGE_NAMES and feature in (datasets.Value("binary"), datasets.Value("large_binary"))
 
 
 def _image_columns(dataset) -> list[str]:

@@ -48,6 +48,11 @@ def write(form: str, table: Dataset, folder) -> str:
     elif form == "parquet file":
         table.to_parquet(folder / "data.parquet")
         return str(folder / "data.parquet")
+    elif form.startswith("pandas"):
+        frame = table.cast_column("image", datasets.Image(decode=False)).to_pandas()
+        if form == "pandas, bytes":
+            frame["image"] = frame["image"].map(lambda image: image["bytes"])
+        frame.to_parquet(folder / "train.parquet")
     elif form == "arrow":
         table.save_to_disk(folder)
     elif form == "arrow with splits":
@@ -67,6 +72,7 @@ def write(form: str, table: Dataset, folder) -> str:
 
 
 FORMS = ["parquet folder", "parquet file", "arrow", "arrow with splits", "image folder", "csv file"]
+FORMS += ["pandas, bytes and path", "pandas, bytes"]
 
 
 @pytest.mark.parametrize("streaming", [False, True], ids=["whole", "streaming"])
