@@ -4,7 +4,7 @@
     python benchmarks/plots.py model runs/shapes        # on pictures that the project draws itself
     python benchmarks/plots.py model runs/lite0_seed0 --dataset_name jxie/flickr8k --zero_shot_dataset uoft-cs/cifar10
 
-Writes assets/plots/*.png. Figures with photographs go to runs/plots instead: they are not ours to publish.
+Writes assets/plots/*.webp. Figures with photographs go to runs/plots instead: they are not ours to publish.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def draw_curves(args: argparse.Namespace) -> None:
     for axes, way in zip(recalls, WAYS, strict=True):
         title = f"{way.replace('_', ' ')} R@1, validation, %"
         axes.set(title=title, xscale="log", xlabel="minutes of training", ylim=(0, None))
-    save(figure, args.output_dir / "flickr8k_curves.png")
+    save(figure, args.output_dir / "flickr8k_curves.webp")
 
 
 def with_minutes(history: list[list[dict]]) -> list[tuple[float, dict]]:
@@ -108,7 +108,7 @@ def draw_retrieval(args: argparse.Namespace, model, processor) -> None:
     square = similarity[texts][:, images]
     shown = [picture(image) for image in images] if ours else None
     figure = figures.similarity_matrix(square, [captions[text] for text in texts], shown)
-    save(figure, args.output_dir / f"{prefix}_similarity.png")
+    save(figure, args.output_dir / f"{prefix}_similarity.webp")
 
     found = similarity.topk(4, dim=1).indices.tolist()
     chosen = right_and_wrong([own_image[text] == nearest[0] for text, nearest in enumerate(found)], 3, 3)
@@ -117,7 +117,7 @@ def draw_retrieval(args: argparse.Namespace, model, processor) -> None:
         [[picture(image) for image in found[text]] for text in chosen],
         [[image == own_image[text] for image in found[text]] for text in chosen],
     )
-    save(figure, photos / f"{prefix}_text_to_image.png")
+    save(figure, photos / f"{prefix}_text_to_image.webp")
 
     found = similarity.T.topk(4, dim=1).indices.tolist()
     chosen = right_and_wrong([own_image[nearest[0]] == image for image, nearest in enumerate(found)], 3, 3)
@@ -126,7 +126,7 @@ def draw_retrieval(args: argparse.Namespace, model, processor) -> None:
         [[captions[text] for text in found[image]] for image in chosen],
         [[own_image[text] == image for text in found[image]] for image in chosen],
     )
-    save(figure, photos / f"{prefix}_image_to_text.png")
+    save(figure, photos / f"{prefix}_image_to_text.webp")
 
 
 def draw_zero_shot(args: argparse.Namespace, model, processor) -> None:
@@ -143,7 +143,7 @@ def draw_zero_shot(args: argparse.Namespace, model, processor) -> None:
     prefix = Path(name).name
 
     figure = figures.embedding_map(images.image_embeds, torch.tensor(truths), class_embeds, class_names)
-    save(figure, args.output_dir / f"{prefix}_map.png")
+    save(figure, args.output_dir / f"{prefix}_map.webp")
 
     scale = model.logit_scale.exp().item()
     probabilities = (scale * images.image_embeds @ class_embeds.T).softmax(dim=1)
@@ -161,7 +161,7 @@ def draw_zero_shot(args: argparse.Namespace, model, processor) -> None:
         [class_names[truths[number]] for number in chosen],
         answers,
     )
-    save(figure, folder_of_photos(args, name) / f"{prefix}_zero_shot.png")
+    save(figure, folder_of_photos(args, name) / f"{prefix}_zero_shot.webp")
 
 
 def head(dataset, max_samples: int):
