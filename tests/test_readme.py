@@ -1,6 +1,7 @@
 """The documents keep their word: blocks run, commands and options exist, links lead somewhere, cards are valid."""
 
 import json
+import os
 import re
 import shlex
 import shutil
@@ -103,12 +104,10 @@ def test_ones_own_photos_step_by_step(tmp_path):
 
 
 def shell(command: str, folder: Path) -> str:
-    """What a command of the documents prints, in a shell whose `python` is this one."""
-    programs = Path(sys.executable).parent
-    launch = f"{shlex.quote(sys.executable)} -m accelerate.commands.launch"
-    command = command.replace("accelerate launch", launch).replace("python ", f"{programs / 'python'} ", 1)
+    """What a command of the documents prints, in a shell whose `python` and `accelerate` are those of this one."""
     script = f"import subprocess, sys; sys.exit(subprocess.run({command!r}, shell=True).returncode)"
-    return run_python("-c", script, cwd=folder).stdout
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return run_python("-c", script, cwd=folder, PATH=path).stdout
 
 
 # ---------------------------------------------------------------- what is looked at
