@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
 from torch.utils.data import Dataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 from transformers import PreTrainedTokenizerBase
@@ -103,11 +104,16 @@ class StreamingPairs(TorchIterableDataset):
     """
     The same examples from a stream, which is never held in memory.
 
+    The rows of an epoch are divided among processes and their workers, each row going to exactly one. Whole files are
+    divided where there are as many for each process; otherwise every process reads all files and skips what belongs to
+    the others. The order is a function of seed and epoch.
+
     Args:
-        stream: rows in order; sharded over processes by the caller and over workers by itself.
+        stream: rows in order, not yet divided.
         columns: where image and captions are.
         image_size: side of the square image.
-        shuffle_buffer_size: rows among which the next one is drawn.
+        shuffle_buffer_size: rows among which the next one is drawn, in each worker; the order of files is shuffled too.
+        rank, world_size: this process among all.
     """
 
     def __init__(
@@ -120,18 +126,24 @@ class StreamingPairs(TorchIterableDataset):
         captions_per_image: int = 1,
         shuffle_buffer_size: int = 1000,
         seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
     ):
+        if world_size > 1:
+            stream = split_dataset_by_node(stream, rank, world_size)
         self.stream = stream.shuffle(seed=seed, buffer_size=shuffle_buffer_size)
+        self.rank, self.world_size = rank, world_size
         self.columns, self.image_size, self.transform = columns, image_size, transform
         self.captions_per_image, self.seed, self.epoch = captions_per_image, seed, 0
 
     def __iter__(self) -> Iterator[dict]:
         self.stream.set_epoch(self.epoch)
         worker = torch.utils.data.get_worker_info()
-        row_step, row = (1, 0) if worker is None else (worker.num_workers, worker.id)
-        for record in self.stream:
-            row += row_step  # unique over workers; a stream has no row numbers
-            yield self._example(record, row)
+        workers, worker_id = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        # A stream has no row numbers; these are unique over processes and workers, as the pairing by number needs.
+        readers, reader = self.world_size * workers, self.rank * workers + worker_id
+        for count, record in enumerate(self.stream):
+            yield self._example(record, count * readers + reader)
 
     def _example(self, record: dict, row: int) -> dict:
         captions = captions_of(record, self.columns)

@@ -7,7 +7,6 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 from datasets import IterableDataset
-from datasets.distributed import split_dataset_by_node
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
@@ -203,10 +202,14 @@ def _loader_options(arguments: Arguments) -> dict:
 
 
 def _stream(arguments, dataset: IterableDataset, columns, image_size, processor, shared) -> TrainingData:
-    if world_size() > 1:
-        dataset = split_dataset_by_node(dataset, rank(), world_size())
     pairs = StreamingPairs(
-        dataset, columns, image_size, shuffle_buffer_size=arguments.data.shuffle_buffer_size, **shared
+        dataset,
+        columns,
+        image_size,
+        shuffle_buffer_size=arguments.data.shuffle_buffer_size,
+        rank=rank(),
+        world_size=world_size(),
+        **shared,
     )
     loader = DataLoader(
         pairs,

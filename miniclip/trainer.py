@@ -104,7 +104,12 @@ class Trainer:
         data = self.arguments.data
         if not data.validation_split or not self.accelerator.is_main_process:
             return None
-        dataset = load_split(data.dataset_name, data.validation_split, dataset_config_name=data.dataset_config_name)
+        dataset = load_split(
+            data.dataset_name,
+            data.validation_split,
+            dataset_config_name=data.dataset_config_name,
+            streaming=data.streaming,  # otherwise the whole training split would be downloaded with it
+        )
         precision = self.accelerator.mixed_precision
         return Validator(model, self.processor, dataset, columns, self.prepare, precision, data.max_validation_samples)
 

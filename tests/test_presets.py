@@ -76,8 +76,10 @@ def draw_archives(folder: Path, splits: dict[str, list[str]], captions: int, met
 
 
 def draw_coco(folder: Path) -> None:
-    draw_archives(folder, {"train": [f"train/{n}.tar" for n in range(4)], "test": ["test/0.tar"]}, captions=5)
-    for split, number in (("train", 4), ("test", 1)):
+    draw_archives(
+        folder, {"train": [f"train/{n}.tar" for n in range(4)], "test": ["test/0.tar", "test/1.tar"]}, captions=5
+    )
+    for split, number in (("train", 4), ("test", 2)):
         (folder / split / "nshards.txt").write_text(str(number))
     (folder / "dataset_type.txt").write_text("retrieval")
 
