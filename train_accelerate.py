@@ -22,6 +22,7 @@ from miniclip.errors import UserError, exit_on_user_error
 from miniclip.launch import on_cpu, start_missing_processes, use_all_cores
 from miniclip.loading import check_mixed_precision
 from miniclip.provenance import without_machine_paths
+from miniclip.sharding import sharding_plugin
 from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
 from miniclip.training_publisher import TrainingPublisher
 
@@ -100,6 +101,7 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
         log_with=settings.report_to if settings.with_tracking else None,
         project_dir=folder / "logs",
         step_scheduler_with_optimizer=False,
+        fsdp_plugin=sharding_plugin(settings),
     )
 
 

@@ -4,6 +4,7 @@ import torch
 
 from miniclip.losses import Embeddings
 from miniclip.optimization import PARTS, part_of
+from miniclip.sharding import whole
 from modeling_miniclip import MiniCLIPModel, info_nce_loss
 
 REFERENCE_BATCH = 64
@@ -59,14 +60,14 @@ def gradient_norms(model: MiniCLIPModel) -> dict[str, float]:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             part = part_of(name)
-            squares[part] = squares.get(part, 0) + parameter.grad.detach().float().pow(2).sum()
+            squares[part] = squares.get(part, 0) + whole(parameter.grad.detach().float().pow(2).sum())
     return {part: squares[part].sqrt().item() for part in PARTS if part in squares}
 
 
 def locate_non_finite(model: MiniCLIPModel, embeddings: Embeddings) -> str:
     """Where NaN or infinity came in first, in plain words."""
     for name, parameter in model.named_parameters():
-        if not torch.isfinite(parameter).all():
+        if not torch.isfinite(whole(parameter)).all():
             return f"weights of the {part_of(name).replace('_', ' ')} are no longer finite ({name})"
     for kind, embeds in (("image", embeddings.image), ("text", embeddings.text)):
         broken = ~torch.isfinite(embeds).all(dim=1)

@@ -47,10 +47,15 @@ def all_gather(local: torch.Tensor) -> torch.Tensor:
     return _AllGather.apply(local.contiguous(), [int(size) for size in sizes])
 
 
+def largest_of_processes(value: int, device: torch.device) -> int:
+    """The largest `value` of any process; every process gets the same answer."""
+    if world_size() == 1:
+        return value
+    largest = torch.tensor([value], device=device)
+    dist.all_reduce(largest, dist.ReduceOp.MAX)
+    return int(largest.item())
+
+
 def any_process(flag: bool, device: torch.device) -> bool:
     """Whether `flag` is true on at least one process; every process gets the same answer."""
-    if world_size() == 1:
-        return flag
-    value = torch.tensor([float(flag)], device=device)
-    dist.all_reduce(value, dist.ReduceOp.MAX)
-    return bool(value.item())
+    return bool(largest_of_processes(int(flag), device))

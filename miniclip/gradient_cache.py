@@ -13,7 +13,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
-from miniclip.distributed import all_gather, rank, world_size
+from miniclip.batches import IMAGE_KEYS
+from miniclip.distributed import all_gather, largest_of_processes, rank, world_size
+from miniclip.errors import UserError
 from miniclip.losses import ContrastiveLoss, Embeddings
 from modeling_miniclip import MiniCLIPModel
 
@@ -45,8 +47,12 @@ def contrastive_backward(
         seed: of dropout. Each chunk's two passes draw the same masks because both start from the same seed.
 
     A single chunk is embedded once only; nothing is cached then.
+
+    Data-parallel training wraps the model; the first pass goes past the wrapper, since there is nothing to synchronise.
+    FSDP2 wraps nothing: its hooks, which gather the weights, belong to the model itself and run in both passes.
     """
     unwrapped: MiniCLIPModel = accelerator.unwrap_model(model)
+    chunks = _as_many_everywhere(chunks, accelerator.device)
     seeds = [_chunk_seed(seed, index) for index in range(len(chunks))]
     # One process need not synchronise, and one chunk may keep its graph instead of being embedded twice.
     if len(chunks) == 1:
@@ -54,9 +60,34 @@ def contrastive_backward(
     else:
         with torch.no_grad(), _frozen_running_statistics(unwrapped):
             outputs = [_embed(accelerator, unwrapped, chunk, seed) for chunk, seed in zip(chunks, seeds, strict=True)]
-    cached, loss, gradients = _loss_and_gradients(unwrapped, chunks, outputs, loss_function)
+    cached, loss, gradients = _loss_and_gradients(accelerator, unwrapped, chunks, outputs, loss_function)
     _carry_back(accelerator, model, chunks, seeds, outputs, gradients)
     return StepResult(loss.detach(), cached)
+
+
+def _as_many_everywhere(chunks: Sequence[dict], device: torch.device) -> Sequence[dict]:
+    """
+    No process may make fewer passes than another, since some passes communicate: FSDP gathers weights in each, and
+    data-parallel training BatchNorm's statistics in a step's first. A process whose batch is shorter, because it is
+    the last one or rows turned out unusable, cuts its chunks in two until it has as many.
+    """
+    chunks, wanted = list(chunks), largest_of_processes(len(chunks), device)
+    while len(chunks) < wanted:
+        longest = max(range(len(chunks)), key=lambda index: len(chunks[index]["image_ids"]))
+        chunks[longest : longest + 1] = _halves(chunks[longest])
+    return chunks
+
+
+def _halves(chunk: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """The two halves of a chunk's images, each with their texts."""
+    middle = len(chunk["image_ids"]) // 2
+    if middle == 0:
+        raise UserError("fewer usable images in a process's batch than chunks; raise --per_device_train_batch_size")
+    first = torch.isin(chunk["text_ids"], chunk["image_ids"][:middle])
+    return [
+        {name: value[:middle] if name in IMAGE_KEYS else value[first] for name, value in chunk.items()},
+        {name: value[middle:] if name in IMAGE_KEYS else value[~first] for name, value in chunk.items()},
+    ]
 
 
 def _chunk_seed(seed: int, index: int) -> int:
@@ -70,7 +101,7 @@ def _embed(accelerator: Accelerator, model: nn.Module, chunk: dict, seed: int) -
     return output.image_embeds, output.text_embeds
 
 
-def _loss_and_gradients(model, chunks, outputs, loss_function):
+def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
     """Loss of the joint batch, and its gradient for this process's embeddings and for scale and bias."""
     image = torch.cat([image for image, _ in outputs]).detach().requires_grad_()
     text = torch.cat([text for _, text in outputs]).detach().requires_grad_()
@@ -83,6 +114,8 @@ def _loss_and_gradients(model, chunks, outputs, loss_function):
     # torch.autograd.grad, not backward: gradients of scale and bias must pass through the wrapped model's hooks once.
     shared = _shared_parameters(model)
     gradients = torch.autograd.grad(loss, [image, text, *shared])
+    if accelerator.is_fsdp2:  # it leaves scalars alone; equal gradients would drift apart by rounding
+        gradients = [*gradients[:2], *(accelerator.reduce(gradient, "mean") for gradient in gradients[2:])]
     detached = replace(joint, image=joint.image.detach(), text=joint.text.detach())
     return detached, loss, gradients
 

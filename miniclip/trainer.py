@@ -27,6 +27,7 @@ from miniclip.memory import keep_freed_memory
 from miniclip.optimization import average_weights, create_optimizer, create_schedule, parameter_groups, set_train_mode
 from miniclip.provenance import provenance
 from miniclip.setup import build_model, build_training_data, create_preparer, joint_batch_size, load_training_split
+from miniclip.sharding import make_shardable, whole_model
 from miniclip.validation import Validator
 
 logger = logging.getLogger(__name__)
@@ -63,7 +64,7 @@ class Trainer:
         training = arguments.training
         dataset, columns, captions = load_training_split(arguments)
         model, self.processor = build_model(arguments, captions)
-        model.to(accelerator.device)
+        make_shardable(accelerator, model.to(accelerator.device))
         self.prepare = create_preparer(self.processor, accelerator.device, training.per_device_train_batch_size)
         self.data = build_training_data(
             accelerator, arguments, dataset, columns, captions, model, self.processor, self.prepare
@@ -277,7 +278,7 @@ class Trainer:
 
     def _validate(self, train_loss: float) -> dict[str, float]:
         """Recall of the current weights (their average, where one is kept); saves the model if it is the best yet."""
-        model = self.unwrapped if self.average is None else self.average.module
+        model = whole_model(self.accelerator, self.model) if self.average is None else self.average.module
         metrics = self.validator(model) if self.validator is not None else {}
         recall = metrics.get("mean_recall@1", math.inf)  # without a validation split the last model is the best
         if self.accelerator.is_main_process and (recall > self.state.best_recall or recall == math.inf):
