@@ -307,7 +307,7 @@ class Trainer:
     def _write_results(self) -> None:
         if not self.accelerator.is_main_process:
             return
-        pairs = self.total_steps * joint_batch_size(self.arguments)
+        pairs = self.total_steps * self._images_per_step()
         results = {
             "finished": True,
             "settings": self.arguments.to_dict(),
@@ -324,6 +324,11 @@ class Trainer:
         }
         (self.output_dir / RESULTS_FILE).write_text(json.dumps(results, indent=1))
 
+    def _images_per_step(self) -> int:
+        """Over all chunks and processes; the only batch of a small dataset is smaller than asked for."""
+        size = joint_batch_size(self.arguments)
+        return size if self.data.sampler is None else min(size, self.data.sampler.num_samples)
+
     def _announce(self) -> None:
         model, training = self.unwrapped, self.arguments.training
         learning = sum(p.numel() for p in model.parameters() if p.requires_grad) / 1e6
@@ -332,7 +337,7 @@ class Trainer:
             self._say(str(self.data.skipped))
         images = len(self.data.dataset) if self.data.sampler is not None else "a stream of"
         self._say(
-            f"{images} images; {self.total_steps} steps of {joint_batch_size(self.arguments)} images "
+            f"{images} images; {self.total_steps} steps of {self._images_per_step()} images "
             f"({world_size()} processes x {training.per_device_train_batch_size} x "
             f"{training.gradient_accumulation_steps}); {learning:.1f} of {total:.1f} million weights learn; "
             f"{self.accelerator.device.type}, precision {self.accelerator.mixed_precision}"

@@ -276,6 +276,11 @@ def test_two_processes_killed_mid_epoch_and_resumed_are_the_uninterrupted_run(
     assert_same_run(tmp_path / "run", finished_by_two / "run")
 
 
+def test_a_dataset_smaller_than_the_batch_is_one_batch(config, tmp_path):
+    process = train(config, tmp_path / "run", "--per_device_train_batch_size", "64", "--num_train_epochs", "2")
+    assert "2 steps of 50 images" in process.stdout + process.stderr
+
+
 def test_stages_run_one_after_the_other_and_reuse_locked_features(config, tmp_path):
     stages = tmp_path / "stages.yaml"
     stages.write_text(
