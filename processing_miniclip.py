@@ -69,6 +69,7 @@ class MiniCLIPProcessor(ProcessorMixin):
             images = [images] if not isinstance(images, list | tuple) else images
             images = [to_rgb(image) if isinstance(image, Image.Image) else image for image in images]
         if text is not None:
+            text = _without_surrogates(text)
             kwargs = {"padding": True, "truncation": True} | kwargs
         return super().__call__(images=images, text=text, **kwargs)
 
@@ -99,6 +100,13 @@ class MiniCLIPProcessor(ProcessorMixin):
             tokenizer = AutoTokenizer.from_pretrained(text_encoder)
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
         return cls(image_processor_for(image_encoder, image_size), tokenizer)
+
+
+def _without_surrogates(text):
+    """Half a surrogate pair is no character, and tokenizers raise on it; browsers and JSON let it through."""
+    if isinstance(text, str):
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return [_without_surrogates(part) for part in text] if isinstance(text, list | tuple) else text
 
 
 def image_processor_for(image_encoder: str, image_size: int | None = None) -> CLIPImageProcessor:

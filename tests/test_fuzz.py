@@ -162,6 +162,7 @@ def classifier(calibrated_folder, tiny_processor) -> ZeroShotClassifier:
 
 @fuzz("texts")
 @given(st.lists(TEXT, min_size=1, max_size=4))
+@example(["\ud800", "half a \udc15 pair"])
 def test_processor_and_model_take_any_text(classifier, texts):
     count("texts")
     inputs = classifier.processor(text=texts, return_tensors="pt")
