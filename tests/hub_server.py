@@ -178,7 +178,7 @@ class Handler(BaseHTTPRequestHandler):
             if fault is not None and not fault.lose_answer:
                 self._misbehave(fault)
                 return
-            self.body = self._read(int(self.headers.get("Content-Length") or 0))
+            self.body = self._read()
             for pattern, method in ROUTES:
                 if match := re.fullmatch(pattern, request):
                     with self.server.lock:
@@ -191,24 +191,28 @@ class Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = do_POST = do_PUT = _serve
 
-    def _read(self, length: int) -> bytes:
+    def _read(self, at_most: int | None = None) -> bytes:
+        """The body, or its first part: never more than there is, since that would wait for ever."""
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
-            return self.rfile.read(length)
-        parts = []
+            length = int(self.headers.get("Content-Length") or 0)
+            return self.rfile.read(length if at_most is None else min(length, at_most))
+        body = b""
         while size := int(self.rfile.readline(), 16):
-            parts.append(self.rfile.read(size))
+            body += self.rfile.read(size)
             self.rfile.readline()
+            if at_most is not None and len(body) >= at_most:
+                return body
         self.rfile.readline()
-        return b"".join(parts)
+        return body
 
     def _misbehave(self, fault: Fault) -> None:
         if fault.status is None:
-            self.rfile.read(fault.after_bytes)
+            self._read(fault.after_bytes)
             fault.reached.set()
             threading.Event().wait(fault.stall_s)
             self.close_connection = True
             return
-        self._read(int(self.headers.get("Content-Length") or 0))
+        self._read()
         fault.reached.set()
         threading.Event().wait(fault.stall_s)
         self._send(fault.status, json.dumps({"error": fault.message}).encode(), fault.headers)
