@@ -23,20 +23,16 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from records import RESULTS, ROOT, save
 
-import torch  # noqa: E402
-from PIL import Image  # noqa: E402
-from playwright.sync_api import Page, sync_playwright  # noqa: E402
+from miniclip.data import decode_image, find_image_column, load_split
+from miniclip.errors import UserError, exit_on_user_error
+from miniclip.loading import load_model
+from zero_shot_miniclip import ZeroShotClassifier
 
-from miniclip.data import decode_image, find_image_column, load_split  # noqa: E402
-from miniclip.errors import UserError, exit_on_user_error  # noqa: E402
-from miniclip.loading import load_model  # noqa: E402
-from miniclip.provenance import provenance  # noqa: E402
-from zero_shot_miniclip import ZeroShotClassifier  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results" / "browser_space.json"
 EXAMPLES = ROOT / "assets" / "examples"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ISOLATED = {"Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origin-Opener-Policy": "same-origin"}
@@ -147,7 +143,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--split", default="test")
     parser.add_argument("--calibration_split", default="validation")
     parser.add_argument("--num_photos", type=int, default=50)
-    parser.add_argument("--output_json", type=Path, default=RESULTS)
+    parser.add_argument("--output_json", type=Path, default=RESULTS / "browser_space.json")
     return parser.parse_args()
 
 
@@ -176,11 +172,7 @@ def main() -> None:
             size = sum(file["bytes"] for file in json.loads((space / "model" / "manifest.json").read_text())["files"])
             results[precision] = compare(asked.pop("answers"), expected) | asked | {"megabytes": round(size / 1e6, 1)}
             print(precision, json.dumps(results[precision]))
-    origin = provenance(torch.device("cpu"))
-    local = {args.dataset_name, args.model_name_or_path}
-    origin["command"] = " ".join(["python", *(Path(part).name if part in local else part for part in sys.argv)])
-    args.output_json.parent.mkdir(parents=True, exist_ok=True)
-    args.output_json.write_text(json.dumps(results | origin, indent=1) + "\n")
+    save(results, args.output_json, seed=0, device=torch.device("cpu"))
 
 
 if __name__ == "__main__":

@@ -10,31 +10,26 @@ Writes benchmarks/results/inference_latency.json.
 import argparse
 import gc
 import itertools
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
+from records import RESULTS, ROOT, save  # noqa: E402
 from transformers import pipeline  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
-from miniclip.provenance import provenance  # noqa: E402
 from miniclip.tokenizer import train_tokenizer  # noqa: E402
 from modeling_miniclip import MiniCLIPModel  # noqa: E402
 from processing_miniclip import MiniCLIPProcessor  # noqa: E402
 from zero_shot_miniclip import ZeroShotClassifier  # noqa: E402
 
-RESULTS = ROOT / "benchmarks" / "results" / "inference_latency.json"
 TEMPLATE = "a photo of {}."
 PHOTO = ROOT / "assets" / "examples" / "dog_on_beach.png"
 PHOTO_SIZE = (500, 375)  # that of Flickr's photos
@@ -110,7 +105,7 @@ def main() -> None:
     parser.add_argument("--model_name_or_path", help="an untrained model by default")
     parser.add_argument("--rounds", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output_json", type=Path, default=RESULTS)
+    parser.add_argument("--output_json", type=Path, default=RESULTS / "inference_latency.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()
@@ -131,11 +126,8 @@ def main() -> None:
     results["ratio_1000_labels"] = round(results["ours_1000_labels"]["p50_ms"] / results["ours"]["p50_ms"], 2)
     model = Path(args.model_name_or_path or "untrained resnet18 + distilbert 6x384").name
     results |= differences | {"rounds": args.rounds, "model": model, "load_average_before": load_average}
-    results |= provenance(torch.device("cpu")) | {"num_threads": args.threads}
-    args.output_json.parent.mkdir(parents=True, exist_ok=True)
-    args.output_json.write_text(json.dumps(results, indent=1) + "\n")
-    for name, value in results.items():
-        print(f"{name:24} {value}")
+    results["num_threads"] = args.threads
+    save(results, args.output_json, seed=0, device=torch.device("cpu"))
 
 
 if __name__ == "__main__":

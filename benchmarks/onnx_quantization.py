@@ -12,21 +12,17 @@ Writes benchmarks/results/onnx.json; paths of this machine are cut to their ends
 import argparse
 import functools
 import json
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+import torch
+from records import RESULTS, save
+from torch import nn
 
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-
-from miniclip.data import (  # noqa: E402
+from miniclip.data import (
     captions_of,
     decode_image,
     find_columns,
@@ -34,20 +30,18 @@ from miniclip.data import (  # noqa: E402
     find_label_column,
     load_split,
 )
-from miniclip.errors import UserError, exit_on_user_error  # noqa: E402
-from miniclip.loading import load_model  # noqa: E402
-from miniclip.onnx_export import CONFIG_FILE, TEXT, VISION, export_onnx, random_images, session  # noqa: E402
-from miniclip.onnx_quantization import (  # noqa: E402
+from miniclip.errors import UserError, exit_on_user_error
+from miniclip.loading import load_model
+from miniclip.onnx_export import CONFIG_FILE, TEXT, VISION, export_onnx, random_images, session
+from miniclip.onnx_quantization import (
     INT8,
     calibration_images,
     quantize_image_tower,
     quantize_text_tower,
 )
-from miniclip.provenance import provenance  # noqa: E402
-from miniclip.retrieval import evaluate_retrieval  # noqa: E402
-from miniclip.zero_shot import evaluate_zero_shot  # noqa: E402
+from miniclip.retrieval import evaluate_retrieval
+from miniclip.zero_shot import evaluate_zero_shot
 
-RESULTS = ROOT / "benchmarks" / "results" / "onnx.json"
 RECALLS = [f"{way}_recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
 THINGS = ("a dog", "a car", "a building", "a child", "a boat", "a horse", "a bicycle", "a tree", "a ball", "a cat")
 COMPARED = 200  # images whose embeddings are compared one by one
@@ -193,19 +187,6 @@ def table(result: dict) -> str:
     return "\n".join(lines)
 
 
-def command(args) -> str:
-    """As it was given, without the folders of this machine."""
-    local = {args.dataset_name, *args.model_name_or_path, *args.zero_shot_dataset}
-    return " ".join(["python", *(Path(part).name if part in local else part for part in sys.argv)])
-
-
-def processor_name() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
-
-
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--model_name_or_path", nargs="+", required=True)
@@ -216,7 +197,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--zero_shot_dataset", nargs="*", default=[])
     parser.add_argument("--zero_shot_split", nargs="*", default=["test"], help="one for all, or one each")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and of the calibration images")
-    parser.add_argument("--output_json", type=Path, default=RESULTS)
+    parser.add_argument("--output_json", type=Path, default=RESULTS / "onnx.json")
     return parser.parse_args()
 
 
@@ -231,13 +212,7 @@ def main() -> None:
     for name in args.model_name_or_path:
         results.append(measure(name, args))
         print(table(results[-1]))
-    origin = provenance(torch.device("cpu")) | {
-        "command": command(args),
-        "seed": args.seed,
-        "processor": processor_name(),
-    }
-    args.output_json.parent.mkdir(parents=True, exist_ok=True)
-    args.output_json.write_text(json.dumps(origin | {"models": results}, indent=1) + "\n")
+    save({"models": results}, args.output_json, args.seed, torch.device("cpu"))
 
 
 if __name__ == "__main__":

@@ -55,7 +55,7 @@ def onnx() -> str:
     difference = max(max(model["float32"]["largest_difference"].values()) for model in results["models"])
     note = (
         f"Per cent; in float32 no embedding differs from PyTorch's by more than {difference:.0e}. "
-        f"Commit {results['git_commit'][:12]}, {results['processor']}; `{results['command']}`"
+        f"{training_tables.origin(results)}"
     )
     return "\n".join([*lines, "", note])
 
@@ -71,7 +71,7 @@ def browser() -> str:
     ]
     return (
         f"Probabilities in Chromium against PyTorch's, {run['photos']} photos with {run['labels']} labels each; "
-        f"{'; '.join(parts)}. Commit {run['git_commit'][:12]}; `{run['command']}`"
+        f"{'; '.join(parts)}. {training_tables.origin(run)}"
     )
 
 
@@ -82,7 +82,7 @@ def latency() -> str:
         f"One JPEG and 10 labels, {run['model']}, {run['num_threads']} threads: {run['ours']['p50_ms']:.1f} ms "
         f"(median), the transformers pipeline {run['pipeline']['p50_ms']:.1f} ms, {run['ratio']:.1f} times as long; "
         f"1,000 labels "
-        f"take {run['ratio_1000_labels']:.2f} times as long as 10. Commit {run['git_commit'][:12]}; `{run['command']}`"
+        f"take {run['ratio_1000_labels']:.2f} times as long as 10. {training_tables.origin(run)}"
     )
 
 
@@ -92,7 +92,7 @@ def search() -> str:
     return (
         f"Search in {run['pictures']:,} pictures, {run['num_threads']} threads: {run['query_p50_ms']:.0f} ms a query "
         f"(median; from words to twelve files), {run['index_s']:.0f} s for the index the first time, "
-        f"{run['index_from_disk_s']:.1f} s to read it again. Commit {run['git_commit'][:12]}; `{run['command']}`"
+        f"{run['index_from_disk_s']:.1f} s to read it again. {training_tables.origin(run)}"
     )
 
 

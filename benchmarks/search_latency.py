@@ -7,26 +7,20 @@ benchmarks/results/search_latency.json.
 """
 
 import argparse
-import json
 import os
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
 
 import torch  # noqa: E402
+from records import RESULTS, ROOT, save  # noqa: E402
 
 import app  # noqa: E402
-from miniclip.provenance import provenance  # noqa: E402
 from miniclip.shapes import COLOURS, SHAPES, shapes_split  # noqa: E402
-
-RESULTS = ROOT / "benchmarks" / "results" / "search_latency.json"
 
 
 def seconds(call: Callable) -> float:
@@ -40,7 +34,7 @@ def main() -> None:
     parser.add_argument("--model_name_or_path", default=str(ROOT / "runs" / "shapes"))
     parser.add_argument("--pictures", type=int, default=8000)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--output_json", type=Path, default=RESULTS)
+    parser.add_argument("--output_json", type=Path, default=RESULTS / "search_latency.json")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as folder:
@@ -59,11 +53,7 @@ def main() -> None:
         times = [seconds(lambda query=query: app.search(query)) for query in queries]
         results["query_p50_ms"] = round(1000 * statistics.median(times), 1)
         results["query_p90_ms"] = round(1000 * statistics.quantiles(times, n=10)[-1], 1)
-    results |= provenance(torch.device("cpu"))
-    args.output_json.parent.mkdir(parents=True, exist_ok=True)
-    args.output_json.write_text(json.dumps(results, indent=1) + "\n")
-    for name, value in results.items():
-        print(f"{name:24} {value}")
+    save(results, args.output_json, seed=0, device=torch.device("cpu"))
 
 
 if __name__ == "__main__":

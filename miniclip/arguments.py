@@ -169,6 +169,16 @@ class TrainingArguments:
     hub_model_id: str | None = field(default=None, metadata=_help("owner/name of the model on the Hub"))
     hub_private_repo: bool = field(default=False, metadata=_help("only its owner can see it there"))
 
+    @property
+    def learning_rates(self) -> dict[str, float]:
+        """Peaks by the parts of the model that [`~miniclip.optimization.parameter_groups`] tells apart."""
+        return {
+            "image_encoder": self.image_encoder_learning_rate,
+            "text_encoder": self.text_encoder_learning_rate,
+            "heads": self.learning_rate,
+            "logit_scale": self.learning_rate,
+        }
+
 
 @dataclass
 class Arguments:

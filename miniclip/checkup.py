@@ -217,14 +217,7 @@ class Patient:
         """What is wrong, or what to say where nothing is."""
         if self.size < 2:
             return [symptoms.nothing_to_tell_apart()], ""
-        training = self.arguments.training
-        own_rates = {
-            "image_encoder": training.image_encoder_learning_rate,
-            "text_encoder": training.text_encoder_learning_rate,
-            "heads": training.learning_rate,
-            "logit_scale": training.learning_rate,
-        }
-        trial = own = self.overfit(own_rates, TRIAL_STEPS)
+        trial = own = self.overfit(self.arguments.training.learning_rates, TRIAL_STEPS)
         findings = [symptoms.logit_scale_astray(self.start["logit_scale"].exp().item(), self.bound)]
         if not own.has_learnt(self.chance):  # are the learning rates at fault?
             trial = self.overfit(SENSIBLE_RATES, OVERFIT_STEPS)

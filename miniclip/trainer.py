@@ -93,13 +93,7 @@ class Trainer:
 
     def _parameter_groups(self, model) -> list[dict]:
         training = self.arguments.training
-        rates = {
-            "image_encoder": training.image_encoder_learning_rate,
-            "text_encoder": training.text_encoder_learning_rate,
-            "heads": training.learning_rate,
-            "logit_scale": training.learning_rate,
-        }
-        return parameter_groups(model, rates, training.weight_decay, training.layer_decay)
+        return parameter_groups(model, training.learning_rates, training.weight_decay, training.layer_decay)
 
     def _create_validator(self, model, columns) -> Validator | None:
         data = self.arguments.data

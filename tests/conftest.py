@@ -21,6 +21,15 @@ from processing_miniclip import MiniCLIPProcessor, image_processor_for
 ROOT = Path(__file__).resolve().parent.parent
 CAPTIONS = ["a red circle", "a green square above a blue circle", "two dogs run on the beach", "a child plays"]
 TINY_TEXT = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64}
+TINY_SETTINGS = f"""
+image_encoder: test_resnet
+text_encoder: distilbert
+pretrained: false
+image_size: 32
+text_config: {TINY_TEXT}
+projection_dim: 16
+mixed_precision: no
+"""
 
 
 @pytest.fixture(scope="session", autouse=True)

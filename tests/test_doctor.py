@@ -9,7 +9,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from conftest import run_python
+from conftest import TINY_SETTINGS, run_python
 from PIL import Image
 
 from miniclip import symptoms
@@ -22,14 +22,10 @@ from miniclip.pairs import choose_captions
 from miniclip.shapes import shapes_split
 from miniclip.trainer import Trainer
 
-SETTINGS = """
-image_encoder: test_resnet
-text_encoder: distilbert
-pretrained: false
-image_size: 32
-text_config: {dim: 32, n_layers: 2, n_heads: 2, hidden_dim: 64}
+SETTINGS = (
+    TINY_SETTINGS
+    + """
 text_pooling: mean
-projection_dim: 16
 augmentation: none
 image_cache: false
 per_device_train_batch_size: 32
@@ -41,8 +37,8 @@ logging_steps: 1
 validation_epochs: 1000
 checkpointing_steps: "no"
 with_tracking: false
-mixed_precision: no
 """
+)
 
 
 def rows(split="train", number=160) -> list[dict]:

@@ -10,7 +10,7 @@ import time
 import venv
 
 import pytest
-from conftest import ROOT, run_python
+from conftest import ROOT, TINY_SETTINGS, run_python
 from gradio_client import Client, handle_file
 from hub_server import ADA, BOB, Blob, HubServer, card_errors
 from huggingface_hub import ModelCard
@@ -20,17 +20,13 @@ from miniclip.errors import UserError
 from miniclip.publication import static_space_files
 from miniclip.shapes import shapes_split
 
-TRAINING = """
-image_encoder: test_resnet
-text_encoder: distilbert
-pretrained: false
-image_size: 32
-text_config: {dim: 32, n_layers: 2, n_heads: 2, hidden_dim: 64}
-projection_dim: 16
+TRAINING = (
+    TINY_SETTINGS
+    + """
 per_device_train_batch_size: 24
 num_train_epochs: 2
-mixed_precision: no
 """
+)
 
 ANSWER = """
 import json, sys, torch

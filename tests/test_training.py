@@ -12,7 +12,7 @@ import datasets
 import pytest
 import torch
 from accelerate.utils import set_seed
-from conftest import ROOT, run_python
+from conftest import ROOT, TINY_SETTINGS, run_python
 from safetensors.torch import load_file
 
 from miniclip.arguments import parse_arguments
@@ -20,13 +20,9 @@ from miniclip.setup import build_model, load_training_split
 from miniclip.shapes import shapes_split
 from modeling_miniclip import MiniCLIPModel
 
-SETTINGS = """
-image_encoder: test_resnet
-text_encoder: distilbert
-pretrained: false
-image_size: 32
-text_config: {dim: 32, n_layers: 2, n_heads: 2, hidden_dim: 64}
-projection_dim: 16
+SETTINGS = (
+    TINY_SETTINGS
+    + """
 augmentation: light
 per_device_train_batch_size: 8
 gradient_accumulation_steps: 2
@@ -37,8 +33,8 @@ text_encoder_learning_rate: 5e-3
 freeze_batch_norm: true
 logging_steps: 1
 with_tracking: false
-mixed_precision: no
 """
+)
 
 
 @pytest.fixture(scope="module")
