@@ -14,6 +14,7 @@ from timm.data import resolve_data_config
 from timm.models import load_model_config_from_hf
 from transformers import AutoTokenizer, BatchFeature, CLIPImageProcessor, PreTrainedTokenizerBase, ProcessorMixin
 
+CROP_MODES = ("center", "squash")
 _RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
 
@@ -56,6 +57,16 @@ class MiniCLIPProcessor(ProcessorMixin):
     def __init__(self, image_processor=None, tokenizer=None):
         super().__init__(image_processor, tokenizer)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the model sees, in pixels."""
+        return self.image_processor.crop_size["height"]
+
+    @property
+    def crop_mode(self) -> str:
+        """`"squash"` if the whole picture becomes the square, else `"center"`."""
+        return "center" if dict(self.image_processor.size).get("shortest_edge") else "squash"
+
     def __call__(self, images=None, text=None, **kwargs) -> BatchFeature:
         """
         Args:
@@ -80,6 +91,7 @@ class MiniCLIPProcessor(ProcessorMixin):
         text_encoder: str | PreTrainedTokenizerBase = "distilbert-base-uncased",
         *,
         image_size: int | None = None,
+        crop_mode: str | None = None,
         max_length: int = 77,
     ) -> "MiniCLIPProcessor":
         """
@@ -89,17 +101,18 @@ class MiniCLIPProcessor(ProcessorMixin):
             image_encoder: a timm name, a Hub id or a local timm folder.
             text_encoder: a Hub id or local folder with a tokenizer, or the tokenizer itself.
             image_size: side in pixels, when not the encoder's own.
+            crop_mode: what becomes a square, when not the encoder's own; see [`image_processor_for`].
             max_length: tokens kept of a text.
 
         Raises:
-            ValueError: the image encoder is unknown.
+            ValueError: the image encoder or the crop mode is unknown.
             OSError: the tokenizer or the encoder's settings cannot be found, locally or on the Hub.
         """
         tokenizer = text_encoder
         if isinstance(text_encoder, str):
             tokenizer = AutoTokenizer.from_pretrained(text_encoder)
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
-        return cls(image_processor_for(image_encoder, image_size), tokenizer)
+        return cls(image_processor_for(image_encoder, image_size, crop_mode), tokenizer)
 
 
 def _without_surrogates(text):
@@ -109,9 +122,27 @@ def _without_surrogates(text):
     return [_without_surrogates(part) for part in text] if isinstance(text, list | tuple) else text
 
 
-def image_processor_for(image_encoder: str, image_size: int | None = None) -> CLIPImageProcessor:
-    """timm's evaluation transform (`timm.data.create_transform`) of an encoder as a `CLIPImageProcessor`."""
-    overrides = {} if image_size is None else {"input_size": (3, image_size, image_size)}
+def image_processor_for(
+    image_encoder: str, image_size: int | None = None, crop_mode: str | None = None
+) -> CLIPImageProcessor:
+    """
+    timm's evaluation transform (`timm.data.create_transform`) of an encoder as a `CLIPImageProcessor`.
+
+    Args:
+        image_size: side in pixels, when not the encoder's own.
+        crop_mode: `"squash"` squeezes the whole picture into the square, so that nothing is lost that a caption may
+            speak of; `"center"` keeps the ratio and cuts off the border; by default as the encoder was trained.
+
+    Raises:
+        ValueError: the image encoder or the crop mode is unknown.
+    """
+    if crop_mode not in (None, *CROP_MODES):
+        raise ValueError(f"unknown crop mode {crop_mode!r}; choose one of {', '.join(CROP_MODES)}")
+    overrides: dict = {} if image_size is None else {"input_size": (3, image_size, image_size)}
+    if crop_mode:
+        overrides["crop_mode"] = crop_mode
+    if crop_mode == "squash":
+        overrides["crop_pct"] = 1.0
     settings = resolve_data_config(overrides, pretrained_cfg=_pretrained_cfg(image_encoder))
     height, width = settings["input_size"][-2:]
     square = settings["crop_mode"] == "squash" or height != width

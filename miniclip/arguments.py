@@ -14,6 +14,7 @@ from configuration_miniclip import MiniCLIPConfig
 from miniclip.augmentation import AUGMENTATIONS
 from miniclip.errors import UserError
 from miniclip.optimization import SCHEDULES
+from processing_miniclip import CROP_MODES
 
 MIXED_PRECISIONS = ("no", "fp16", "bf16")
 
@@ -38,6 +39,12 @@ class ModelArguments:
     )
     pretrained: bool = field(default=True, metadata=_help("false: encoders start at random, nothing is downloaded"))
     image_size: int | None = field(default=None, metadata=_help("side in pixels, when not the image encoder's own"))
+    crop_mode: str | None = field(
+        default=None,
+        metadata=_help(
+            "squash: the whole picture, squeezed to a square; center: its middle; by default as the encoder was trained"
+        ),
+    )
     vision_config: str | None = field(
         default=None, metadata=_help('timm model arguments, JSON: {"drop_path_rate": 0.1}')
     )
@@ -90,6 +97,13 @@ class DataArguments:
         default=1, metadata=_help("different captions of an image in a batch, all its positives; 0 for all of them")
     )
     augmentation: str = field(default="light", metadata=_help(f"of training images: {', '.join(AUGMENTATIONS)}"))
+    train_image_size: int | None = field(
+        default=None,
+        metadata=_help(
+            "side in pixels of training images, when not the one that the model is used at; a smaller one is faster "
+            "and often better, since random crops enlarge what they show"
+        ),
+    )
     max_train_samples: int | None = field(default=None, metadata=_help("use only the first training images"))
     max_validation_samples: int | None = field(default=1000, metadata=_help("use only the first validation images"))
     streaming: bool = field(default=False, metadata=_help("read the training split as a stream, never whole"))
@@ -272,8 +286,9 @@ def _as_text(name: str, value):
 
 
 def _check(arguments: Arguments) -> None:
-    training, data = arguments.training, arguments.data
+    model, training, data = arguments.model, arguments.training, arguments.data
     for name, value, choices in (
+        ("crop_mode", model.crop_mode or "center", CROP_MODES),
         ("augmentation", data.augmentation, AUGMENTATIONS),
         ("lr_scheduler_type", training.lr_scheduler_type, SCHEDULES),
         ("mixed_precision", training.mixed_precision or "no", MIXED_PRECISIONS),

@@ -24,7 +24,7 @@ from miniclip.image_cache import square_image
 from miniclip.losses import ContrastiveLoss
 from miniclip.optimization import batch_norm_layers, create_optimizer, parameter_groups
 from miniclip.pairing import pairing_z_score
-from miniclip.setup import build_model, create_preparer, joint_batch_size, load_training_split
+from miniclip.setup import build_model, create_preparer, joint_batch_size, load_training_split, train_image_size
 from miniclip.symptoms import Finding, chance_loss
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
@@ -114,7 +114,7 @@ def check_up(accelerator: Accelerator, stages: list[Arguments]) -> int:
     dataset, columns, captions = load_training_split(arguments)
     model, processor = build_model(arguments, captions)
     model.to(accelerator.device)
-    pairs = sample_pairs(dataset, columns, processor.image_processor.crop_size["height"])
+    pairs = sample_pairs(dataset, columns, train_image_size(arguments, processor), processor.crop_mode)
     report.add("data", _unusable(pairs), f"{len(pairs.captions)} sampled rows have a readable image and a caption")
     for number, stage in enumerate(stages, start=1):
         findings = examine_repetitions(stage, dataset, columns, captions)
@@ -134,7 +134,7 @@ def _of_stage(check: str, number: int, stages: list[Arguments]) -> str:
     return f"{check}, stage {number}" if len(stages) > 1 else check
 
 
-def sample_pairs(dataset, columns: Columns, image_size: int) -> SampledPairs:
+def sample_pairs(dataset, columns: Columns, image_size: int, crop_mode: str) -> SampledPairs:
     """
     Rows drawn at random, of a stream the first ones.
 
@@ -146,12 +146,12 @@ def sample_pairs(dataset, columns: Columns, image_size: int) -> SampledPairs:
     images, captions, digests, skipped = [], [], [], SkipReport()
     for number, row in enumerate(islice(dataset, SAMPLED_PAIRS)):
         try:
-            image = torch.from_numpy(square_image(row[columns.image], image_size))
+            pixels = square_image(row[columns.image], image_size, crop_mode)
             captions.append(next(iter(captions_of(row, columns))))
         except (ValueError, StopIteration) as error:
             skipped.add(f"{number} of the sample", str(error) or "no caption")
             continue
-        images.append(image)
+        images.append(torch.from_numpy(pixels))
         digests.append(image_digest(row[columns.image]))
     if len(captions) < 2:
         raise UserError(f"hardly a row can be used: {skipped}")

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,20 @@ from miniclip.data import decode_image
 from processing_miniclip import to_rgb
 
 
-def square_image(value, size: int) -> np.ndarray:
+def square_image(value, size: int, crop_mode: str = "center") -> np.ndarray:
     """
-    The centred square of an undecoded image as `(3, size, size)` uint8.
+    An undecoded image as `(3, size, size)` uint8.
+
+    Args:
+        crop_mode: `"center"` takes its centred square, `"squash"` the whole of it, whatever its ratio.
 
     Raises:
         ValueError: it cannot be read.
     """
     image = to_rgb(decode_image(value))
     if image.size != (size, size):
-        image = ImageOps.fit(image, (size, size), method=Image.Resampling.BICUBIC)
+        resize = image.resize if crop_mode == "squash" else partial(ImageOps.fit, image)
+        image = resize((size, size), Image.Resampling.BICUBIC)
     return F.pil_to_tensor(image).numpy()
 
 
@@ -38,14 +43,15 @@ class DecodedImages:
     `images[row]` is `(3, size, size)`; an unreadable row raises ValueError.
     """
 
-    def __init__(self, dataset: Dataset, column: str, size: int):
-        self.dataset, self.column, self.size = dataset.select_columns([column]), column, size
+    def __init__(self, dataset: Dataset, column: str, size: int, crop_mode: str = "center"):
+        self.dataset, self.column = dataset.select_columns([column]), column
+        self.size, self.crop_mode = size, crop_mode
 
     def __len__(self) -> int:
         return len(self.dataset)
 
     def __getitem__(self, row: int) -> torch.Tensor:
-        return torch.from_numpy(square_image(self.dataset[row][self.column], self.size))
+        return torch.from_numpy(square_image(self.dataset[row][self.column], self.size, self.crop_mode))
 
 
 class CachedImages:
@@ -74,17 +80,17 @@ class CachedImages:
         self._open()
 
 
-def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path) -> CachedImages:
+def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path, crop_mode: str = "center") -> CachedImages:
     """
     Decode every image of a dataset once, with a progress bar, or reuse what an earlier run decoded.
 
     Takes `3 * size**2` bytes an image on disk (147 kB at 224 px). The file appears whole or not at all.
     """
-    key = hashlib.sha256(f"{dataset._fingerprint} {column} {size}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{dataset._fingerprint} {column} {size} {crop_mode}".encode()).hexdigest()[:16]
     file, notes = cache_dir / f"images-{size}-{key}.u8", cache_dir / f"images-{size}-{key}.json"
     if not (file.is_file() and notes.is_file()):
         cache_dir.mkdir(parents=True, exist_ok=True)
-        unreadable = _write(DecodedImages(dataset, column, size), file)
+        unreadable = _write(DecodedImages(dataset, column, size, crop_mode), file)
         write_whole(notes, lambda part: part.write_text(json.dumps(unreadable)))
     return CachedImages(file, size, {int(row): why for row, why in json.loads(notes.read_text()).items()})
 

@@ -111,7 +111,7 @@ class StreamingPairs(TorchIterableDataset):
     Args:
         stream: rows in order, not yet divided.
         columns: where image and captions are.
-        image_size: side of the square image.
+        image_size, crop_mode: of the square image; see [`~miniclip.image_cache.square_image`].
         shuffle_buffer_size: rows among which the next one is drawn, in each worker; the order of files is shuffled too.
         rank, world_size: this process among all.
     """
@@ -121,6 +121,7 @@ class StreamingPairs(TorchIterableDataset):
         stream: IterableDataset,
         columns: Columns,
         image_size: int,
+        crop_mode: str = "center",
         *,
         transform=None,
         captions_per_image: int = 1,
@@ -133,7 +134,8 @@ class StreamingPairs(TorchIterableDataset):
             stream = split_dataset_by_node(stream, rank, world_size)
         self.stream = stream.shuffle(seed=seed, buffer_size=shuffle_buffer_size)
         self.rank, self.world_size = rank, world_size
-        self.columns, self.image_size, self.transform = columns, image_size, transform
+        self.columns, self.transform = columns, transform
+        self.image_size, self.crop_mode = image_size, crop_mode
         self.captions_per_image, self.seed, self.epoch = captions_per_image, seed, 0
 
     def __iter__(self) -> Iterator[dict]:
@@ -152,7 +154,7 @@ class StreamingPairs(TorchIterableDataset):
         random = np.random.default_rng([self.seed, self.epoch, row])
         chosen = choose_captions(len(captions), self.captions_per_image, random)
         try:
-            image = torch.from_numpy(square_image(record[self.columns.image], self.image_size))
+            image = torch.from_numpy(square_image(record[self.columns.image], self.image_size, self.crop_mode))
         except ValueError as error:
             return {"row": row, "unusable": str(error)}
         pixel_values = augment(image, self.transform, random)

@@ -77,14 +77,29 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
                 settings.image_encoder,
                 tokenizer or settings.text_encoder,
                 image_size=settings.image_size,
+                crop_mode=settings.crop_mode,
                 max_length=settings.max_length,
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{str(error).strip().splitlines()[0]}") from error
+    _check_image_sizes(model, {processor.image_size, train_image_size(arguments, processor)})
     freeze(model, training.trainable_image_layers, training.trainable_text_layers)
     if training.gradient_checkpointing:
         model.activation_checkpointing_enable()
     return model.to(memory_format=torch.channels_last), processor
+
+
+def _check_image_sizes(model: MiniCLIPModel, sizes: set[int]) -> None:
+    """Most vision transformers take images of one size, and would only say so in their first step."""
+    patches = getattr(model.vision_model.timm_model, "patch_embed", None)
+    if not getattr(patches, "strict_img_size", False) or not patches.img_size:
+        return
+    side = patches.img_size[0]
+    if sizes != {side}:
+        raise UserError(
+            f"this image encoder takes images of {side} pixels only: leave out --image_size and --train_image_size, or "
+            "let it take others with --vision_config '{\"dynamic_img_size\": true}'"
+        )
 
 
 def _learn_tokenizer(arguments: Arguments, captions: list[list[str]]) -> PreTrainedTokenizerBase | None:
@@ -160,18 +175,18 @@ def build_training_data(
         UserError: not one row can be used.
     """
     data, training = arguments.data, arguments.training
-    image_size = processor.image_processor.crop_size["height"]
+    image_size, crop_mode = train_image_size(arguments, processor), processor.crop_mode
     transform = None if data.augmentation == "none" else train_transform(image_size, data.augmentation)
     shared = {"transform": transform, "captions_per_image": data.captions_per_image, "seed": training.seed}
     if data.streaming:
-        return _stream(arguments, dataset, columns, image_size, processor, shared)
+        return _stream(arguments, dataset, columns, processor, shared)
     with accelerator.main_process_first():  # the others then find what it has cached
-        images, rows, skipped = _readable_images(arguments, dataset, columns, captions, image_size)
+        images, rows, skipped = _readable_images(arguments, dataset, columns, captions, processor)
         features = FeatureCache(
             model,
             prepare,
             Path(data.cache_dir).expanduser(),
-            f"{dataset._fingerprint} {columns} {image_size} {prepare.mean.tolist()} {prepare.std.tolist()}",
+            f"{dataset._fingerprint} {columns} {image_size} {crop_mode} {prepare.mean.tolist()} {prepare.std.tolist()}",
             accelerator.mixed_precision,
         )
         extra = _cached_features(arguments, features, model, processor, images, rows, captions, transform)
@@ -188,6 +203,16 @@ def build_training_data(
     return TrainingData(loader, pairs, sampler, skipped)
 
 
+def train_image_size(arguments: Arguments, processor: MiniCLIPProcessor) -> int:
+    """
+    Side of training images in pixels, by default the one that the model is used at.
+
+    Random crops show things larger than the whole pictures do that the model will be used with; using it at a somewhat
+    higher resolution than it was trained at makes up for that (FixRes, Touvron et al., 2019).
+    """
+    return arguments.data.train_image_size or processor.image_size
+
+
 def joint_batch_size(arguments: Arguments) -> int:
     """Images of all chunks and processes that make one batch."""
     training = arguments.training
@@ -201,11 +226,12 @@ def _loader_options(arguments: Arguments) -> dict:
     return {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
 
 
-def _stream(arguments, dataset: IterableDataset, columns, image_size, processor, shared) -> TrainingData:
+def _stream(arguments, dataset: IterableDataset, columns, processor, shared) -> TrainingData:
     pairs = StreamingPairs(
         dataset,
         columns,
-        image_size,
+        train_image_size(arguments, processor),
+        processor.crop_mode,
         shuffle_buffer_size=arguments.data.shuffle_buffer_size,
         rank=rank(),
         world_size=world_size(),
@@ -221,13 +247,13 @@ def _stream(arguments, dataset: IterableDataset, columns, image_size, processor,
     return TrainingData(loader, pairs, None, SkipReport())
 
 
-def _readable_images(arguments, dataset, columns, captions, image_size):
-    data = arguments.data
+def _readable_images(arguments, dataset, columns, captions, processor):
+    data, size, crop_mode = arguments.data, train_image_size(arguments, processor), processor.crop_mode
     if data.image_cache:
-        images = cache_images(dataset, columns.image, image_size, Path(data.cache_dir).expanduser())
+        images = cache_images(dataset, columns.image, size, Path(data.cache_dir).expanduser(), crop_mode)
         rows, skipped = find_usable_rows(captions, images.unreadable)
     else:
-        images = DecodedImages(dataset, columns.image, image_size)
+        images = DecodedImages(dataset, columns.image, size, crop_mode)
         rows, skipped = find_usable_rows(captions, {})
     if not rows:
         raise UserError(f"dataset {data.dataset_name!r} has no usable row: {skipped}")

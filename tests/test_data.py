@@ -12,9 +12,10 @@ from PIL import Image
 
 from miniclip.data import Columns, captions_of, decode_image, find_columns, find_label_column, load_split
 from miniclip.errors import UserError
-from miniclip.image_cache import DecodedImages, cache_images
+from miniclip.image_cache import DecodedImages, cache_images, square_image
 from miniclip.pairs import PairCollator, PairDataset, StreamingPairs, find_usable_rows
 from miniclip.sampling import ShardedBatchSampler
+from processing_miniclip import CROP_MODES, image_processor_for
 
 COLOURS = ["red", "green", "blue", "white", "black", "yellow", "purple", "orange"]
 
@@ -173,6 +174,29 @@ def test_the_image_cache_is_the_decoded_images_and_is_reused(tmp_path, table):
     before = {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
     cache_images(undecoded, "image", 32, tmp_path)
     assert {file: file.stat().st_mtime_ns for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("crop_mode", CROP_MODES)
+def test_training_shows_pictures_as_the_processor_does(crop_mode):
+    """But for the border that an encoder's own crop cuts off. A blur, so that resizing methods agree."""
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 3), dtype=np.uint8)
+    picture = Image.fromarray(pixels).resize((320, 160), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    picture.save(file, "PNG")
+    processor = image_processor_for("test_resnet", 32, crop_mode)
+    if crop_mode == "center":
+        processor.size = {"shortest_edge": 32}
+    shown = processor(images=picture, do_rescale=False, do_normalize=False, return_tensors="np")["pixel_values"][0]
+    (other_mode,) = set(CROP_MODES) - {crop_mode}
+    square, other = (
+        square_image({"bytes": file.getvalue(), "path": None}, 32, mode).astype(int) for mode in (crop_mode, other_mode)
+    )
+    assert np.abs(square - shown).mean() < 2 < 10 < np.abs(other - shown).mean()
+
+
+def test_the_image_cache_keeps_crop_modes_apart(tmp_path, damaged):
+    center, squash = (cache_images(damaged, "image", 32, tmp_path, crop_mode) for crop_mode in CROP_MODES)
+    assert center.file != squash.file
 
 
 def test_an_image_broken_after_the_start_is_left_out_of_its_batch(damaged, tiny_tokenizer):

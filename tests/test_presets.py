@@ -99,6 +99,7 @@ def train(tmp_path: Path, data: Path, *configs: str, image: str, text: str, **ov
         "text_config": json.dumps(TINY[text]),
         "vocab_size": 200,
         "image_size": 32,
+        "train_image_size": 32,
         "per_device_train_batch_size": 6,
         "max_train_steps": 2,
         "output_dir": tmp_path / "run",

@@ -20,12 +20,34 @@ def photo(width=90, height=60) -> Image.Image:
 def test_transform_follows_the_encoder(encoder):
     """Against timm's own evaluation transform; two resizing implementations differ by rounding and half a pixel."""
     settings = resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(encoder).to_dict())
+    assert_like_timm(image_processor_for(encoder), settings)
+
+
+@pytest.mark.parametrize("encoder", ["resnet18", "vit_base_patch16_224"])
+def test_squash_shows_the_whole_picture(encoder):
+    whole = {"crop_mode": "squash", "crop_pct": 1.0}
+    settings = resolve_data_config(whole, pretrained_cfg=timm.get_pretrained_cfg(encoder).to_dict())
+    processor = image_processor_for(encoder, crop_mode="squash")
+    assert_like_timm(processor, settings)
+    framed = Image.new("RGB", (400, 300), "white")
+    framed.paste("black", (20, 15, 380, 285))
+    pixels = processor(images=framed, return_tensors="pt")["pixel_values"][0]
+    for edge in (pixels[:, 0], pixels[:, -1], pixels[:, :, 0], pixels[:, :, -1]):
+        assert edge.min() > 0.9  # white, normalised
+
+
+def assert_like_timm(processor, settings: dict) -> None:
     image = photo(400, 300)
     expected = create_transform(**settings)(image)
-    actual = image_processor_for(encoder)(images=image, return_tensors="pt")["pixel_values"][0]
+    actual = processor(images=image, return_tensors="pt")["pixel_values"][0]
     assert actual.shape == expected.shape
     scale = torch.tensor(settings["std"]).view(3, 1, 1)
     assert ((actual - expected) * scale).abs().mean() < 0.01
+
+
+def test_an_unknown_crop_mode():
+    with pytest.raises(ValueError, match="center, squash"):
+        image_processor_for("resnet18", crop_mode="stretch")
 
 
 def test_image_size_keeps_the_encoders_crop(tiny_processor):

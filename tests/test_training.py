@@ -11,14 +11,18 @@ import sys
 import datasets
 import pytest
 import torch
+from accelerate import Accelerator
 from accelerate.utils import set_seed
 from conftest import ROOT, TINY_SETTINGS, run_python
 from safetensors.torch import load_file
 
 from miniclip.arguments import parse_arguments
+from miniclip.errors import UserError
 from miniclip.setup import build_model, load_training_split
 from miniclip.shapes import shapes_split
+from miniclip.trainer import Trainer
 from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor
 
 SETTINGS = (
     TINY_SETTINGS
@@ -102,6 +106,28 @@ def finished(config, tmp_path_factory):
 
 def weights(folder) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
+
+
+def test_training_images_may_be_smaller_than_those_in_use(config, tmp_path):
+    (arguments,) = parse_arguments([str(config), "--image_size", "64", "--train_image_size", "48"])
+    trainer = Trainer(Accelerator(cpu=True, step_scheduler_with_optimizer=False), arguments, tmp_path / "run")
+    assert next(iter(trainer.data.loader))["pixel_values"].shape == (16, 3, 48, 48)
+    assert {pixels.shape for pixels in trainer.validator.pixels} == {(3, 64, 64)}
+    trainer.processor.save_pretrained(tmp_path)
+    assert MiniCLIPProcessor.from_pretrained(tmp_path).image_size == 64
+
+
+@pytest.mark.parametrize("setting", ["--image_size", "--train_image_size"])
+def test_a_transformer_that_takes_one_image_size(config, setting):
+    vit = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 32, "num_heads": 2}
+    settings = [str(config), "--image_encoder", "vit_base_patch16_224", setting, "48", "--vision_config"]
+    (arguments,) = parse_arguments([*settings, json.dumps(vit)])
+    _, _, captions = load_training_split(arguments)
+    with pytest.raises(UserError, match="images of 32 pixels only"):
+        build_model(arguments, captions)
+    (arguments,) = parse_arguments([*settings, json.dumps(vit | {"dynamic_img_size": True})])
+    model, _ = build_model(arguments, captions)
+    assert model.encode_image(torch.randn(1, 3, 48, 48)).isfinite().all()
 
 
 def last_checkpoint(output_dir):
