@@ -52,7 +52,7 @@ $(GALLERY)/test.parquet: | $(INSTALLED)
 test: $(INSTALLED) browser ## ruff and pytest; what needs Chromium is skipped where there is none
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
-	$(PY) -m pytest
+	$(PY) -m pytest --numprocesses 2 --dist worksteal
 
 browser:
 	@for name in chromium chromium-browser google-chrome; do command -v $$name > /dev/null && exit 0; done; \
