@@ -30,6 +30,7 @@ HEADS = {
     "no dropout at all": {"feature_dropout": 0.0, "projection_dropout": 0.0},
     "no dropout before the heads": {"feature_dropout": 0.0},
     "256 dimensions": {"projection_dim": 256},
+    "images of 256 px": {"image_size": 256},
     "plain view only": {"augmentation": "none", "feature_views": 1},
     "four views": {"feature_views": 4},
     "batch 128": {"per_device_train_batch_size": 128},
