@@ -12,9 +12,11 @@ from accelerate.utils import set_seed
 from conftest import TINY_SETTINGS, run_python
 from PIL import Image
 
+from configuration_miniclip import MiniCLIPConfig
 from miniclip import symptoms
 from miniclip.arguments import parse_arguments
 from miniclip.checkup import check_up
+from miniclip.doctor import Doctor
 from miniclip.false_negatives import equal_captions_per_batch, equal_images_per_batch
 from miniclip.losses import ContrastiveLoss, multi_positive_info_nce_loss, multi_positive_sigmoid_loss
 from miniclip.pairing import pairing_z_score
@@ -118,6 +120,15 @@ def test_a_learning_rate_of_100(healthy, warnings_of, report_on):
     assert "by ten" in warning
     problems, report = report_on(healthy, *rates("100"))
     assert problems == 1 and "learning rate too high" in report
+
+
+def test_a_loss_that_rises_far_above_guessing_is_told_once():
+    said: list[str] = []
+    doctor = Doctor(MiniCLIPConfig(), warmup_steps=100, say=said.append)
+    for step, loss in enumerate([3.5] * 20 + [4.0] * 20 + [9.0] * 30, start=1):
+        doctor.after_step(step, loss, num_images=32, num_texts=32)
+        assert not said or step > 40, said  # 4.0 is worse than guessing, as a start may be
+    assert len(said) == 1 and said[0].startswith("warning: learning rate too high: the loss has risen from 3.50 to")
 
 
 def test_nothing_learns(healthy, warnings_of, report_on):
