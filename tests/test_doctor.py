@@ -193,6 +193,13 @@ def test_equal_captions_and_copies_of_images(tmp_path, warnings_of, report_on):
     assert problems >= 2 and "same caption" in report and "same image" in report
 
 
+def test_copies_do_not_make_a_model_look_unable_to_learn(tmp_path, report_on):
+    """The batch to be learnt by heart holds each image and each caption once, or its loss could never come near 0."""
+    different = list({row["caption"]: row for row in rows()}.values())[:32]
+    _, report = report_on(write(tmp_path, [row for row in different for _ in range(5)], rows("validation", 20)))
+    assert "32 pairs are learnt by heart" in report
+
+
 def test_expected_false_negatives_are_those_of_drawn_batches():
     """Against counting in thousands of batches."""
     captions = [["a", "b"], ["A.", "c"], ["b", "b", "d"], ["e"], [], ["f", "g"], ["b"]]
