@@ -30,7 +30,7 @@ HEADS = {
     "no dropout at all": {"feature_dropout": 0.0, "projection_dropout": 0.0},
     "no dropout before the heads": {"feature_dropout": 0.0},
     "256 dimensions": {"projection_dim": 256},
-    "images of 256 px": {"image_size": 256},
+    "images of 224 px": {"image_size": 224},
     "plain view only": {"augmentation": "none", "feature_views": 1},
     "four views": {"feature_views": 4},
     "batch 128": {"per_device_train_batch_size": 128},
@@ -43,6 +43,8 @@ HEADS = {
 }
 TUNING = {
     "the recipe": {},
+    "trained at 192 px": {"train_image_size": 192},
+    "trained at 256 px": {"train_image_size": 256},
     "image encoder locked": {"trainable_image_layers": 0},
     "text encoder locked": {"trainable_text_layers": 0},
     "last image layer": {"trainable_image_layers": 1},
