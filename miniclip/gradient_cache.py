@@ -17,6 +17,7 @@ from miniclip.batches import IMAGE_KEYS
 from miniclip.distributed import all_gather, largest_of_processes, rank, world_size
 from miniclip.errors import UserError
 from miniclip.losses import ContrastiveLoss, Embeddings
+from miniclip.optimization import batch_norm_layers
 from modeling_miniclip import MiniCLIPModel
 
 MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "image_features", "text_features")
@@ -145,7 +146,7 @@ def _carry_back(accelerator, model, chunks, seeds, outputs, gradients) -> None:
 @contextmanager
 def _frozen_running_statistics(model: nn.Module) -> Iterator[None]:
     """The first pass normalises as the second will, but only the second may move BatchNorm's running statistics."""
-    layers = [module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    layers = list(batch_norm_layers(model))
     momenta = [layer.momentum for layer in layers]
     try:
         for layer in layers:
