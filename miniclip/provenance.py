@@ -14,6 +14,7 @@ import torch
 
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "timm", "evaluate", "huggingface_hub", "numpy")
 REPOSITORY = Path(__file__).resolve().parent.parent
+BENCHMARK_RESULTS = "benchmarks/results"
 
 
 def provenance(device: torch.device) -> dict:
@@ -29,17 +30,18 @@ def provenance(device: torch.device) -> dict:
 
 
 def git_commit() -> str | None:
-    """Of this code, with `-dirty` when tracked files differ from it."""
+    """Of this code, with `-dirty` when tracked files differ from it, those that benchmarks write aside."""
     git = shutil.which("git")
     if git is None or not (REPOSITORY / ".git").exists():  # installed elsewhere, the commit would be another project's
         return None
-    described = subprocess.run(
-        [git, "describe", "--always", "--dirty", "--exclude=*", "--abbrev=40"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-    )
-    return described.stdout.strip() or None
+    commit = _run_git(git, "rev-parse", "--verify", "--quiet", "HEAD")
+    changed = _run_git(git, "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{BENCHMARK_RESULTS}")
+    return f"{commit}-dirty" if commit and changed else commit or None
+
+
+def _run_git(git: str, *arguments: str) -> str:
+    """What a git command prints about this code; nothing if it fails, as before the first commit."""
+    return subprocess.run([git, *arguments], cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
 
 
 def without_machine_paths(value):
