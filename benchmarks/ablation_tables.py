@@ -25,30 +25,32 @@ def tuning() -> str:
 def ablations(table: str) -> str:
     """Each change by what it gains or loses against the recipe itself."""
     run = json.loads((RESULTS / PATTERN).read_text())
-    measured = {name: list(seeds.values()) for name, seeds in run.get(table, {}).items()}
+    measured = dict(run.get(table, {}))
     base = measured.pop(REFERENCES[table], None)
     if base is None:
         return "Not measured yet."
-    others = sorted(measured.items(), key=lambda row: gain(row[1], base), reverse=True)
+    compared = {name: runs for name, runs in measured.items() if runs.keys() & base.keys()}
+    others = sorted(compared.items(), key=lambda row: gain(row[1], base), reverse=True)
+    epochs = next(iter(base.values()))["epochs"]
     body = [cells(REFERENCES[table], base), *(cells(name, runs, base) for name, runs in others)]
     header = ["", "image to text R@1", "text to image R@1", "gain", "training loss", "minutes", "seeds"]
     note = (
-        f"Per cent on the validation split after {base[0]['epochs']} epochs, means over the seeds; the gain is that of "
-        f"the mean of both directions over the first row. {origin(run)}"
+        f"Per cent on the validation split after {epochs} epochs, means over the seeds; the gain is that of the mean "
+        f"of both directions over the first row with the same seeds. {origin(run)}"
     )
     return f"{rows(header, body)}\n\n{note}"
 
 
-def cells(name: str, runs: list[dict], base: list[dict] | None = None) -> list[str]:
-    recalls = [f"{100 * mean(run[way] for run in runs):.1f}" for way in WAYS]
+def cells(name: str, runs: dict[str, dict], base: dict[str, dict] | None = None) -> list[str]:
+    recalls = [f"{100 * mean(run[way] for run in runs.values()):.1f}" for way in WAYS]
     gained = "" if base is None else f"{100 * gain(runs, base):+.1f}"
-    loss, minutes = (f"{mean(run[key] for run in runs):.2f}" for key in ("train_loss", "minutes"))
+    loss, minutes = (f"{mean(run[key] for run in runs.values()):.2f}" for key in ("train_loss", "minutes"))
     return [name, *recalls, gained, loss, minutes, str(len(runs))]
 
 
-def gain(runs: list[dict], base: list[dict]) -> float:
-    """Difference of the mean recall at 1."""
-    return mean(recall(run) for run in runs) - mean(recall(run) for run in base)
+def gain(runs: dict[str, dict], base: dict[str, dict]) -> float:
+    """Mean difference of recall at 1 over the seeds that both have; seeds differ by as much as some changes do."""
+    return mean(recall(run) - recall(base[seed]) for seed, run in runs.items() if seed in base)
 
 
 def recall(run: dict) -> float:

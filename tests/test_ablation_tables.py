@@ -34,6 +34,13 @@ def test_changes_stand_in_the_order_of_what_they_gain(results):
     assert "commit cccccccccccc" in ablation_tables.tuning()
 
 
+def test_gains_are_over_the_same_seed(results):
+    recipe = figures(0.3) | {"seed 1": figures(0.4)["seed 0"]}
+    results(heads={"the recipe's heads": recipe, "a change": figures(0.32)})
+    *_, line = ablation_tables.heads().split("\n\n")[0].splitlines()
+    assert line == "| a change | 37.0 | 27.0 | +2.0 | 2.00 | 1.50 | 1 |"
+
+
 def test_without_the_recipe_there_is_nothing_to_compare_with(results):
     results(tuning={"better": figures(0.313)})
     assert ablation_tables.tuning() == ablation_tables.heads() == "Not measured yet."
