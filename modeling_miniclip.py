@@ -333,9 +333,8 @@ class MiniCLIPModel(PreTrainedModel):
         """
         timm_model, vision_settings = _load_timm(image_encoder, pretrained, vision_config or {})
         text_model = _load_text(text_encoder, pretrained, text_config or {})
-        text_settings = text_model.config.to_dict() | {
-            "_name_or_path": ""
-        }  # a folder of this machine is nobody's business
+        # Without the folder that it came from, which is nobody's business.
+        text_settings = text_model.config.to_dict() | {"_name_or_path": ""}
         config = cls.config_class(vision_config=vision_settings, text_config=text_settings, **config_kwargs)
         model = cls(config)
         # Copied after the constructor, whose `post_init` would overwrite anything loaded before.
