@@ -56,6 +56,7 @@ TUNING = {
     "no augmentation": {"augmentation": "none"},
     "strong augmentation": {"augmentation": "strong"},
     "two captions an image": {"captions_per_image": 2},
+    "label smoothing 0.1": {"label_smoothing": 0.1},
     "average of weights": {"ema_decay": 0.98},
     "cosine": {"lr_scheduler_type": "cosine"},
     "encoders' rates halved": {"image_encoder_learning_rate": 1.5e-4, "text_encoder_learning_rate": 5e-5},
