@@ -23,6 +23,8 @@ from records import RESULTS, ROOT, save
 FILE = RESULTS / "ablations.json"
 RECIPE = ROOT / "configs" / "flickr8k_2cores.yaml"
 
+START = "{start}"  # stands for the folder of the model that fine-tuning starts from
+
 HEADS = {
     "the recipe's heads": {},
     "linear heads": {"projection_head": "linear"},
@@ -31,6 +33,7 @@ HEADS = {
     "no dropout before the heads": {"feature_dropout": 0.0},
     "256 dimensions": {"projection_dim": 256},
     "images of 224 px": {"image_size": 224},
+    "strong augmentation": {"augmentation": "strong"},
     "plain view only": {"augmentation": "none", "feature_views": 1},
     "four views": {"feature_views": 4},
     "batch 128": {"per_device_train_batch_size": 128},
@@ -52,6 +55,7 @@ TUNING = {
     "whole image encoder": {"trainable_image_layers": -1},
     "whole image encoder, layer decay 0.7": {"trainable_image_layers": -1, "layer_decay": 0.7},
     "last two text layers": {"trainable_text_layers": 2},
+    "layer decay 0.7": {"layer_decay": 0.7},
     "BatchNorm learns statistics": {"freeze_batch_norm": False},
     "no augmentation": {"augmentation": "none"},
     "strong augmentation": {"augmentation": "strong"},
@@ -60,6 +64,7 @@ TUNING = {
     "average of weights": {"ema_decay": 0.98},
     "cosine": {"lr_scheduler_type": "cosine"},
     "encoders' rates halved": {"image_encoder_learning_rate": 1.5e-4, "text_encoder_learning_rate": 5e-5},
+    "taught by the heads that it starts from": {"teacher_name_or_path": START, "distillation_weight": 0.5},
     "taught by the recipe's own model": {"teacher_name_or_path": "runs/flickr8k_2cores", "distillation_weight": 0.5},
 }
 TABLES = {"heads": HEADS, "tuning": TUNING}
@@ -100,6 +105,7 @@ def run(table: str, common: dict, changes: dict, seed: int, start: Path, epochs:
     if table == "tuning":
         settings |= {"num_train_epochs": epochs, "validation_epochs": 1}
     folder = start.with_name("run")
+    changes = {key: str(start) if value == START else value for key, value in changes.items()}
     try:
         return train(settings | common | changes | {"seed": seed}, folder)
     finally:
