@@ -1,10 +1,11 @@
 """Tables of docs/recipes.md: what each change to the recipe did to recall on the validation split."""
 
 import json
+import shlex
 from pathlib import Path
 from statistics import mean
 
-from training_tables import origin, rows
+from training_tables import rows
 
 RESULTS = Path(__file__).resolve().parent / "results"
 PATTERN = "ablations.json"
@@ -33,12 +34,22 @@ def ablations(table: str) -> str:
     others = sorted(compared.items(), key=lambda row: gain(row[1], base), reverse=True)
     epochs = next(iter(base.values()))["epochs"]
     body = [cells(REFERENCES[table], base), *(cells(name, runs, base) for name, runs in others)]
-    header = ["", "image to text R@1", "text to image R@1", "gain", "training loss", "minutes", "seeds"]
+    header = ["", "image to text R@1", "text to image R@1", "gain", "training loss", "minutes", "seeds, from 0"]
     note = (
         f"Per cent on the validation split after {epochs} epochs, means over the seeds; the gain is that of the mean "
-        f"of both directions over the first row with the same seeds. {origin(run)}"
+        f"of both directions over the first row with the same seeds. Commit {run['git_commit'][:12]}, "
+        f"{run['machine']}; `{command(run, table)}`"
     )
     return f"{rows(header, body)}\n\n{note}"
+
+
+def command(run: dict, table: str) -> str:
+    """What makes the whole table; the last call may have made a few rows of several seeds or of the other table."""
+    words, kept, narrows = shlex.split(run["command"]), [], False
+    for word in words:
+        narrows = word in ("--tables", "--seeds", "--only") or (narrows and not word.startswith("--"))
+        kept += [] if narrows else [word]
+    return shlex.join([*kept, "--tables", table])
 
 
 def cells(name: str, runs: dict[str, dict], base: dict[str, dict] | None = None) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import platform
 import resource
+import shlex
 import sys
 from pathlib import Path
 
@@ -31,7 +32,7 @@ def machine(device: torch.device) -> str:
 def command() -> str:
     """As it was given, folders of this machine cut to their last part."""
     words = [Path(word).name if word.startswith(("/", "~", "..")) else word for word in sys.argv[1:]]
-    return " ".join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
+    return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
 
 def save(figures: dict, file: Path, seed: int, device: torch.device) -> None:

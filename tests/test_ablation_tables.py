@@ -41,6 +41,13 @@ def test_gains_are_over_the_same_seed(results):
     assert line == "| a change | 37.0 | 27.0 | +2.0 | 2.00 | 1.50 | 1 |"
 
 
+def test_the_command_named_makes_the_whole_table(results):
+    words = "--only 'the recipe' 'a change' --dataset_name photos --seeds 1 --tables heads tuning"
+    results(tuning={"the recipe": figures(0.3)}, command=f"python benchmarks/ablations.py {words}")
+    whole = "python benchmarks/ablations.py --dataset_name photos --tables tuning"
+    assert f"`{whole}`" in ablation_tables.tuning()
+
+
 def test_without_the_recipe_there_is_nothing_to_compare_with(results):
     results(tuning={"better": figures(0.313)})
     assert ablation_tables.tuning() == ablation_tables.heads() == "Not measured yet."
