@@ -34,7 +34,7 @@ def ablations(table: str) -> str:
     others = sorted(compared.items(), key=lambda row: gain(row[1], base), reverse=True)
     epochs = next(iter(base.values()))["epochs"]
     body = [cells(REFERENCES[table], base), *(cells(name, runs, base) for name, runs in others)]
-    header = ["", "image to text R@1", "text to image R@1", "gain", "training loss", "minutes", "seeds, from 0"]
+    header = ["", "image to text R@1", "text to image R@1", "gain", "training loss", "minutes", "seeds"]
     note = (
         f"Per cent on the validation split after {epochs} epochs, means over the seeds; the gain is that of the mean "
         f"of both directions over the first row with the same seeds. Commit {run['git_commit'][:12]}, "
@@ -56,7 +56,8 @@ def cells(name: str, runs: dict[str, dict], base: dict[str, dict] | None = None)
     recalls = [f"{100 * mean(run[way] for run in runs.values()):.1f}" for way in WAYS]
     gained = "" if base is None else f"{100 * gain(runs, base):+.1f}"
     loss, minutes = (f"{mean(run[key] for run in runs.values()):.2f}" for key in ("train_loss", "minutes"))
-    return [name, *recalls, gained, loss, minutes, str(len(runs))]
+    seeds = ", ".join(seed.removeprefix("seed ") for seed in runs)
+    return [name, *recalls, gained, loss, minutes, seeds]
 
 
 def gain(runs: dict[str, dict], base: dict[str, dict]) -> float:

@@ -27,18 +27,18 @@ def test_changes_stand_in_the_order_of_what_they_gain(results):
     results(tuning={"worse": figures(0.25), "the recipe": figures(0.3, seeds=2), "better": figures(0.313)})
     _, _, *lines = ablation_tables.tuning().split("\n\n")[0].splitlines()
     assert lines == [
-        "| the recipe | 35.0 | 25.0 |  | 2.00 | 1.50 | 2 |",
-        "| better | 36.3 | 26.3 | +1.3 | 2.00 | 1.50 | 1 |",
-        "| worse | 30.0 | 20.0 | -5.0 | 2.00 | 1.50 | 1 |",
+        "| the recipe | 35.0 | 25.0 |  | 2.00 | 1.50 | 0, 1 |",
+        "| better | 36.3 | 26.3 | +1.3 | 2.00 | 1.50 | 0 |",
+        "| worse | 30.0 | 20.0 | -5.0 | 2.00 | 1.50 | 0 |",
     ]
-    assert "commit cccccccccccc" in ablation_tables.tuning()
+    assert "Commit cccccccccccc" in ablation_tables.tuning()
 
 
 def test_gains_are_over_the_same_seed(results):
     recipe = figures(0.3) | {"seed 1": figures(0.4)["seed 0"]}
     results(heads={"the recipe's heads": recipe, "a change": figures(0.32)})
     *_, line = ablation_tables.heads().split("\n\n")[0].splitlines()
-    assert line == "| a change | 37.0 | 27.0 | +2.0 | 2.00 | 1.50 | 1 |"
+    assert line == "| a change | 37.0 | 27.0 | +2.0 | 2.00 | 1.50 | 0 |"
 
 
 def test_the_command_named_makes_the_whole_table(results):
