@@ -33,11 +33,12 @@ def ablations(table: str) -> str:
     compared = {name: runs for name, runs in measured.items() if runs.keys() & base.keys()}
     others = sorted(compared.items(), key=lambda row: gain(row[1], base), reverse=True)
     epochs = next(iter(base.values()))["epochs"]
+    commits = dict.fromkeys(run["git_commit"][:12] for runs in (base, *measured.values()) for run in runs.values())
     body = [cells(REFERENCES[table], base), *(cells(name, runs, base) for name, runs in others)]
     header = ["", "image to text R@1", "text to image R@1", "gain", "training loss", "minutes", "seeds"]
     note = (
         f"Per cent on the validation split after {epochs} epochs, means over the seeds; the gain is that of the mean "
-        f"of both directions over the first row with the same seeds. Commit {run['git_commit'][:12]}, "
+        f"of both directions over the first row with the same seeds. Commit {', '.join(commits)}; "
         f"{run['machine']}; `{command(run, table)}`"
     )
     return f"{rows(header, body)}\n\n{note}"

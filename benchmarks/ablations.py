@@ -126,6 +126,7 @@ def keep(table: str, name: str, seed: int, results: dict) -> None:
     last = results["history"][-1]
     figures = {key: last[key] for key in ("image_to_text_recall@1", "text_to_image_recall@1", "train_loss")}
     figures |= {"epochs": last["epoch"], "minutes": results["training_minutes"], "pairs_per_s": results["pairs_per_s"]}
+    figures["git_commit"] = results["provenance"]["git_commit"]
     tables = kept()
     tables.setdefault(table, {}).setdefault(name, {})[seed_key(seed)] = figures
     save(tables, FILE, seed, torch.device("cpu"))

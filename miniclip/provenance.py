@@ -30,7 +30,7 @@ def provenance(device: torch.device) -> dict:
 
 
 def git_commit() -> str | None:
-    """Of this code, with `-dirty` when tracked files differ from it, those that benchmarks write aside."""
+    """Of this code, with `-dirty` when tracked files differ from it, other than figures that benchmarks write."""
     git = shutil.which("git")
     if git is None or not (REPOSITORY / ".git").exists():  # installed elsewhere, the commit would be another project's
         return None

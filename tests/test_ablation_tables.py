@@ -10,16 +10,16 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import ablation_tables
 
 
-def figures(recall: float, seeds: int = 1) -> dict:
+def figures(recall: float, seeds: int = 1, commit: str = "c" * 40) -> dict:
     run = {"image_to_text_recall@1": recall + 0.05, "text_to_image_recall@1": recall - 0.05, "train_loss": 2.0}
-    return {f"seed {seed}": run | {"epochs": 2, "minutes": 1.5, "pairs_per_s": 30} for seed in range(seeds)}
+    return {f"seed {seed}": run | {"epochs": 2, "minutes": 1.5, "git_commit": commit} for seed in range(seeds)}
 
 
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     """Writes a result file where the tables look for it."""
     monkeypatch.setattr(ablation_tables, "RESULTS", tmp_path)
-    origin = {"seed": 0, "git_commit": "c" * 40, "machine": "a machine", "command": "python benchmarks/ablations.py"}
+    origin = {"seed": 0, "machine": "a machine", "command": "python benchmarks/ablations.py"}
     return lambda **tables: (tmp_path / "ablations.json").write_text(json.dumps(origin | tables))
 
 
@@ -31,7 +31,6 @@ def test_changes_stand_in_the_order_of_what_they_gain(results):
         "| better | 36.3 | 26.3 | +1.3 | 2.00 | 1.50 | 0 |",
         "| worse | 30.0 | 20.0 | -5.0 | 2.00 | 1.50 | 0 |",
     ]
-    assert "Commit cccccccccccc" in ablation_tables.tuning()
 
 
 def test_gains_are_over_the_same_seed(results):
@@ -39,6 +38,11 @@ def test_gains_are_over_the_same_seed(results):
     results(heads={"the recipe's heads": recipe, "a change": figures(0.32)})
     *_, line = ablation_tables.heads().split("\n\n")[0].splitlines()
     assert line == "| a change | 37.0 | 27.0 | +2.0 | 2.00 | 1.50 | 0 |"
+
+
+def test_every_row_keeps_the_commit_that_trained_it(results):
+    results(tuning={"the recipe": figures(0.3), "a": figures(0.3, commit="a" * 40), "b": figures(0.3, seeds=2)})
+    assert "Commit cccccccccccc, aaaaaaaaaaaa;" in ablation_tables.tuning()
 
 
 def test_the_command_named_makes_the_whole_table(results):
