@@ -50,6 +50,7 @@ def main() -> None:
             print(interruption, file=sys.stderr)
             sys.exit(130)
     PartialState().print(f"model, processor and code: {output_dir}")
+    PartialState().destroy_process_group()
     if publisher:
         print(f"published: {publisher.finish()}")
 
@@ -86,7 +87,8 @@ def train(arguments: Arguments, folder: Path, publisher: TrainingPublisher | Non
         shown = without_machine_paths(arguments.to_dict())  # logs are published with the model
         accelerator.init_trackers("miniclip", config={name: str(value) for name, value in shown.items()})
     trainer.fit()
-    accelerator.end_training()
+    for tracker in accelerator.trackers:  # `end_training` would end the process group too, which the next stage needs
+        tracker.finish()
     accelerator.free_memory()
 
 

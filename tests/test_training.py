@@ -303,14 +303,18 @@ def test_a_dataset_smaller_than_the_batch_is_one_batch(config, tmp_path):
     assert "2 steps of 50 images" in process.stdout + process.stderr
 
 
-def test_stages_run_one_after_the_other_and_reuse_locked_features(config, tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stages_run_one_after_the_other_and_reuse_locked_features(config, tmp_path, processes):
     stages = tmp_path / "stages.yaml"
     stages.write_text(
         config.read_text()
         + "stages:\n- {trainable_image_layers: 0, trainable_text_layers: 0, feature_views: 2}\n"
         + "- {num_train_epochs: 1, trainable_image_layers: 1, layer_decay: 0.5, ema_decay: 0.9}\n"
     )
-    train(stages, tmp_path / "run")
+    if processes == 1:
+        train(stages, tmp_path / "run")
+    else:
+        launch_two(stages, "--output_dir", tmp_path / "run")
     first = weights(tmp_path / "run" / "stage-1")
     second = weights(tmp_path / "run")
     stem = "vision_model.timm_model.conv1.0.weight"
