@@ -189,8 +189,7 @@ class Trainer:
         self._gradient_norms = self._measure_gradients()
         accelerator.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
         self.optimizer.step()
-        if not accelerator.optimizer_step_was_skipped:  # fp16's first steps may overflow; their rate is not used up
-            self.schedule.step()
+        self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.unwrapped.clamp_logit_scale()
         if self.average is not None:
@@ -198,10 +197,11 @@ class Trainer:
         return result, len(result.embeddings.text)
 
     def _measure_gradients(self) -> dict[str, float]:
+        """Norms before clipping, which in fp16 undoes the loss scale, and so it must not be undone before."""
         if not self._is_logging_step():
             return {}
-        self.accelerator.unscale_gradients()
-        return gradient_norms(self.unwrapped)
+        loss_scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0
+        return {part: norm / loss_scale for part, norm in gradient_norms(self.unwrapped).items()}
 
     def _stop_if_not_finite(self, result: StepResult) -> None:
         if not torch.isfinite(result.loss):
