@@ -68,6 +68,7 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
     settings, training = arguments.model, arguments.training
     if settings.model_name_or_path:
         model, processor = load_model(settings.model_name_or_path)
+        model.config.zero_shot_calibration = None  # fits the weights that it was measured with
     else:
         go_offline_if_unreachable(*(settings.image_encoder, settings.text_encoder) if settings.pretrained else ())
         try:
