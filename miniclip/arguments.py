@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 
 import yaml
+from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from transformers import HfArgumentParser
 
 from configuration_miniclip import MiniCLIPConfig
@@ -292,6 +293,7 @@ def _check(arguments: Arguments) -> None:
         ("augmentation", data.augmentation, AUGMENTATIONS),
         ("lr_scheduler_type", training.lr_scheduler_type, SCHEDULES),
         ("mixed_precision", training.mixed_precision or "no", MIXED_PRECISIONS),
+        ("report_to", training.report_to, ("all", *LOGGER_TYPE_TO_CLASS)),
     ):
         if value not in choices:
             raise UserError(f"--{name} {value} is unknown; choose one of {', '.join(choices)}")
@@ -304,6 +306,8 @@ def _check(arguments: Arguments) -> None:
         raise UserError("features of locked encoders cannot be cached for a stream; drop --streaming")
     if training.push_to_hub and not training.hub_model_id:
         raise UserError("--push_to_hub needs a name: give --hub_model_id owner/name")
+    if training.with_tracking and training.report_to not in ("all", *map(str, get_available_trackers())):
+        raise UserError(f"--report_to {training.report_to} is not installed: pip install it, or --with_tracking false")
     if training.checkpointing_steps not in ("epoch", "no") and not training.checkpointing_steps.isdigit():
         raise UserError("--checkpointing_steps must be a number, epoch or no")
 

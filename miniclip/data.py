@@ -99,9 +99,11 @@ def _bare(split: str) -> str:
 
 
 def _load_error(name: str, split: str, error: Exception) -> str:
-    message = str(error).strip().split("\n")[0]
+    message, *more = str(error).strip().split("\n")
     if "corresponds to no data" in message:
         return f"dataset {name!r} has no rows in split {split!r}"
+    if message.startswith("Config name is missing"):  # which there are, stands in the second line
+        return f"dataset {name!r} has configurations. {' '.join(more[:1])}; name it with --dataset_config_name."
     if "split" in message.lower():
         return f"dataset {name!r}: {message[0].lower()}{message[1:]} Choose it with the split argument."
     if is_local(name):

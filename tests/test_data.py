@@ -281,3 +281,15 @@ def test_a_stream_gives_every_pair_once_an_epoch_in_new_order(tmp_path, table):
         orders.append([example["pixel_values"][:, 0, 0].tolist() for example in examples])
         assert len({tuple(pixel) for pixel in orders[-1]}) == 8
     assert orders[0] == orders[2] != orders[1]
+
+
+def test_a_dataset_with_configurations(table, tmp_path):
+    table.to_parquet(tmp_path / "all.parquet")
+    table.select(range(3)).to_parquet(tmp_path / "few.parquet")
+    configs = "".join(
+        f"- config_name: {name}\n  data_files:\n  - {{split: train, path: {name}.parquet}}\n" for name in ("all", "few")
+    )
+    (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
+    assert len(load_split(str(tmp_path), "train", dataset_config_name="few")) == 3
+    with pytest.raises(UserError, match="few.*--dataset_config_name"):
+        load_split(str(tmp_path), "train")

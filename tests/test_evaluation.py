@@ -433,6 +433,26 @@ def test_the_script_writes_what_evaluating_in_memory_gives(tiny_folder, captione
     assert shown in " ".join(process.stdout.split())
 
 
+def test_configurations_of_several_datasets(monkeypatch):
+    """One for all or one each, as splits are."""
+    loaded = []
+
+    def load(name, split, dataset_config_name):
+        loaded.append((name, split, dataset_config_name))
+        return undecoded({"image": [encoded_image("red")], "label": [0]}, label=datasets.ClassLabel(names=["red"]))
+
+    monkeypatch.setattr(evaluate_miniclip, "load_split", load)
+    arguments = evaluate_miniclip.EvaluationArguments("model", dataset_name="c", dataset_config_name="x")
+    with pytest.raises(UserError, match="no caption column"):
+        evaluate_miniclip.load_captioned(arguments, "test")
+    arguments.zero_shot_dataset, arguments.zero_shot_config_name = ["a", "b"], ["first", "second"]
+    evaluate_miniclip.load_labelled(arguments)
+    assert loaded == [("c", "test", "x"), ("a", "test", "first"), ("b", "test", "second")]
+    arguments.zero_shot_config_name = ["1", "2", "3"]
+    with pytest.raises(UserError, match="zero_shot_config_name has 3 values for 2 datasets"):
+        evaluate_miniclip.load_labelled(arguments)
+
+
 def test_calibration_is_kept_in_the_models_folder(monkeypatch, tiny_folder, captioned_folder, tmp_path):
     folder = tmp_path / "model"
     shutil.copytree(tiny_folder, folder)

@@ -173,7 +173,7 @@ def test_the_model_is_calibrated_on_the_validation_split(config, finished):
     """So that the page can offer "none of these"; fine-tuned further, a model needs a calibration of its own."""
     model = MiniCLIPModel.from_pretrained(finished).eval()
     processor = MiniCLIPProcessor.from_pretrained(finished)
-    pictures = processor(images=shapes_split("validation", 20)["image"], return_tensors="pt")
+    pictures = processor(images=list(shapes_split("validation", 20)["image"]), return_tensors="pt")
     with torch.no_grad():
         expected = model.encode_image(**pictures).mean(dim=0)
     measured = torch.tensor(model.config.zero_shot_calibration["image_mean"])
@@ -387,6 +387,8 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--mixed_precision", "fp16"], "fp16 needs a GPU"),
         (["--mixed_precision", "int4"], "choose one of no, fp16, bf16"),
         (["--lr_scheduler_type", "zigzag"], "choose one of onecycle"),
+        (["--report_to", "notebook"], "choose one of all, "),
+        (["--report_to", "swanlab", "--with_tracking", "true"], "--report_to swanlab is not installed"),
         (["--learning_rat", "1"], "unknown argument --learning_rat"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--resume_from_checkpoint", "nowhere"], "is no checkpoint folder"),
@@ -426,6 +428,22 @@ def test_a_full_disk_keeps_the_last_checkpoint(config, tmp_path):
     assert process.returncode == 2, process.stderr[-2000:]
     assert "could not be written" in process.stderr and "free disk space" in process.stderr
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(checkpoint).items())
+
+
+def test_older_checkpoints_are_deleted(config, tmp_path):
+    train(config, tmp_path / "run", "--checkpointing_steps", "2", "--checkpoints_total_limit", "3")
+    left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert left == {"checkpoint-4", "checkpoint-6", "checkpoint-8"}
+
+
+def test_gradients_are_clipped(config, tmp_path):
+    """Clipped to almost nothing they vanish beside AdamW's epsilon, and the model stays where it began."""
+    start = untrained_weights(config)
+    still = ["--weight_decay", "0", "--max_train_steps", "1", "--warmup_ratio", "0", "--lr_scheduler_type", "constant"]
+    for name, norm in (("clipped", "1e-15"), ("free", "1")):
+        train(config, tmp_path / name, *still, "--max_grad_norm", norm)
+    clipped, free = (flat(weights(tmp_path / name)) - flat(start) for name in ("clipped", "free"))
+    assert clipped.norm() < 1e-3 * free.norm()
 
 
 def test_a_checkpoint_of_another_schedule_is_refused(config, finished, tmp_path):
