@@ -19,7 +19,7 @@ from transformers import HfArgumentParser
 from miniclip.calibration import calibrate, store_calibration
 from miniclip.data import find_columns, find_image_column, find_label_column, load_split
 from miniclip.errors import UserError, exit_on_user_error
-from miniclip.loading import check_mixed_precision, default_device, load_model
+from miniclip.loading import default_device, load_model, usable_precision
 from miniclip.model_card import RESULTS_FILE, write_card
 from miniclip.provenance import provenance, weights_sha256
 from miniclip.report import retrieval_table, zero_shot_table
@@ -185,7 +185,7 @@ def main() -> None:
     args = HfArgumentParser(EvaluationArguments).parse_args_into_dataclasses()[0]
     check_arguments(args)
     device = default_device()
-    check_mixed_precision(args.mixed_precision, device)
+    args.mixed_precision = usable_precision(args.mixed_precision, device)
     model, processor = load_model(args.model_name_or_path, device)
     captioned = load_captioned(args, args.split) if args.dataset_name else None
     labelled = load_labelled(args)

@@ -20,7 +20,7 @@ from miniclip.arguments import Arguments, parse_arguments
 from miniclip.checkup import check_up
 from miniclip.errors import UserError, exit_on_user_error
 from miniclip.launch import on_cpu, start_missing_processes, use_all_cores
-from miniclip.loading import check_mixed_precision
+from miniclip.loading import usable_precision
 from miniclip.provenance import without_machine_paths
 from miniclip.sharding import sharding_plugin
 from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
@@ -93,10 +93,9 @@ def train(arguments: Arguments, folder: Path, publisher: TrainingPublisher | Non
 
 
 def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
-    """Accelerate's view of the machine; refuses precisions that it cannot compute in."""
+    """Accelerate's view of the machine, in a precision that it can compute in."""
     settings = arguments.training
-    if settings.mixed_precision == "fp16":
-        check_mixed_precision("fp16", PartialState(cpu=on_cpu()).device)
+    settings.mixed_precision = usable_precision(settings.mixed_precision, PartialState(cpu=on_cpu()).device)
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision=settings.mixed_precision,

@@ -1,5 +1,7 @@
 """A trained model and its processor, from a folder or the Hub, with one line for whatever is wrong with it."""
 
+import logging
+
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
@@ -9,19 +11,27 @@ from miniclip.hub import go_offline_if_unreachable, is_local, looks_like_path
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
 
+logger = logging.getLogger(__name__)
+
 
 def default_device() -> torch.device:
     """The accelerator, where there is one."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
-def check_mixed_precision(mixed_precision: str, device: torch.device) -> None:
+def usable_precision(mixed_precision: str | None, device: torch.device) -> str | None:
     """
+    What was asked for, but fp16 in place of bf16 on NVIDIA GPUs older than Ampere, such as a T4, which only emulate it.
+
     Raises:
         UserError: fp16 on a CPU, where PyTorch computes it slowly or not at all.
     """
     if mixed_precision == "fp16" and device.type == "cpu":
         raise UserError("fp16 needs a GPU; on a CPU use --mixed_precision bf16 or no")
+    if mixed_precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        logger.warning("this GPU computes bf16 only in slow emulation: using fp16 in its place")
+        return "fp16"
+    return mixed_precision
 
 
 def load_model(model_name_or_path: str, device: torch.device | str = "cpu") -> tuple[MiniCLIPModel, MiniCLIPProcessor]:

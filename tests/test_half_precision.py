@@ -3,6 +3,7 @@
 import math
 import statistics
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from accelerate.utils import set_seed
 from conftest import TINY_SETTINGS
 
 from miniclip.arguments import parse_arguments
+from miniclip.loading import usable_precision
 from miniclip.shapes import shapes_split
 from miniclip.trainer import Trainer
 from modeling_miniclip import MiniCLIPModel
@@ -88,3 +90,15 @@ def test_steps_that_overflow_are_left_out(config, tmp_path):
     assert 0 < overflows < len(run.losses)
     assert all(parameter.isfinite().all() for parameter in run.model.parameters())
     assert not [line for line in run.said if "gradient exploding" in line]
+
+
+@pytest.mark.parametrize(("major", "used"), [(7, "fp16"), (8, "bf16")])  # Turing (T4) and Ampere
+def test_a_gpu_that_emulates_bf16_gets_fp16(monkeypatch, caplog, major, used):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    device = torch.device("cuda")
+    assert usable_precision("bf16", device) == used
+    assert ("using fp16 in its place" in caplog.text) == (used == "fp16")
+    assert [usable_precision(name, device) for name in ("fp16", "no", None)] == ["fp16", "no", None]
+    assert usable_precision("bf16", torch.device("cpu")) == "bf16"
