@@ -22,7 +22,22 @@ class ImageFeatures:
     features: torch.Tensor
 
 
-class PairDataset(Dataset):
+class _SharedEpoch:
+    """An `epoch` in shared memory, so that worker processes, which stay from epoch to epoch, see it change."""
+
+    def __init__(self):
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
+
+
+class PairDataset(_SharedEpoch, Dataset):
     """
     Image-caption examples of a dataset that has rows by number.
 
@@ -53,11 +68,11 @@ class PairDataset(Dataset):
         teacher: tuple[torch.Tensor, torch.Tensor] | None = None,
         seed: int = 0,
     ):
+        super().__init__()
         self.rows, self.images, self.captions = list(rows), images, captions
         self.transform, self.captions_per_image, self.seed = transform, captions_per_image, seed
         self.text_features, self.teacher = text_features, teacher
         self.first_caption = np.cumsum([0] + [len(texts) for texts in captions])
-        self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -100,7 +115,7 @@ def augment(image: torch.Tensor, transform, random: np.random.Generator) -> torc
         return transform(image)
 
 
-class StreamingPairs(TorchIterableDataset):
+class StreamingPairs(_SharedEpoch, TorchIterableDataset):
     """
     The same examples from a stream, which is never held in memory.
 
@@ -130,13 +145,14 @@ class StreamingPairs(TorchIterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ):
+        super().__init__()
         if world_size > 1:
             stream = split_dataset_by_node(stream, rank, world_size)
         self.stream = stream.shuffle(seed=seed, buffer_size=shuffle_buffer_size)
         self.rank, self.world_size = rank, world_size
         self.columns, self.transform = columns, transform
         self.image_size, self.crop_mode = image_size, crop_mode
-        self.captions_per_image, self.seed, self.epoch = captions_per_image, seed, 0
+        self.captions_per_image, self.seed = captions_per_image, seed
 
     def __iter__(self) -> Iterator[dict]:
         self.stream.set_epoch(self.epoch)

@@ -224,7 +224,8 @@ def _loader_options(arguments: Arguments) -> dict:
     workers = arguments.data.dataloader_num_workers
     if workers is None:
         workers = min(8, torch.multiprocessing.cpu_count()) if torch.cuda.is_available() else 0
-    return {"num_workers": workers, "pin_memory": torch.cuda.is_available()}
+    # Workers that stay: of a small dataset, an epoch on a GPU takes no longer than starting them anew.
+    return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
 
 
 def _stream(arguments, dataset: IterableDataset, columns, processor, shared) -> TrainingData:

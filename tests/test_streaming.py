@@ -118,6 +118,17 @@ def test_real_workers_and_a_resumed_epoch(files, tiny_tokenizer):
     assert len(set(rows)) == len(rows)
 
 
+def test_workers_that_stay_go_on_to_the_next_epoch(files, tiny_tokenizer):
+    pairs = StreamingPairs(stream(files, 6), COLUMNS, 8, shuffle_buffer_size=10)
+    settings = {"batch_size": 4, "num_workers": 2, "persistent_workers": True}
+    loader = DataLoader(pairs, collate_fn=PairCollator(tiny_tokenizer), **settings)
+    orders = []
+    for epoch in (0, 1, 0):
+        pairs.epoch = epoch
+        orders.append([batch["pixel_values"][:, 0, 0, 0].tolist() for batch in loader])
+    assert orders[0] == orders[2] != orders[1]
+
+
 def test_numbers_pair_images_with_their_own_texts_only(files, tiny_tokenizer):
     """Across two processes no number occurs twice, or another image's captions would count as an image's positives."""
     numbers = []

@@ -190,6 +190,12 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(config, finis
         assert_equal_weights(last_checkpoint(tmp_path / "other"), last_checkpoint(finished))
 
 
+def test_worker_processes_change_nothing(config, finished, tmp_path):
+    """They stay from epoch to epoch, and captions and augmentation are those of each new one all the same."""
+    train(config, tmp_path / "run", "--dataloader_num_workers", "2")
+    assert_same_run(tmp_path / "run", finished)
+
+
 @pytest.mark.parametrize(
     ("death", "step", "status", "newest"),
     [
