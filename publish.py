@@ -17,6 +17,8 @@ from miniclip.errors import UserError, exit_on_user_error
 from miniclip.hub_upload import Files, Repository, check_name
 from miniclip.publication import model_files, size_of, space_files, static_space_files, write_files
 
+DRY_RUN = Path("runs/dry-run")
+
 
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -39,10 +41,10 @@ def parse_arguments() -> argparse.Namespace:
         kind.add_argument(
             "--dry-run",
             nargs="?",
-            const=Path("runs/dry-run"),
+            const=DRY_RUN,
             type=Path,
             metavar="FOLDER",
-            help="upload nothing; list the files and write them to this folder (%(const)s)",
+            help="upload nothing; list the files and write them to this new folder (%(const)s)",
         )
     args = parser.parse_args()
     if args.onnx_dir and not args.static:
@@ -82,6 +84,8 @@ def main() -> None:
     check_name(args.name)
     if args.kind == "model" and not args.run.is_dir():
         raise UserError(f"{str(args.run)!r} is no folder; give the one that training wrote")
+    if args.dry_run not in (None, DRY_RUN) and args.dry_run.is_dir() and any(args.dry_run.iterdir()):
+        raise UserError(f"{str(args.dry_run)!r} is not empty, and a dry run would replace all of it: name a new folder")
     if not args.dry_run:
         repository.create()  # before the work: a wrong token is told at once
     with tempfile.TemporaryDirectory(prefix="miniclip-publish-") as scratch:

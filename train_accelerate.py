@@ -109,14 +109,14 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
 def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
     """
     Raises:
-        UserError: the folder holds another run, or cannot be written.
+        UserError: the folder holds another run, or what is to be replaced is no run, or it cannot be written.
     """
     settings = arguments.training
     process = PartialState(cpu=on_cpu())
     if process.is_main_process:
         try:
             if settings.overwrite_output_dir and not settings.resume_from_checkpoint:
-                shutil.rmtree(output_dir, ignore_errors=True)
+                delete_run(output_dir)
             elif holds_run(output_dir) and not settings.resume_from_checkpoint:
                 raise UserError(
                     f"output folder {str(output_dir)!r} holds another run: continue it with --resume_from_checkpoint "
@@ -128,6 +128,18 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
         except OSError as error:
             raise UserError(f"output folder {str(output_dir)!r} cannot be written: {error.strerror}") from error
     process.wait_for_everyone()
+
+
+def delete_run(folder: Path) -> None:
+    """
+    Raises:
+        UserError: the folder holds something else, or somebody works in it.
+    """
+    content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    ours = holds_run(folder) or content <= {"logs", ".writable"}  # killed before it had saved anything
+    if content and (not ours or Path.cwd().is_relative_to(folder.resolve())):
+        raise UserError(f"output folder {str(folder)!r} holds more than a run, and would be deleted: name another")
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def holds_run(folder: Path) -> bool:

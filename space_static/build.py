@@ -61,8 +61,12 @@ def copy_model(onnx_dir: Path, precision: str, model_dir: Path) -> dict:
 
 
 def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path) -> None:
-    shutil.rmtree(output_dir, ignore_errors=True)
-    for name in ("vendor", "model", "examples"):
+    parts = ("vendor", "model", "examples")
+    if output_dir.is_dir() and any(output_dir.iterdir()):
+        if not all((output_dir / name).is_dir() for name in parts):
+            raise BuildError(f"{output_dir} holds something else, which would be deleted; name a new --output_dir")
+        shutil.rmtree(output_dir)
+    for name in parts:
         (output_dir / name).mkdir(parents=True)
     for name in PAGE:
         shutil.copy(SPACE / name, output_dir)
@@ -86,7 +90,7 @@ def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path) -> N
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--onnx_dir", type=Path, required=True, help="written by export_onnx.py")
-    parser.add_argument("--output_dir", type=Path, default=SPACE / "dist", help="replaced if it exists")
+    parser.add_argument("--output_dir", type=Path, default=SPACE / "dist", help="a page that lies there is replaced")
     parser.add_argument("--precision", choices=VARIANTS, default="int8", help="of the towers that visitors download")
     args = parser.parse_args()
     try:

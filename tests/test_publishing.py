@@ -244,6 +244,13 @@ def test_a_dry_run_needs_no_hub_and_shows_no_paths_of_this_machine(run_folder, t
     assert (tmp_path / "dry" / "LICENSE").read_text().lstrip().startswith("Apache License")
 
 
+def test_a_dry_run_deletes_nothing_of_yours(run_folder, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    process = run_python("publish.py", "model", run_folder, "ada/tiny", "--dry-run", tmp_path, check=False)
+    assert process.returncode == 2 and "is not empty" in process.stderr
+    assert (tmp_path / "thesis.txt").is_file()
+
+
 def test_killed_in_the_middle_it_loses_nothing_and_continues(server, run_folder):
     stalled = server.fail("PUT /store", after_bytes=100_000, stall_s=60)
     command = [sys.executable, "publish.py", "model", run_folder, "ada/tiny"]

@@ -23,6 +23,7 @@ from miniclip.shapes import shapes_split
 from miniclip.trainer import Trainer
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
+from train_accelerate import prepare_output_dir
 
 SETTINGS = (
     TINY_SETTINGS
@@ -414,6 +415,23 @@ def test_another_run_is_never_overwritten_unasked(config, finished):
     process = train(config, finished, check=False)
     assert process.returncode == 2 and "holds another run" in process.stderr
     assert all(torch.equal(before[name], tensor) for name, tensor in weights(finished).items())
+
+
+def test_only_a_run_is_replaced(config, tmp_path, monkeypatch):
+    """Whatever else lies in a folder, or in the one that somebody works in, is not a run's to delete."""
+    (arguments,) = parse_arguments([str(config), "--overwrite_output_dir", "true"])
+    run, other = tmp_path / "run", tmp_path / "photos"
+    for folder, file in ((run, "training_results.json"), (other, "lake.jpg")):
+        folder.mkdir()
+        (folder / file).touch()
+    for folder, working_directory in ((other, tmp_path), (run, run)):
+        monkeypatch.chdir(working_directory)
+        with pytest.raises(UserError, match="more than a run"):
+            prepare_output_dir(folder, arguments)
+    assert (other / "lake.jpg").is_file() and (run / "training_results.json").is_file()
+    monkeypatch.chdir(tmp_path)
+    prepare_output_dir(run, arguments)
+    assert list(run.iterdir()) == []
 
 
 def test_a_full_disk_keeps_the_last_checkpoint(config, tmp_path):
