@@ -48,11 +48,11 @@ logging_steps: 2
 class Run:
     """A run in fp16 from a loss scale, with the losses, gradient norms and loss scales of its steps."""
 
-    def __init__(self, config, folder, loss_scale: float):
+    def __init__(self, config, folder, loss_scale: float, *settings: str):
         AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision, tests have several
         accelerator = Accelerator(cpu=True, mixed_precision="fp16", step_scheduler_with_optimizer=False)
         accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu", init_scale=loss_scale)
-        (arguments,) = parse_arguments([str(config), "--mixed_precision", "fp16", "--output_dir", str(folder)])
+        (arguments,) = parse_arguments([str(config), "--mixed_precision", "fp16", *settings])
         set_seed(0)
         self.losses, self.norms, self.scales, self.said = [], [], [], []
         trainer = Trainer(accelerator, arguments, folder)
@@ -90,6 +90,15 @@ def test_steps_that_overflow_are_left_out(config, tmp_path):
     assert 0 < overflows < len(run.losses)
     assert all(parameter.isfinite().all() for parameter in run.model.parameters())
     assert not [line for line in run.said if "gradient exploding" in line]
+
+
+def test_resumed_is_the_uninterrupted_run(config, tmp_path):
+    """The loss scale included, which is another at the second start."""
+    whole = Run(config, tmp_path / "whole", 2.0**10, "--checkpointing_steps", "20")
+    checkpoint = str(tmp_path / "whole" / "checkpoints" / "checkpoint-20")
+    rest = Run(config, tmp_path / "rest", 2.0**4, "--resume_from_checkpoint", checkpoint)
+    assert rest.losses == whole.losses[20:]
+    assert rest.scales == whole.scales[20:]
 
 
 @pytest.mark.parametrize(("major", "used"), [(7, "fp16"), (8, "bf16")])  # Turing (T4) and Ampere
