@@ -13,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
@@ -96,6 +97,7 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
     """Accelerate's view of the machine, in a precision that it can compute in."""
     settings = arguments.training
     settings.mixed_precision = usable_precision(settings.mixed_precision, PartialState(cpu=on_cpu()).device)
+    torch.backends.cudnn.benchmark = True  # the fastest convolutions are looked for once, since image sizes stay
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision=settings.mixed_precision,

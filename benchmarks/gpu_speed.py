@@ -192,8 +192,6 @@ def measure(args: argparse.Namespace) -> None:
     """In a process of its own."""
     if args.device == "gpu" and default_device().type == "cpu":
         raise UserError("there is no GPU here; --device cpu runs the same code slowly")
-    if args.device == "gpu":
-        torch.backends.cudnn.benchmark = True  # shapes of images do not change
     runs = {"full": run_full, "data_only": run_data_only, "compute_only": run_compute_only}
     figures = (runs | {"accumulation": run_accumulation})[args.way](args)
     args.measurement.write_text(json.dumps(figures))

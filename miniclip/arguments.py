@@ -116,7 +116,8 @@ class DataArguments:
         default="~/.cache/miniclip", metadata=_help("folder for decoded images and features of locked encoders")
     )
     dataloader_num_workers: int | None = field(
-        default=None, metadata=_help("processes that read images; by default none without a GPU, else up to 8")
+        default=None,
+        metadata=_help("processes that read images; by default none without a GPU, else one a core, up to 16"),
     )
 
 

@@ -77,9 +77,15 @@ def on_cpu() -> bool:
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") or not torch.accelerator.is_available()
 
 
+def cores_per_process() -> int:
+    """Cores that this process may use, where it shares the machine with the others of one launch; at least 1."""
+    # Containers and Slurm may allow fewer than the machine has; macOS cannot tell.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+
+
 def use_all_cores() -> None:
     """Without a GPU, undo `accelerate launch`'s default of one thread a process: the cores are shared out instead."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched and os.environ.get("OMP_NUM_THREADS") == "1" and on_cpu():
-        cores, processes = len(os.sched_getaffinity(0)), int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-        torch.set_num_threads(max(1, cores // processes))
+        torch.set_num_threads(cores_per_process())

@@ -19,6 +19,7 @@ from miniclip.errors import UserError
 from miniclip.feature_cache import FeatureCache, fingerprint
 from miniclip.hub import go_offline_if_unreachable
 from miniclip.image_cache import DecodedImages, cache_images
+from miniclip.launch import cores_per_process
 from miniclip.loading import load_model
 from miniclip.optimization import freeze
 from miniclip.pairs import ImageFeatures, PairCollator, PairDataset, StreamingPairs, find_usable_rows
@@ -223,7 +224,7 @@ def joint_batch_size(arguments: Arguments) -> int:
 def _loader_options(arguments: Arguments) -> dict:
     workers = arguments.data.dataloader_num_workers
     if workers is None:
-        workers = min(8, torch.multiprocessing.cpu_count()) if torch.cuda.is_available() else 0
+        workers = min(16, cores_per_process()) if torch.cuda.is_available() else 0
     # Workers that stay: of a small dataset, an epoch on a GPU takes no longer than starting them anew.
     return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
 

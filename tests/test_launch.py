@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from miniclip.launch import LaunchSettings, launch_settings
+from miniclip.launch import LaunchSettings, cores_per_process, launch_settings
 from miniclip.shapes import shapes_split
 
 ACCELERATE = [sys.executable, "-m", "accelerate.commands.launch"]
@@ -143,3 +143,13 @@ def test_slurm_script_requeues_itself_before_its_time_is_up(data, slurm, tmp_pat
 def test_launcher_is_read_as_accelerate_reads_it(monkeypatch, tmp_path, words, expected):
     monkeypatch.setattr("miniclip.launch.default_config_file", str(tmp_path / "none.yaml"))
     assert launch_settings(words.split()) == expected
+
+
+@pytest.mark.parametrize(("processes", "cores"), [("1", 12), ("5", 2), ("99", 1)])
+def test_processes_of_a_machine_share_its_cores(monkeypatch, processes, cores):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)), raising=False)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+    assert cores_per_process() == cores
+    monkeypatch.delattr(os, "sched_getaffinity")  # as on macOS
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    assert cores_per_process() == cores
