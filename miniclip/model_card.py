@@ -326,7 +326,8 @@ def _is_flickr8k(names) -> bool:
 def _limits(names) -> list[str]:
     limits = [
         "Small encoders and little data: far from the accuracy of models trained on hundreds of millions of pairs.",
-        "Probabilities compare the given labels with each other; even when none fits, they sum to one.",
+        "Probabilities compare the given labels with each other; even when none fits, they sum to one, unless "
+        "`none_of_these` is asked for (`model.zero_shot_classifier()`).",
         "It cannot count, read or tell who acts on whom with any reliability.",
         "Not for decisions about people, surveillance or anything that matters; it was tested for nothing of the kind.",
         "Texts beyond the text encoder's limit are cut; languages other than that of the captions were never seen.",
