@@ -74,18 +74,11 @@ class Validator:
             text_embeds = embed_texts(
                 model, self.processor, self.texts, mixed_precision=self.mixed_precision, progress=False
             ).to(image_embeds.device)
-        self._embeds = image_embeds.cpu(), text_embeds.cpu()
         metrics = retrieval_metrics(
             image_embeds, text_embeds, self.image_of_text.to(image_embeds.device), bootstrap_resamples=0
         )
         figures = {name: value for name, value in metrics.items() if isinstance(value, float)}
         return figures | {"mean_recall@1": sum(metrics[name] for name in HEADLINE) / 2}
-
-    def calibrate(self, model: MiniCLIPModel) -> None:
-        """Fit the model's "none of these" and independent scores to the embeddings of the latest call, which must
-        have been with this model; kept in its config. Does nothing where a single image was left."""
-        if len(self._embeds[0]) > 1:
-            model.calibrate_zero_shot(*self._embeds, self.image_of_text)
 
     def _batches(self):
         for start in range(0, len(self.pixels), 64):

@@ -81,7 +81,7 @@ def tiny_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
 
 @pytest.fixture(scope="session")
 def calibrated_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
-    """The same, calibrated as a trained model is, so that it knows "none of these"."""
+    """The same, calibrated, so that it knows "none of these"."""
     model = build_tiny(tiny_tokenizer)
     images = torch.nn.functional.normalize(torch.randn(60, 16) + 1, dim=1)
     model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.arange(60))
