@@ -559,8 +559,9 @@ A small model that matches pictures with words. Give it a photo and **any labels
 them. See where it looks, search photos by description, or compare prompts.
 """
 
-# Calls that compute share two places: more at a time would only slow each other down.
-MODEL_CALLS = {"concurrency_id": "model", "concurrency_limit": 2}
+# Calls that compute share two places: more at a time would only slow each other down. What is asked while an answer is
+# still on its way is answered next, instead of being passed over.
+MODEL_CALLS = {"concurrency_id": "model", "concurrency_limit": 2, "trigger_mode": "always_last"}
 
 THEME = gr.themes.Soft(
     primary_hue="teal",
