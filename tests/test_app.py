@@ -566,3 +566,12 @@ def test_dataset_as_gallery(tmp_path):
     photos = app.open_gallery(str(tmp_path))
     assert len(photos) == len(COLOURS)
     assert photos.open(0).getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_nothing_asked_is_passed_over():
+    """Gradio's default drops a click while the last one is still computed, and leaves the old answer standing."""
+    import app
+
+    events = {event["api_name"]: event["trigger_mode"] for event in app.build_page().config["dependencies"]}
+    asked = ("classify", "explain", "search", "search_by_photo", "compare")
+    assert {events[name] for name in asked} == {"always_last"}

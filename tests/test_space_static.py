@@ -3,6 +3,7 @@
 import base64
 import functools
 import http.server
+import importlib.util
 import io
 import itertools
 import json
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import build_tiny, run_python
+from conftest import ROOT, build_tiny, run_python
 from PIL import Image
 
 from miniclip.onnx_export import export_onnx
@@ -328,3 +329,13 @@ def test_build_names_what_is_missing(tmp_path):
     )
     assert process.returncode == 2
     assert "export_onnx.py" in process.stderr and "Traceback" not in process.stderr
+
+
+def test_build_deletes_nothing_of_yours(tmp_path):
+    spec = importlib.util.spec_from_file_location("space_static_build", ROOT / "space_static" / "build.py")
+    build = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(build)
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(build.BuildError, match="holds something else"):
+        build.build(tmp_path, tmp_path, "int8", tmp_path)
+    assert (tmp_path / "thesis.txt").is_file()
