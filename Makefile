@@ -35,7 +35,7 @@ train: $(RESULTS) ## train on drawn shapes (two minutes on two cores) and measur
 # A run that did not get as far as its results is started anew.
 $(RESULTS): | $(INSTALLED)
 	$(PY) train_accelerate.py configs/shapes.yaml --output_dir $(MODEL) --overwrite_output_dir
-	$(PY) evaluate_miniclip.py --model_name_or_path $(MODEL) --dataset_name shapes --calibration_split validation \
+	$(PY) evaluate_miniclip.py --model_name_or_path $(MODEL) --dataset_name shapes \
 		--zero_shot_dataset shapes --zero_shot_split unseen --templates "a {}" "a photo of a {}" \
 		--output_json $(RESULTS)
 

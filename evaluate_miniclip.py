@@ -7,6 +7,7 @@ The JSON holds fractions: `retrieval.image_to_text_recall@1`, `zero_shot.accurac
 As `results.json` in the model's own folder it also becomes the model card, `README.md`.
 """
 
+import copy
 import json
 import time
 from dataclasses import dataclass, field
@@ -168,7 +169,9 @@ def measure(model, processor, args: EvaluationArguments, captioned: tuple | None
 def untrained(model, device):
     """The same architecture with random weights, always the same ones."""
     torch.manual_seed(0)
-    return type(model)(model.config).to(device, memory_format=torch.channels_last).eval()
+    config = copy.deepcopy(model.config)
+    config.zero_shot_calibration = None  # of the trained weights
+    return type(model)(config).to(device, memory_format=torch.channels_last).eval()
 
 
 def tables(results: dict) -> list[str]:

@@ -285,11 +285,7 @@ class MiniCLIPModel(PreTrainedModel):
         return self._zero_shot(images, labels, **options)
 
     def calibrate_zero_shot(
-        self,
-        image_embeds: torch.Tensor,
-        text_embeds: torch.Tensor,
-        text_ids: torch.Tensor,
-        image_ids: torch.Tensor | None = None,
+        self, image_embeds: torch.Tensor, label_embeds: torch.Tensor, fits: torch.Tensor
     ) -> ZeroShotCalibration:
         """
         Fit independent scores and the "none of these" answer to a validation split; kept in the config, so that
@@ -297,11 +293,10 @@ class MiniCLIPModel(PreTrainedModel):
 
         Args:
             image_embeds: `(num_images, projection_dim)` unit vectors.
-            text_embeds: `(num_texts, projection_dim)` unit vectors, of captions or of prompted labels.
-            text_ids: `(num_texts,)`; a text fits the images that have its id.
-            image_ids: `(num_images,)`, the image's position by default.
+            label_embeds: `(num_labels, projection_dim)` unit vectors.
+            fits: `(num_images, num_labels)`: 1 where the label fits the image, 0 where not, NaN where nobody knows.
         """
-        calibration = ZeroShotCalibration.fit(image_embeds, text_embeds, text_ids, image_ids)
+        calibration = ZeroShotCalibration.fit(image_embeds, label_embeds, fits)
         self.config.zero_shot_calibration = calibration.to_dict()
         return calibration
 

@@ -116,41 +116,28 @@ class ZeroShotCalibration:
 
     @classmethod
     def fit(
-        cls,
-        image_embeds: torch.Tensor,
-        text_embeds: torch.Tensor,
-        text_ids: torch.Tensor,
-        image_ids: torch.Tensor | None = None,
-        *,
-        max_size: int = 1000,
-        seed: int = 0,
+        cls, image_embeds: torch.Tensor, label_embeds: torch.Tensor, fits: torch.Tensor, *, seed: int = 0
     ) -> "ZeroShotCalibration":
         """
         Args:
             image_embeds: `(num_images, projection_dim)` unit vectors.
-            text_embeds: `(num_texts, projection_dim)` unit vectors, of captions or of prompted labels.
-            text_ids: `(num_texts,)`; a text fits the images that have its id.
-            image_ids: `(num_images,)`, the image's position by default. With class numbers, labels calibrate.
-            max_size: images and texts drawn from larger splits.
-            seed: of those draws and of the questions that are made up to fit "none of these".
+            label_embeds: `(num_labels, projection_dim)` unit vectors, of prompted labels or of captions.
+            fits: `(num_images, num_labels)`: 1 where the label fits the image, 0 where it does not, and NaN where
+                nobody knows.
+            seed: of the questions that are made up to fit "none of these".
 
         Raises:
-            ValueError: fewer than two ids, so that nothing mismatches.
+            ValueError: no image has both a label that fits and one that does not.
         """
-        generator = torch.Generator().manual_seed(seed)
-        image_ids = torch.arange(len(image_embeds)) if image_ids is None else image_ids.cpu()
-        image_embeds, text_embeds, text_ids = image_embeds.float().cpu(), text_embeds.float().cpu(), text_ids.cpu()
-        if len(text_ids.unique()) < 2 or len(image_ids.unique()) < 2:
-            raise ValueError("calibration needs images and texts of at least two kinds, so that some do not match.")
+        image_embeds, label_embeds, fits = (tensor.float().cpu() for tensor in (image_embeds, label_embeds, fits))
+        if not ((fits == 1).any(dim=1) & (fits == 0).any(dim=1)).any():
+            raise ValueError("calibration needs images with labels that fit and labels that do not.")
         image_mean = image_embeds.mean(dim=0)
-        images = torch.randperm(len(image_embeds), generator=generator)[:max_size]
-        of_images = torch.isin(text_ids, image_ids[images]).nonzero().squeeze(1)
-        texts = of_images[torch.randperm(len(of_images), generator=generator)[:max_size]]
-        texts_kept, images_kept = text_embeds[texts], image_embeds[images]
-        centred = (images_kept - image_mean) @ texts_kept.t()
-        matches = image_ids[images][:, None] == text_ids[texts][None]
-        slope, intercept = _fit_logistic(centred.flatten(), matches.flatten())
-        odds, none_fits = _made_up_questions(slope * centred + intercept, matches, generator)
+        centred = (image_embeds - image_mean) @ label_embeds.t()
+        known = ~fits.isnan()
+        slope, intercept = _fit_logistic(centred[known], fits[known])
+        generator = torch.Generator().manual_seed(seed)
+        odds, none_fits = _made_up_questions(slope * centred + intercept, fits, generator)
         none_slope, none_intercept = _fit_logistic(odds, none_fits)
         image_mean = [round(value, 5) for value in image_mean.tolist()]
         return cls(slope, intercept, none_slope, none_intercept, image_mean)
@@ -161,8 +148,9 @@ class ZeroShotCalibration:
         return self.slope * ((image_embeds.float() - mean) @ label_embeds.float().t()) + self.intercept
 
     def none_log_odds(self, label_log_odds: torch.Tensor) -> torch.Tensor:
-        """Log odds `(num_images, 1)` that none of the labels fits, when that is so in half of all questions."""
-        return self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept
+        """Log odds `(num_images, 1)` that none of the labels fits, when that is beforehand as likely as each label."""
+        evidence = self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept
+        return evidence - math.log(label_log_odds.shape[-1])
 
 
 def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:
@@ -171,19 +159,19 @@ def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:
 
 
 def _made_up_questions(
-    log_odds: torch.Tensor, matches: torch.Tensor, generator: torch.Generator, sizes: Sequence[int] = (2, 3, 5, 10, 20)
+    log_odds: torch.Tensor, fits: torch.Tensor, generator: torch.Generator, sizes: Sequence[int] = (2, 3, 5, 10, 20)
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image with 2 to 20 texts, once with one of its own and once with none: the log odds of
+    """Each image with 2 to 20 labels, once with one that fits and once with none: the log odds of
     [`_log_mean_exp`] and whether none fits, both `(num_questions,)`."""
     features, targets = [], []
-    has_own = matches.any(dim=1)
-    log_odds, matches = log_odds[has_own], matches[has_own]
-    own = torch.multinomial(matches.float(), 1, generator=generator)
+    usable = (fits == 1).any(dim=1) & (fits == 0).any(dim=1)
+    log_odds, fits = log_odds[usable], fits[usable]
+    own = torch.multinomial((fits == 1).float(), 1, generator=generator)
     for size in sizes:
-        others = torch.multinomial((~matches).float(), size, replacement=True, generator=generator)
-        for texts, none_fits in ((others, True), (torch.cat([own, others[:, 1:]], dim=1), False)):
-            features.append(_log_mean_exp(log_odds.gather(1, texts)).squeeze(1))
-            targets.append(torch.full((len(texts),), none_fits))
+        others = torch.multinomial((fits == 0).float(), size, replacement=True, generator=generator)
+        for labels, none_fits in ((others, True), (torch.cat([own, others[:, 1:]], dim=1), False)):
+            features.append(_log_mean_exp(log_odds.gather(1, labels)).squeeze(1))
+            targets.append(torch.full((len(labels),), none_fits))
     return torch.cat(features), torch.cat(targets)
 
 
@@ -307,7 +295,7 @@ class ZeroShotClassifier:
         if calibration is None and (none_of_these or scores == "independent"):
             raise ValueError(
                 "this model has no calibration, which independent scores and `none_of_these` need; "
-                "call `model.calibrate_zero_shot(image_embeds, text_embeds, text_ids)` on a validation split "
+                "call `model.calibrate_zero_shot(image_embeds, label_embeds, fits)` on a validation split "
                 "and save the model."
             )
         if scores == "softmax":

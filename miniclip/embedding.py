@@ -169,7 +169,7 @@ def embed_pairs(
         UserError: not one row can be used.
     """
     dataset = dataset.select_columns([columns.image, *columns.captions])
-    keep = functools.partial(_captions, columns=columns)
+    keep = functools.partial(required_captions, columns=columns)
     images = embed_images(model, processor, dataset, columns.image, keep, num_workers=num_workers, **settings)
     texts = [caption for captions in images.kept for caption in captions]
     image_of_text = torch.tensor([image for image, captions in enumerate(images.kept) for _ in captions])
@@ -177,7 +177,12 @@ def embed_pairs(
     return EmbeddedPairs(images.image_embeds, text_embeds, image_of_text, images.skipped)
 
 
-def _captions(row: dict, columns: Columns) -> list[str]:
+def required_captions(row: dict, columns: Columns) -> list[str]:
+    """A row's captions.
+
+    Raises:
+        ValueError: it has none.
+    """
     captions = captions_of(row, columns)
     if not captions:
         raise ValueError("no caption")

@@ -230,7 +230,8 @@ def _zero_shot_section(measured: dict, untrained: dict | None) -> dict:
         f"{len(measured['templates'])} prompts a class" if len(measured["templates"]) > 1 else "one prompt a class"
     )
     size = f"{measured['num_images']:,} images, {measured['num_classes']} classes, {prompts}"
-    return {"title": _title(measured), "size": size, "table": _table(rows, untrained)}
+    rates = {name: f"{100 * rate:.1f}" for name, rate in measured.get("none_of_these", {}).items()}
+    return {"title": _title(measured), "size": size, "table": _table(rows, untrained), "none_of_these": rates}
 
 
 def _title(measured: dict) -> str:

@@ -10,6 +10,11 @@ _MEDIAN_ROWS = [
     for first, second in (("image", "text"), ("text", "image"))
 ]
 
+_NONE_ROWS = {
+    "first_with_right_label": '"none of these", with right label',
+    "first_without_right_label": '"none of these", without it',
+}
+
 
 def retrieval_table(title: str, results: dict) -> str:
     """Table of what [`~miniclip.retrieval.evaluate_retrieval`] returned."""
@@ -35,6 +40,8 @@ def zero_shot_table(title: str, results: dict) -> str:
     lines.append(_percent_row("mean per-class accuracy", results["mean_per_class_accuracy"], None, chance))
     top_5_chance = min(1.0, 5 / results["num_classes"])
     lines.append(_percent_row("top-5 accuracy", results["top_5_accuracy"], None, top_5_chance))
+    for name, label in _NONE_ROWS.items() if "none_of_these" in results else ():
+        lines.append(f"  {label:32}{100 * results['none_of_these'][name]:8.1f}")
     return "\n".join(lines + _skipped(results))
 
 

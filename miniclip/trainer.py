@@ -277,6 +277,8 @@ class Trainer:
         recall = metrics.get("mean_recall@1", math.inf)  # without a validation split the last model is the best
         if self.accelerator.is_main_process and (recall > self.state.best_recall or recall == math.inf):
             self.state.best_recall = recall if math.isfinite(recall) else -1.0
+            if metrics:
+                self.validator.calibrate(model)
             self._save_model(model)
         self.accelerator.wait_for_everyone()
         self.accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=self.state.step)

@@ -3,6 +3,7 @@
 import torch
 
 from miniclip.batches import BatchPreparer
+from miniclip.calibration import calibrate_on
 from miniclip.data import Columns, captions_of, decode_image
 from miniclip.embedding import embed_texts, inference
 from miniclip.errors import UserError
@@ -38,7 +39,7 @@ class Validator:
         max_samples: int | None = None,
     ):
         self.processor, self.prepare, self.mixed_precision = processor, prepare, mixed_precision
-        self.pixels, texts, image_of_text = [], [], []
+        self.pixels, self.captions = [], []
         for row in dataset if max_samples is None else dataset.take(max_samples):
             captions = captions_of(row, columns)
             try:
@@ -46,19 +47,19 @@ class Validator:
             except ValueError:
                 continue
             if captions:
-                image_of_text += [len(self.pixels)] * len(captions)
-                texts += captions
+                self.captions.append(captions)
                 self.pixels.append(_crop(processor, image))
         if not self.pixels:
             raise UserError("no row of the validation split has a readable image and a caption")
-        self.texts, self.image_of_text = texts, torch.tensor(image_of_text)
+        self.texts = [text for captions in self.captions for text in captions]
+        self.image_of_text = torch.tensor([image for image, captions in enumerate(self.captions) for _ in captions])
         self._image_features = self._pool_images(model) if _locked(model.vision_model) else None
         self._text_features = self._pool_texts(model) if _locked(model.text_model) else None
 
     @property
     def num_images(self) -> int:
         """Images that are ranked."""
-        return int(self.image_of_text[-1]) + 1
+        return len(self.captions)
 
     @torch.no_grad()
     def __call__(self, model: MiniCLIPModel) -> dict[str, float]:
@@ -74,11 +75,18 @@ class Validator:
             text_embeds = embed_texts(
                 model, self.processor, self.texts, mixed_precision=self.mixed_precision, progress=False
             ).to(image_embeds.device)
+        self._image_embeds = image_embeds.cpu()
         metrics = retrieval_metrics(
             image_embeds, text_embeds, self.image_of_text.to(image_embeds.device), bootstrap_resamples=0
         )
         figures = {name: value for name, value in metrics.items() if isinstance(value, float)}
         return figures | {"mean_recall@1": sum(metrics[name] for name in HEADLINE) / 2}
+
+    def calibrate(self, model: MiniCLIPModel) -> None:
+        """Fit the model's "none of these" and independent scores to the images as the latest call embedded them, which
+        must have been with this model; kept in its config. Does nothing where a single image was left."""
+        if self.num_images > 1:
+            calibrate_on(model, self.processor, self._image_embeds, self.captions)
 
     def _batches(self):
         for start in range(0, len(self.pixels), 64):

@@ -73,7 +73,8 @@ def evaluate_zero_shot(
 
     Returns:
         What the `zero_shot_classification` metric returns for the ensemble of all templates, the same for the first
-        template alone under `plain`, `chance` accuracy, `num_images`, `num_classes`, `templates` and `skipped` rows.
+        template alone under `plain`, `chance` accuracy, `num_images`, `num_classes`, `templates`, `skipped` rows, and
+        for a calibrated model [`none_of_these_rates`] under `none_of_these`.
 
     Raises:
         UserError: no class names, or not one row can be used.
@@ -96,13 +97,45 @@ def evaluate_zero_shot(
             seed=seed,
         )
 
-    return score(ensemble(prompt_embeds)) | {
-        "plain": score(prompt_embeds[:, 0]),
-        "chance": 1 / len(class_names),
-        "num_images": len(images.kept),
-        "num_classes": len(class_names),
-        "templates": list(templates),
-        "skipped": {"count": images.skipped.count, "first": images.skipped.first},
+    class_embeds, none_of_these = ensemble(prompt_embeds), {}
+    if model.config.zero_shot_calibration:
+        tensors = (images.image_embeds, class_embeds, torch.tensor(images.kept))
+        rates = none_of_these_rates(model.zero_shot_classifier(processor), *(part.to(model.device) for part in tensors))
+        none_of_these = {"none_of_these": rates}
+    return (
+        score(class_embeds)
+        | none_of_these
+        | {
+            "plain": score(prompt_embeds[:, 0]),
+            "chance": 1 / len(class_names),
+            "num_images": len(images.kept),
+            "num_classes": len(class_names),
+            "templates": list(templates),
+            "skipped": {"count": images.skipped.count, "first": images.skipped.first},
+        }
+    )
+
+
+def none_of_these_rates(classifier, image_embeds: torch.Tensor, class_embeds: torch.Tensor, labels: torch.Tensor):
+    """
+    How often "none of these" is the best answer: when asked for all classes, where it is wrong, and for all but the
+    right one, where it is right.
+
+    Args:
+        classifier: `ZeroShotClassifier` of a calibrated model.
+        image_embeds: `(num_images, projection_dim)` unit vectors.
+        class_embeds: `(num_classes, projection_dim)` unit vectors.
+        labels: `(num_images,)` classes.
+    """
+
+    def none_first(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return classifier.probabilities(images, classes, none_of_these=True).argmax(dim=1) == len(classes)
+
+    class_numbers = torch.arange(len(class_embeds), device=class_embeds.device)
+    missing = [none_first(image_embeds[labels == c], class_embeds[class_numbers != c]) for c in labels.unique()]
+    return {
+        "first_with_right_label": none_first(image_embeds, class_embeds).float().mean().item(),
+        "first_without_right_label": torch.cat(missing).float().mean().item(),
     }
 
 

@@ -84,7 +84,7 @@ def calibrated_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
     """The same, calibrated, so that it knows "none of these"."""
     model = build_tiny(tiny_tokenizer)
     images = torch.nn.functional.normalize(torch.randn(60, 16) + 1, dim=1)
-    model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.arange(60))
+    model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.eye(60))
     folder = tmp_path_factory.mktemp("calibrated") / "tiny"
     model.save_pretrained(folder)
     tiny_processor.save_pretrained(folder)

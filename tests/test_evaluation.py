@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import evaluate_miniclip
 from miniclip import retrieval
+from miniclip.batches import BatchPreparer
 from miniclip.calibration import calibrate
 from miniclip.data import Columns, find_columns, load_split
 from miniclip.embedding import embed_images, embed_texts
@@ -28,7 +29,8 @@ from miniclip.errors import UserError
 from miniclip.loading import load_model
 from miniclip.metrics import load_metric
 from miniclip.retrieval import chance_recall, evaluate_retrieval, retrieval_metrics, retrieval_ranks
-from miniclip.zero_shot import class_prompts, ensemble, evaluate_zero_shot, nearest_classes
+from miniclip.validation import Validator
+from miniclip.zero_shot import class_prompts, ensemble, evaluate_zero_shot, nearest_classes, none_of_these_rates
 
 RECALLS = [f"{way}_recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
 COLUMNS = Columns("image", ("captions",))
@@ -466,8 +468,35 @@ def test_calibration_is_kept_in_the_models_folder(monkeypatch, tiny_folder, capt
     assert {answer["label"] for answer in answers} == {"a dog", "a cat", "none of these"}
 
 
+def test_validation_while_training_calibrates_as_the_whole_split_does(tiny_model, tiny_processor):
+    dataset = undecoded(captioned_rows())
+    images = tiny_processor.image_processor
+    prepare = BatchPreparer(tiny_model.device, images.image_mean, images.image_std, chunk_size=4)
+    validator = Validator(tiny_model, tiny_processor, dataset, COLUMNS, prepare, "no")
+    validator(tiny_model)
+    validator.calibrate(tiny_model)
+    stored = dict(tiny_model.config.zero_shot_calibration)
+    calibrate(tiny_model, tiny_processor, dataset, COLUMNS, progress=False)
+    expected = tiny_model.config.zero_shot_calibration
+    assert stored.pop("image_mean") == pytest.approx(expected.pop("image_mean"), abs=0.01)
+    assert stored == pytest.approx(expected, rel=0.05)
+
+
+def test_none_of_these_rates(tiny_model, tiny_processor):
+    """Of these, "none" is always right without the right label, and once in four times wrong with it."""
+    dim = tiny_model.config.projection_dim
+    classes = torch.eye(3, dim)
+    images = torch.stack([classes[0], -classes[0], classes[2], classes[1]])
+    fits = (images @ classes.t() > 0.5).float()
+    tiny_model.calibrate_zero_shot(images, classes, fits)
+    rates = none_of_these_rates(
+        tiny_model.zero_shot_classifier(tiny_processor), images, classes, torch.tensor([0, 0, 2, 1])
+    )
+    assert rates == {"first_with_right_label": 0.25, "first_without_right_label": 1.0}
+
+
 def test_a_split_of_one_image_cannot_calibrate(tiny_model, tiny_processor):
-    with pytest.raises(UserError, match="at least two"):
+    with pytest.raises(UserError, match="labels that do not"):
         calibrate(tiny_model, tiny_processor, undecoded(captioned_rows(1)), COLUMNS, progress=False)
 
 

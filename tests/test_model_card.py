@@ -1,6 +1,7 @@
 """The model card tells what was recorded, in words that the Hub accepts, and nothing else."""
 
 import json
+import re
 import shutil
 
 import pytest
@@ -37,6 +38,7 @@ def results(**more) -> dict:
     retrieval |= {"intervals": {name: [value - 0.01, value + 0.01] for name, value in RECALLS.items()}}
     zero_shot = {"accuracy": 0.4242, "chance": 0.1, "num_images": 500, "num_classes": 10, "templates": ["a {}", "{}"]}
     zero_shot |= {"dataset_name": "uoft-cs/cifar10", "split": "test", "intervals": {"accuracy": [0.4, 0.45]}}
+    zero_shot |= {"none_of_these": {"first_with_right_label": 0.012, "first_without_right_label": 0.6}}
     measured = {"retrieval": retrieval, "zero_shot_sets": {"cifar10": zero_shot}}
     return measured | {"command": "python evaluate_miniclip.py --x /home/ada/y", "versions": {"torch": "2.14"}} | more
 
@@ -64,6 +66,7 @@ def test_metadata_and_figures(run):
     text = str(card)
     assert "| image to text R@5 | 25.0 | 24.0 to 26.0 | 0.1 |" in text
     assert "| accuracy | 42.4 | 40.0 to 45.0 | 10.0 |" in text
+    assert re.search(r"first for 1.2 % of the images, and for 60.0 % when the right\s+label was left out", text)
     assert "untrained" not in text  # not measured, not mentioned
     assert "Seed 3; code at commit cccc" in text
     assert "/home/ada" not in text

@@ -38,7 +38,7 @@ def model(tiny_tokenizer):
     model = build_tiny(tiny_tokenizer, "test_vit", text_pooling="mean", logit_scale_init_value=math.log(50))
     torch.nn.init.normal_(model.get_input_embeddings().weight)
     image_embeds, text_embeds = torch.nn.functional.normalize(torch.randn(2, 40, 16), dim=-1)
-    model.calibrate_zero_shot(image_embeds, text_embeds + image_embeds, torch.arange(40))
+    model.calibrate_zero_shot(image_embeds, text_embeds + image_embeds, torch.eye(40))
     return model
 
 

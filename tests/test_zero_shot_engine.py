@@ -3,6 +3,7 @@
 import copy
 import io
 import json
+import math
 
 import numpy as np
 import pytest
@@ -54,19 +55,20 @@ def count_texts(model) -> list[int]:
 
 
 def calibrate(model, seed: int = 0) -> ZeroShotCalibration:
-    images, texts, ids = made_up_split(model.config.projection_dim, seed=seed)
-    return model.calibrate_zero_shot(images, texts, ids)
+    return model.calibrate_zero_shot(*made_up_split(model.config.projection_dim, seed=seed))
 
 
 def made_up_split(dim=16, num_images=300, texts_per_image=3, closeness=1.2, seed=0):
-    """Embeddings whose matching pairs are nearer than others, all sharing a direction as real ones do."""
+    """Embeddings whose matching pairs are nearer than others, all sharing a direction as real ones do, and which text
+    fits which image."""
     generator = torch.Generator().manual_seed(seed)
     own = torch.randn(num_images, dim, generator=generator)
     shared = 2.0 * torch.ones(dim) / dim**0.5
     images = torch.nn.functional.normalize(own + shared, dim=1)
     ids = torch.arange(num_images).repeat_interleave(texts_per_image)
     noise = torch.randn(len(ids), dim, generator=generator)
-    return images, torch.nn.functional.normalize(closeness * own[ids] + noise + shared, dim=1), ids
+    texts = torch.nn.functional.normalize(closeness * own[ids] + noise + shared, dim=1)
+    return images, texts, (torch.arange(num_images)[:, None] == ids).float()
 
 
 class TestLabels:
@@ -253,10 +255,9 @@ class TestCalibration:
     def test_probabilities_mean_what_they_say(self):
         """On another draw of the same distribution: among labels given 70 %, 70 % fit (half match, half do not)."""
         calibration = ZeroShotCalibration.fit(*made_up_split(num_images=1000, closeness=0.6, seed=0))
-        images, texts, ids = made_up_split(num_images=1000, closeness=0.6, seed=1)
+        images, texts, matches = made_up_split(num_images=1000, closeness=0.6, seed=1)
         probabilities = calibration.label_log_odds(images, texts).sigmoid()
-        matches = torch.arange(len(images))[:, None] == ids[None]
-        weight = torch.where(matches, 0.5 / matches.sum(), 0.5 / (~matches).sum())
+        weight = torch.where(matches == 1, 0.5 / matches.sum(), 0.5 / (1 - matches).sum())
         for low in (0.1, 0.3, 0.5, 0.7):
             chosen = (probabilities >= low) & (probabilities < low + 0.2)
             said = (weight * probabilities)[chosen].sum() / weight[chosen].sum()
@@ -265,36 +266,38 @@ class TestCalibration:
 
     @pytest.mark.parametrize("size", [2, 5, 20])
     def test_none_of_these(self, size):
-        """Half of the questions hold the right text: it must be told which, whatever their number of labels."""
+        """Where none is as likely as each text, which questions hold the right one, whatever their number of texts."""
         calibration = ZeroShotCalibration.fit(*made_up_split(seed=0))
-        images, texts, ids = made_up_split(seed=1)
+        images, texts, matches = made_up_split(seed=1)
         generator = torch.Generator().manual_seed(0)
         log_odds = calibration.label_log_odds(images, texts)
-        others = torch.stack([torch.randperm(len(ids), generator=generator)[:size] for _ in images])
-        others = torch.where(ids[others] == torch.arange(len(images))[:, None], (others + 3) % len(ids), others)
+        others = torch.multinomial(1 - matches, size, generator=generator)
         own = torch.arange(len(images))[:, None] * 3
-        with_own = calibration.none_log_odds(log_odds.gather(1, torch.cat([own, others[:, 1:]], 1))).sigmoid()
-        without = calibration.none_log_odds(log_odds.gather(1, others)).sigmoid()
+        even = math.log(size)  # none being as likely as one of them
+        with_own = (calibration.none_log_odds(log_odds.gather(1, torch.cat([own, others[:, 1:]], 1))) + even).sigmoid()
+        without = (calibration.none_log_odds(log_odds.gather(1, others)) + even).sigmoid()
         accuracy = ((with_own < 0.5).float().mean() + (without > 0.5).float().mean()) / 2
         assert accuracy > 0.75
         assert (with_own.mean() + without.mean()) / 2 == pytest.approx(0.5, abs=0.12)
 
-    def test_labels_calibrate_as_captions_do(self):
-        """Many images a label: ids are class numbers."""
-        images, texts, ids = made_up_split()
-        classes = torch.arange(len(images)) % 10
-        prompts = torch.nn.functional.normalize(torch.stack([images[classes == c].mean(0) for c in range(10)]), dim=1)
-        calibration = ZeroShotCalibration.fit(images, prompts, torch.arange(10), classes)
-        assert calibration.slope > 0 > calibration.none_slope
+    def test_what_nobody_knows_changes_nothing(self):
+        """Pairs whose match is unknown are left out, however near they lie."""
+        images, texts, matches = made_up_split(num_images=40)
+        expected = ZeroShotCalibration.fit(images, texts, matches)
+        texts = torch.cat([texts, images.repeat(20, 1)])
+        fits = torch.cat([matches, torch.full((len(images), len(texts) - matches.shape[1]), math.nan)], dim=1)
+        found = ZeroShotCalibration.fit(images, texts, fits)
+        assert (found.slope, found.intercept) == pytest.approx((expected.slope, expected.intercept), rel=1e-4)
+        assert found.none_slope == pytest.approx(expected.none_slope, rel=0.25)  # its questions are drawn anew
 
-    def test_nothing_to_tell_apart(self):
-        images, texts, ids = made_up_split(num_images=1)
-        with pytest.raises(ValueError, match="at least two"):
-            ZeroShotCalibration.fit(images, texts, ids)
+    @pytest.mark.parametrize("fits", [torch.ones(1, 3), torch.zeros(1, 3), torch.full((2, 2), math.nan)])
+    def test_nothing_to_tell_apart(self, fits):
+        images, texts, _ = made_up_split()
+        with pytest.raises(ValueError, match="labels that do not"):
+            ZeroShotCalibration.fit(images[: len(fits)], texts[: fits.shape[1]], fits)
 
     def test_separable_data_has_an_answer(self):
-        images, texts, ids = made_up_split(dim=64, closeness=1000.0)
-        calibration = ZeroShotCalibration.fit(images, texts, ids)
+        calibration = ZeroShotCalibration.fit(*made_up_split(dim=64, closeness=1000.0))
         assert all(np.isfinite([calibration.slope, calibration.intercept, calibration.none_slope]))
 
     def test_softmax_leaves_room_for_none(self, classifier):
