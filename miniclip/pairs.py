@@ -22,22 +22,7 @@ class ImageFeatures:
     features: torch.Tensor
 
 
-class _SharedEpoch:
-    """An `epoch` in shared memory, so that worker processes, which stay from epoch to epoch, see it change."""
-
-    def __init__(self):
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    @property
-    def epoch(self) -> int:
-        return int(self._epoch)
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
-
-
-class PairDataset(_SharedEpoch, Dataset):
+class PairDataset(Dataset):
     """
     Image-caption examples of a dataset that has rows by number.
 
@@ -68,11 +53,20 @@ class PairDataset(_SharedEpoch, Dataset):
         teacher: tuple[torch.Tensor, torch.Tensor] | None = None,
         seed: int = 0,
     ):
-        super().__init__()
         self.rows, self.images, self.captions = list(rows), images, captions
         self.transform, self.captions_per_image, self.seed = transform, captions_per_image, seed
         self.text_features, self.teacher = text_features, teacher
         self.first_caption = np.cumsum([0] + [len(texts) for texts in captions])
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    @property
+    def epoch(self) -> int:
+        """In shared memory, so that worker processes, which stay from epoch to epoch, see it change."""
+        return int(self._epoch)
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -115,7 +109,7 @@ def augment(image: torch.Tensor, transform, random: np.random.Generator) -> torc
         return transform(image)
 
 
-class StreamingPairs(_SharedEpoch, TorchIterableDataset):
+class StreamingPairs(TorchIterableDataset):
     """
     The same examples from a stream, which is never held in memory.
 
@@ -145,7 +139,6 @@ class StreamingPairs(_SharedEpoch, TorchIterableDataset):
         rank: int = 0,
         world_size: int = 1,
     ):
-        super().__init__()
         if world_size > 1:
             stream = split_dataset_by_node(stream, rank, world_size)
         self.stream = stream.shuffle(seed=seed, buffer_size=shuffle_buffer_size)
@@ -154,8 +147,16 @@ class StreamingPairs(_SharedEpoch, TorchIterableDataset):
         self.image_size, self.crop_mode = image_size, crop_mode
         self.captions_per_image, self.seed = captions_per_image, seed
 
+    @property
+    def epoch(self) -> int:
+        """Worker processes see it change, and must not set it: `datasets` adds to a number that all of them share."""
+        return self.stream.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.stream.set_epoch(epoch)
+
     def __iter__(self) -> Iterator[dict]:
-        self.stream.set_epoch(self.epoch)
         worker = torch.utils.data.get_worker_info()
         workers, worker_id = (1, 0) if worker is None else (worker.num_workers, worker.id)
         # A stream has no row numbers; these are unique over processes and workers, as the pairing by number needs.

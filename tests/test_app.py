@@ -488,12 +488,13 @@ class TestThroughTheAPI:
             with ThreadPoolExecutor(32) as crowd:
                 assert list(crowd.map(ask, clients)) == [4] * 32
 
-        for _ in range(4):  # until allocators have what they keep
+        sizes = []
+        for _ in range(15):  # allocators keep more for a while, the more the busier the machine
             everybody()
-        before = served.memory_mb()
-        for _ in range(3):
-            everybody()
-        assert served.memory_mb() < before + 25
+            sizes.append(served.memory_mb())
+            if len(sizes) > 3 and sizes[-1] < sizes[-4] + 8:
+                return
+        pytest.fail(f"it grows on and on, in MB: {sizes}")
 
 
 def test_the_server_talks_to_nobody(served, open_page):

@@ -129,6 +129,21 @@ def test_workers_that_stay_go_on_to_the_next_epoch(files, tiny_tokenizer):
     assert orders[0] == orders[2] != orders[1]
 
 
+def test_workers_leave_the_epoch_alone(files, tiny_tokenizer, monkeypatch):
+    """Set by two at once, the number that `datasets` shares among them would be neither's, or even negative."""
+
+    def set_epoch(self, epoch, original=datasets.IterableDataset.set_epoch):
+        assert torch.utils.data.get_worker_info() is None
+        original(self, epoch)
+
+    monkeypatch.setattr(datasets.IterableDataset, "set_epoch", set_epoch)
+    pairs = StreamingPairs(stream(files, 6), COLUMNS, 8, shuffle_buffer_size=10)
+    pairs.epoch = 3
+    loader = DataLoader(pairs, batch_size=4, num_workers=2, collate_fn=PairCollator(tiny_tokenizer))
+    assert sum(len(batch["image_ids"]) for batch in loader) == len(list(pairs))
+    assert pairs.epoch == 3
+
+
 def test_numbers_pair_images_with_their_own_texts_only(files, tiny_tokenizer):
     """Across two processes no number occurs twice, or another image's captions would count as an image's positives."""
     numbers = []
