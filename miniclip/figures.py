@@ -123,12 +123,26 @@ def embedding_map(
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
     axes.scatter(*points.T, c=labels, cmap="tab20", s=12, alpha=0.6, linewidths=0)
-    for number, (name, (x, y)) in enumerate(zip(class_names, words.tolist(), strict=True)):
+    for number, (name, (x, y)) in enumerate(zip(class_names, _apart(words, points), strict=True)):
         box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": GREY, "alpha": 0.85}
         axes.text(x, y, name, fontsize=9, ha="center", va="center", bbox=box, zorder=3 + number)
         axes.plot(*zip((x, y), (points[labels == number].mean(dim=0)).tolist(), strict=True), color=GREY, lw=0.8)
     axes.set(xlabel="first principal component", ylabel="second principal component")
     return figure
+
+
+def _apart(words: torch.Tensor, points: torch.Tensor) -> list[list[float]]:
+    """The places of words, moved up where one would cover another of nearly the same place."""
+    wide, high = ((points.amax(dim=0) - points.amin(dim=0)) * torch.tensor([0.22, 0.055])).tolist()
+    placed: list[list[float]] = [[] for _ in words]
+    for number in words[:, 1].argsort().tolist():
+        x, y = words[number].tolist()
+        beside = sorted(other[1] for other in placed if other and abs(other[0] - x) < wide)
+        for taken in beside:
+            if abs(taken - y) < high:
+                y = taken + high
+        placed[number] = [x, y]
+    return placed
 
 
 def shorten(text: str, width: int) -> str:

@@ -1,5 +1,6 @@
 """Figures of a model and of the reference runs: drawn from what is there, and photographs never beside the others."""
 
+import itertools
 import json
 import sys
 from argparse import Namespace
@@ -7,6 +8,7 @@ from argparse import Namespace
 import pytest
 import torch
 from conftest import ROOT
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
 from miniclip import figures
@@ -87,3 +89,15 @@ def test_the_map_separates_what_the_embeddings_separate():
     points = torch.tensor(axes.collections[0].get_offsets().data, dtype=torch.float)
     nearest = torch.cdist(points, torch.stack([words[name] for name in "abc"])).argmin(dim=1)
     assert torch.equal(nearest, labels)
+
+
+def test_no_word_of_the_map_covers_another():
+    """Even of classes that the model cannot tell apart."""
+    torch.manual_seed(0)
+    names = [f"class {number}" for number in range(10)]
+    same = torch.eye(8)[0] + 0.001 * torch.randn(10, 8)
+    figure = figures.embedding_map(torch.randn(60, 8), torch.arange(60) % 10, same, names)
+    FigureCanvasAgg(figure).draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert len(boxes) == 10
+    assert not any(first.overlaps(second) for first, second in itertools.combinations(boxes, 2))
