@@ -148,9 +148,8 @@ class ZeroShotCalibration:
         return self.slope * ((image_embeds.float() - mean) @ label_embeds.float().t()) + self.intercept
 
     def none_log_odds(self, label_log_odds: torch.Tensor) -> torch.Tensor:
-        """Log odds `(num_images, 1)` that none of the labels fits, when that is beforehand as likely as each label."""
-        evidence = self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept
-        return evidence - math.log(label_log_odds.shape[-1])
+        """Log odds `(num_images, 1)` that none of the labels fits, when that is so in one question of four."""
+        return self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept - math.log(3)
 
 
 def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:

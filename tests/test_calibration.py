@@ -87,9 +87,9 @@ def test_single_labels_fit_and_strange_ones_do_not(world):
         probabilities = classifier.probabilities(images, classifier.embed_labels(labels), none_of_these=True)
         return probabilities.argmax(dim=1).tolist()
 
-    assert first_of(["dog"], ["dog", "car", "boat"]).count(0) >= 40
-    assert first_of(["dog", "tree"], ["car", "tree", "horse", "snow"]).count(1) >= 40
-    assert first_of(["dog"], ["car", "boat", "snow"]).count(3) >= 40
+    assert first_of(["dog"], ["dog", "car", "boat"]).count(0) >= 35
+    assert first_of(["dog", "tree"], ["car", "tree", "horse", "snow"]).count(1) >= 35
+    assert first_of(["dog"], ["car", "boat", "snow"]).count(3) >= 35
 
 
 def test_a_model_that_knows_nothing_can_be_calibrated(tiny_model, tiny_processor):

@@ -266,14 +266,14 @@ class TestCalibration:
 
     @pytest.mark.parametrize("size", [2, 5, 20])
     def test_none_of_these(self, size):
-        """Where none is as likely as each text, which questions hold the right one, whatever their number of texts."""
+        """Half of the questions hold the right text: it must be told which, whatever their number of texts."""
         calibration = ZeroShotCalibration.fit(*made_up_split(seed=0))
         images, texts, matches = made_up_split(seed=1)
         generator = torch.Generator().manual_seed(0)
         log_odds = calibration.label_log_odds(images, texts)
         others = torch.multinomial(1 - matches, size, generator=generator)
         own = torch.arange(len(images))[:, None] * 3
-        even = math.log(size)  # none being as likely as one of them
+        even = math.log(3)  # from one question of four to half of them
         with_own = (calibration.none_log_odds(log_odds.gather(1, torch.cat([own, others[:, 1:]], 1))) + even).sigmoid()
         without = (calibration.none_log_odds(log_odds.gather(1, others)) + even).sigmoid()
         accuracy = ((with_own < 0.5).float().mean() + (without > 0.5).float().mean()) / 2
