@@ -695,7 +695,7 @@ def _why_tab(photo: gr.Image, labels: gr.Textbox) -> None:
             label="Heat map", interactive=False, format="jpeg", height=420, elem_id="heat", buttons=["fullscreen"]
         )
         gr.Markdown(
-            "Yellow speaks most for the label; grey says nothing. Only the middle square of a photo is seen.",
+            "Yellow speaks most for the label; grey says nothing. Shown is the part of the photo that the model sees.",
             elem_classes="note",
         )
 
