@@ -122,6 +122,7 @@ def embedding_map(
     points, words = images @ axes_of_plane, texts @ axes_of_plane
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
+    axes.margins(x=0.1)  # for words at the edge
     axes.scatter(*points.T, c=labels, cmap="tab20", s=12, alpha=0.6, linewidths=0)
     for number, (name, (x, y)) in enumerate(zip(class_names, _apart(words, points), strict=True)):
         box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": GREY, "alpha": 0.85}
