@@ -23,6 +23,7 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 
 NONE_OF_THESE = "none of these"
 DEFAULT_TEMPLATES = ("a photo of {}.",)
+NONE_FITS = 0.25  # of people's questions, as calibration supposes
 SCORES = ("softmax", "independent")
 
 # Characters kept per token that the text encoder reads; a token has four or five on average, so that nothing is lost
@@ -101,7 +102,7 @@ class ZeroShotCalibration:
 
     Args:
         slope, intercept: of the probability that one label fits.
-        none_slope, none_intercept: of the log odds that none of the labels fits.
+        none_slope, none_intercept: of the log odds that none of the labels fits, as in [`NONE_FITS`] of all questions.
         image_mean: `(projection_dim,)` average image embedding.
     """
 
@@ -138,7 +139,8 @@ class ZeroShotCalibration:
         slope, intercept = _fit_logistic(centred[known], fits[known])
         generator = torch.Generator().manual_seed(seed)
         odds, none_fits = _made_up_questions(slope * centred + intercept, fits, generator)
-        none_slope, none_intercept = _fit_logistic(odds, none_fits)
+        none_slope, even_intercept = _fit_logistic(odds, none_fits)
+        none_intercept = even_intercept + math.log(NONE_FITS / (1 - NONE_FITS))
         image_mean = [round(value, 5) for value in image_mean.tolist()]
         return cls(slope, intercept, none_slope, none_intercept, image_mean)
 
@@ -149,7 +151,7 @@ class ZeroShotCalibration:
 
     def none_log_odds(self, label_log_odds: torch.Tensor) -> torch.Tensor:
         """Log odds `(num_images, 1)` that none of the labels fits, when that is so in one question of four."""
-        return self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept - math.log(3)
+        return self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept
 
 
 def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:

@@ -18,10 +18,10 @@ from records import ROOT
 
 from miniclip import figures
 from miniclip.data import captions_of, decode_image, find_columns, find_image_column, find_label_column, load_split
-from miniclip.embedding import embed_images, embed_pairs, embed_texts
+from miniclip.embedding import embed_images, embed_pairs
 from miniclip.errors import UserError, exit_on_user_error
 from miniclip.loading import default_device, load_model
-from miniclip.zero_shot import TEMPLATES, class_prompts, ensemble
+from miniclip.zero_shot import TEMPLATES, embed_classes, ensemble
 
 PLOTS = ROOT / "assets" / "plots"
 PRIVATE_PLOTS = ROOT / "runs" / "plots"
@@ -138,8 +138,7 @@ def draw_zero_shot(args: argparse.Namespace, model, processor) -> None:
     images = embed_images(model, processor, dataset, image_column, lambda row: row)
     truths = [row[label_column] for row in images.kept]
     templates = model.config.zero_shot_templates or TEMPLATES
-    prompts = [prompt for each in class_names for prompt in class_prompts(each, templates)]
-    class_embeds = ensemble(embed_texts(model, processor, prompts).unflatten(0, (len(class_names), len(templates))))
+    class_embeds = ensemble(embed_classes(model, processor, class_names, templates))
     prefix = Path(name).name
 
     figure = figures.embedding_map(images.image_embeds, torch.tensor(truths), class_embeds, class_names)

@@ -16,8 +16,10 @@ import platform
 import sys
 import time
 from dataclasses import dataclass
+from statistics import fmean
 
 import torch
+from flickr8k_table import NAMES, reference_runs
 from readme_tables import RESULTS, ROOT, fill_in
 
 sys.path.insert(0, str(ROOT))
@@ -299,12 +301,12 @@ def disk(results: dict) -> str:
 def measured_here(results: dict) -> str:
     """What the project has measured itself."""
     lines = []
-    for file in sorted(RESULTS.glob("flickr8k_*.json")):
-        run = json.loads(file.read_text())
-        last = run["pairs_per_s"][-1]
+    for name, runs in reference_runs().items():
+        pairs_per_s, run = fmean(run["pairs_per_s"][-1] for run in runs), runs[0]
         lines.append(
-            f"- {run['image_encoder']} + {run['text_encoder']}, both trained: {last:.0f} pairs/s on {run['machine']}; "
-            f"{PASSES} passes over Flickr30k would take {duration(DATASETS[0].images * PASSES / last / 3600)}."
+            f"- {NAMES.get(name, name)}, {run['image_encoder']} + {run['text_encoder']}: {pairs_per_s:.0f} pairs/s on "
+            f"{run['machine']}; {PASSES} passes over Flickr30k would take "
+            f"{duration(DATASETS[0].images * PASSES / pairs_per_s / 3600)}."
         )
     if (RESULTS / "training_speed.json").is_file():
         run = json.loads((RESULTS / "training_speed.json").read_text())

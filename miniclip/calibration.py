@@ -50,17 +50,18 @@ def calibrate(model, processor, dataset, columns: Columns, **settings):
 
 def calibrate_on(model, processor, image_embeds: torch.Tensor, captions: list[list[str]]):
     """
-    The same from image embeddings `(num_images, projection_dim)` and the captions of each.
+    The same from image embeddings `(num_images, projection_dim)` and the captions of each; the first 1,000 count.
 
     Where captions share no words (a tiny split, a script without spaces), they are labels themselves.
 
     Raises:
         ValueError: a single image.
     """
-    image_embeds = image_embeds.cpu()
+    image_embeds, captions = image_embeds[:MAX_IMAGES].cpu(), captions[:MAX_IMAGES]
+    embeds, fits = _word_labels(model, processor, image_embeds, captions)
     try:
-        return model.calibrate_zero_shot(image_embeds, *_word_labels(model, processor, image_embeds, captions))
-    except ValueError:
+        return model.calibrate_zero_shot(image_embeds, embeds, fits)
+    except ValueError:  # no word tells two images apart
         embeds = embed_texts(model, processor, list(chain(*captions)), progress=False)
         fits = torch.block_diag(*(torch.ones(1, len(of_image)) for of_image in captions))
         return model.calibrate_zero_shot(image_embeds, embeds, fits)
@@ -71,7 +72,7 @@ def _word_labels(model, processor, image_embeds: torch.Tensor, captions: list[li
     ("while", "another") would teach that no label can be trusted."""
     words, fits = common_words(captions)
     if not words:
-        raise ValueError("captions share no words")
+        return image_embeds[:0], fits
     with inference(model):  # which leaves it as it is, training or not
         embeds = model.zero_shot_classifier(processor).embed_labels(words).cpu()
     known = separation(image_embeds @ embeds.t(), fits)

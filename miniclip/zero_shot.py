@@ -86,8 +86,8 @@ def evaluate_zero_shot(
     settings = {"batch_size": batch_size, "mixed_precision": mixed_precision, "progress": progress}
     label_of = functools.partial(_label, column=label_column, num_classes=len(class_names))
     images = embed_images(model, processor, dataset, image_column, label_of, num_workers=num_workers, **settings)
-    prompts = [prompt for name in class_names for prompt in class_prompts(name, templates)]
-    prompt_embeds = embed_texts(model, processor, prompts, **settings).unflatten(0, (len(class_names), len(templates)))
+    prompt_embeds = embed_classes(model, processor, class_names, templates, **settings)
+    class_embeds, labels = ensemble(prompt_embeds), torch.tensor(images.kept)
 
     def score(class_embeds: torch.Tensor) -> dict:
         return load_metric("zero_shot_classification").compute(
@@ -97,36 +97,41 @@ def evaluate_zero_shot(
             seed=seed,
         )
 
-    class_embeds, none_of_these = ensemble(prompt_embeds), {}
+    results = score(class_embeds) | {
+        "plain": score(prompt_embeds[:, 0]),
+        "chance": 1 / len(class_names),
+        "num_images": len(images.kept),
+        "num_classes": len(class_names),
+        "templates": list(templates),
+        "skipped": {"count": images.skipped.count, "first": images.skipped.first},
+    }
     if model.config.zero_shot_calibration:
-        tensors = (images.image_embeds, class_embeds, torch.tensor(images.kept))
-        rates = none_of_these_rates(model.zero_shot_classifier(processor), *(part.to(model.device) for part in tensors))
-        none_of_these = {"none_of_these": rates}
-    return (
-        score(class_embeds)
-        | none_of_these
-        | {
-            "plain": score(prompt_embeds[:, 0]),
-            "chance": 1 / len(class_names),
-            "num_images": len(images.kept),
-            "num_classes": len(class_names),
-            "templates": list(templates),
-            "skipped": {"count": images.skipped.count, "first": images.skipped.first},
-        }
-    )
+        results["none_of_these"] = none_of_these_rates(model, processor, images.image_embeds, class_embeds, labels)
+    return results
 
 
-def none_of_these_rates(classifier, image_embeds: torch.Tensor, class_embeds: torch.Tensor, labels: torch.Tensor):
+def embed_classes(model, processor, class_names: Sequence[str], templates: Sequence[str], **settings) -> torch.Tensor:
+    """Each class in each template, `(num_classes, num_templates, projection_dim)` unit vectors; settings are those of
+    [`~miniclip.embedding.embed_texts`]."""
+    prompts = [prompt for name in class_names for prompt in class_prompts(name, templates)]
+    return embed_texts(model, processor, prompts, **settings).unflatten(0, (len(class_names), len(templates)))
+
+
+def none_of_these_rates(
+    model, processor, image_embeds: torch.Tensor, class_embeds: torch.Tensor, labels: torch.Tensor
+) -> dict[str, float]:
     """
     How often "none of these" is the best answer: when asked for all classes, where it is wrong, and for all but the
     right one, where it is right.
 
     Args:
-        classifier: `ZeroShotClassifier` of a calibrated model.
+        model: a calibrated one.
         image_embeds: `(num_images, projection_dim)` unit vectors.
         class_embeds: `(num_classes, projection_dim)` unit vectors.
         labels: `(num_images,)` classes.
     """
+    classifier = model.zero_shot_classifier(processor)
+    image_embeds, class_embeds, labels = (part.to(model.device) for part in (image_embeds, class_embeds, labels))
 
     def none_first(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         return classifier.probabilities(images, classes, none_of_these=True).argmax(dim=1) == len(classes)

@@ -36,12 +36,12 @@ function softmax(logits) {
   return exponentials.map((value) => value / sum);
 }
 
-/** Log odds that none of the labels fits, from the log odds of each, when that is so in one question of four. */
+/** Log odds that none of the labels fits, from the log odds of each. */
 function noneLogOdds(logOdds, calibration) {
   const largest = Math.max(...logOdds);
   const sum = logOdds.reduce((total, value) => total + Math.exp(value - largest), 0);
   const logMeanExp = largest + Math.log(sum / logOdds.length);
-  return calibration.none_slope * logMeanExp + calibration.none_intercept - Math.log(3);
+  return calibration.none_slope * logMeanExp + calibration.none_intercept;
 }
 
 /**

@@ -92,6 +92,14 @@ def test_single_labels_fit_and_strange_ones_do_not(world):
     assert first_of(["dog"], ["car", "boat", "snow"]).count(3) >= 35
 
 
+def test_large_splits_cost_no_more(tiny_model, tiny_processor):
+    """Captions as labels of all images would be a matrix of tens of gigabytes."""
+    images = F.normalize(torch.randn(1001, tiny_model.config.projection_dim), dim=1)
+    images[1000] = 1e6
+    calibrate_on(tiny_model, tiny_processor, images, [[f"{number}"] for number in range(1001)])
+    assert max(tiny_model.config.zero_shot_calibration["image_mean"]) < 1
+
+
 def test_a_model_that_knows_nothing_can_be_calibrated(tiny_model, tiny_processor):
     tiny_model.train()
     images = F.normalize(torch.randn(40, tiny_model.config.projection_dim), dim=1)

@@ -489,10 +489,15 @@ def test_none_of_these_rates(tiny_model, tiny_processor):
     images = torch.stack([classes[0], -classes[0], classes[2], classes[1]])
     fits = (images @ classes.t() > 0.5).float()
     tiny_model.calibrate_zero_shot(images, classes, fits)
-    rates = none_of_these_rates(
-        tiny_model.zero_shot_classifier(tiny_processor), images, classes, torch.tensor([0, 0, 2, 1])
-    )
+    rates = none_of_these_rates(tiny_model, tiny_processor, images, classes, torch.tensor([0, 0, 2, 1]))
     assert rates == {"first_with_right_label": 0.25, "first_without_right_label": 1.0}
+
+
+def test_random_weights_are_not_calibrated(calibrated_folder):
+    """A calibration is of the trained ones, which keep it."""
+    model, _ = load_model(str(calibrated_folder))
+    assert evaluate_miniclip.untrained(model, model.device).config.zero_shot_calibration is None
+    assert model.config.zero_shot_calibration
 
 
 def test_a_split_of_one_image_cannot_calibrate(tiny_model, tiny_processor):

@@ -2,16 +2,20 @@
 
 import json
 
+import datasets
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import CAPTIONS, build_tiny, run_python
+from conftest import CAPTIONS, ROOT, build_tiny, run_python
 from PIL import Image
 
 from miniclip.errors import UserError
 from miniclip.onnx_export import TOLERANCE, empty_folder, export_onnx, onnx_config, parity, portable_tokenizer
 from miniclip.onnx_quantization import calibration_images
+from miniclip.shapes import shapes_split
+from miniclip.zero_shot import evaluate_zero_shot
+from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 
 LONG_TEXT = "a red circle above " * 30
@@ -106,6 +110,20 @@ def test_sigmoid_bias_and_calibration_travel_along(tiny_tokenizer, tiny_processo
     settings = onnx_config(model, tiny_processor)
     assert settings["logit_bias"] == pytest.approx(-10.0)
     assert settings["zero_shot_calibration"] == {"slope": 1.0}
+
+
+def test_towers_of_a_calibrated_model_are_measured(exported, tiny_processor, calibrated_folder, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+    from onnx_quantization import OnnxTowers
+
+    config = MiniCLIPModel.from_pretrained(calibrated_folder).config
+    dataset = shapes_split("unseen", 8).cast_column("image", datasets.Image(decode=False))
+    names = dataset.features["label"].names
+    measured = evaluate_zero_shot(
+        OnnxTowers(exported, "", config), tiny_processor, dataset, "image", "label", names, progress=False
+    )
+    assert measured["num_images"] == 8
+    assert config.zero_shot_calibration, "the model's own is kept"
 
 
 def test_saved_tokenizer_cuts_and_pads_like_the_processor(exported, tiny_processor):

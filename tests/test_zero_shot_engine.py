@@ -15,6 +15,7 @@ from transformers import pipeline
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 from zero_shot_miniclip import (
     DEFAULT_TEMPLATES,
+    NONE_FITS,
     NONE_OF_THESE,
     ZeroShotCalibration,
     ZeroShotClassifier,
@@ -273,7 +274,7 @@ class TestCalibration:
         log_odds = calibration.label_log_odds(images, texts)
         others = torch.multinomial(1 - matches, size, generator=generator)
         own = torch.arange(len(images))[:, None] * 3
-        even = math.log(3)  # from one question of four to half of them
+        even = -math.log(NONE_FITS / (1 - NONE_FITS))  # as if it were so in half of all questions
         with_own = (calibration.none_log_odds(log_odds.gather(1, torch.cat([own, others[:, 1:]], 1))) + even).sigmoid()
         without = (calibration.none_log_odds(log_odds.gather(1, others)) + even).sigmoid()
         accuracy = ((with_own < 0.5).float().mean() + (without > 0.5).float().mean()) / 2
