@@ -3,9 +3,10 @@
     python benchmarks/ablations.py --dataset_name jxie/flickr8k --image_encoder timm/tf_efficientnet_lite0.in1k \
         --text_encoder sentence-transformers/all-MiniLM-L6-v2
 
-Two tables: `heads` trains the heads on locked encoders, `tuning` fine-tunes from one such model for a few epochs, less
-than the recipe does, so that many changes can be tried. Every run is one call of train_accelerate.py. Figures go to
-benchmarks/results/ablations.json after each run, and a run whose figures are there is not repeated.
+Three tables: `heads` trains the heads on locked encoders, `tuning` fine-tunes from one such model for a few epochs,
+less than the recipe does, so that many changes can be tried, and `resnet18` does so with the encoders of
+configs/flickr8k.yaml. Every run is one call of train_accelerate.py. Figures go to benchmarks/results/ablations.json, of
+the third table to ablations_resnet18.json, after each run, and a run whose figures are there is not repeated.
 """
 
 import argparse
@@ -19,9 +20,6 @@ from pathlib import Path
 import torch
 import yaml
 from records import RESULTS, ROOT, save
-
-FILE = RESULTS / "ablations.json"
-RECIPE = ROOT / "configs" / "flickr8k_2cores.yaml"
 
 START = "{start}"  # stands for the folder of the model that fine-tuning starts from
 
@@ -67,42 +65,65 @@ TUNING = {
     "taught by the heads that it starts from": {"teacher_name_or_path": START, "distillation_weight": 0.5},
     "taught by the recipe's own model": {"teacher_name_or_path": "runs/flickr8k_2cores", "distillation_weight": 0.5},
 }
-TABLES = {"heads": HEADS, "tuning": TUNING}
+RESNET18 = {
+    "last two image layers": {"trainable_image_layers": 2},
+    "last three image layers": {"trainable_image_layers": 3},
+    "whole image encoder": {"trainable_image_layers": -1},
+    "last two image layers, their rate 1e-3": {"trainable_image_layers": 2, "image_encoder_learning_rate": 1e-3},
+    "last two image layers, half the dropout": {
+        "trainable_image_layers": 2,
+        "feature_dropout": 0.1,
+        "projection_dropout": 0.2,
+    },
+}
+TABLES = {"heads": HEADS, "tuning": TUNING, "resnet18": RESNET18}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--dataset_name", default="jxie/flickr8k")
-    parser.add_argument("--image_encoder", default="timm/tf_efficientnet_lite0.in1k")
-    parser.add_argument("--text_encoder", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--tables", nargs="*", choices=TABLES, default=list(TABLES))
+    for name in ("dataset_name", "image_encoder", "text_encoder"):
+        parser.add_argument(f"--{name}", help="by default the recipe's; a Hub id or a local folder")
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=["heads", "tuning"])
     parser.add_argument("--only", nargs="*", help="names of rows; by default all")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--tuning_epochs", type=int, default=2)
     args = parser.parse_args()
-    common = {name: getattr(args, name) for name in ("dataset_name", "image_encoder", "text_encoder")}
+    names = ("dataset_name", "image_encoder", "text_encoder")
+    common = {name: getattr(args, name) for name in names if getattr(args, name)}
     with tempfile.TemporaryDirectory() as folder:
         for seed in args.seeds:
-            start = Path(folder) / f"heads-{seed}"
             for table in args.tables:
+                start = Path(folder) / f"{recipe(table).stem}-{seed}"  # heads that fine-tuning starts from
                 for name, changes in TABLES[table].items():
-                    if (args.only and name not in args.only) or seed_key(seed) in kept().get(table, {}).get(name, {}):
+                    measured = kept(table).get(table, {}).get(name, {})
+                    if (args.only and name not in args.only) or seed_key(seed) in measured:
                         continue
-                    if table == "tuning" and not start.is_dir():
-                        train(stage(0) | common | {"seed": seed}, start)
+                    if table != "heads" and not start.is_dir():
+                        train(stage(table, 0) | common | {"seed": seed}, start)
                     keep(table, name, seed, run(table, common, changes, seed, start, args.tuning_epochs))
 
 
-def stage(number: int) -> dict:
-    """Settings of one stage of the recipe."""
-    settings = yaml.safe_load(RECIPE.read_text())
+def recipe(table: str) -> Path:
+    """The one that a table changes."""
+    return ROOT / "configs" / ("flickr8k.yaml" if table == "resnet18" else "flickr8k_2cores.yaml")
+
+
+def file(table: str) -> Path:
+    """Where its figures are kept: one file a recipe, since it also keeps the command, which names the encoders."""
+    return RESULTS / ("ablations_resnet18.json" if table == "resnet18" else "ablations.json")
+
+
+def stage(table: str, number: int) -> dict:
+    """Settings of one stage of the table's recipe."""
+    settings = yaml.safe_load(recipe(table).read_text())
     return {key: value for key, value in settings.items() if key != "stages"} | settings["stages"][number]
 
 
 def run(table: str, common: dict, changes: dict, seed: int, start: Path, epochs: int) -> dict:
     """Train one row in a folder that is deleted afterwards."""
-    settings = stage(0) if table == "heads" else stage(1) | {"model_name_or_path": str(start)}
-    if table == "tuning":
+    settings = stage(table, 0)
+    if table != "heads":
+        settings = stage(table, 1) | {"model_name_or_path": str(start)}
         settings |= {"num_train_epochs": epochs, "validation_epochs": 1}
     folder = start.with_name("run")
     changes = {key: str(start) if value == START else value for key, value in changes.items()}
@@ -127,14 +148,14 @@ def keep(table: str, name: str, seed: int, results: dict) -> None:
     figures = {key: last[key] for key in ("image_to_text_recall@1", "text_to_image_recall@1", "train_loss")}
     figures |= {"epochs": last["epoch"], "minutes": results["training_minutes"], "pairs_per_s": results["pairs_per_s"]}
     figures["git_commit"] = results["provenance"]["git_commit"]
-    tables = kept()
+    tables = kept(table)
     tables.setdefault(table, {}).setdefault(name, {})[seed_key(seed)] = figures
-    save(tables, FILE, seed, torch.device("cpu"))
+    save(tables, file(table), seed, torch.device("cpu"))
 
 
-def kept() -> dict:
-    """The tables so far."""
-    figures = json.loads(FILE.read_text()) if FILE.is_file() else {}
+def kept(table: str) -> dict:
+    """The tables so far of this one's file."""
+    figures = json.loads(file(table).read_text()) if file(table).is_file() else {}
     return {table: figures[table] for table in TABLES if table in figures}
 
 
