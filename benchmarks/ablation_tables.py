@@ -8,9 +8,13 @@ from statistics import mean
 from training_tables import rows
 
 RESULTS = Path(__file__).resolve().parent / "results"
-PATTERN = "ablations.json"
+FILES = {"heads": "ablations.json", "tuning": "ablations.json", "resnet18": "ablations_resnet18.json"}
 WAYS = ("image_to_text_recall@1", "text_to_image_recall@1")
-REFERENCES = {"heads": "the recipe's heads", "tuning": "the recipe"}  # the rows that the others change
+REFERENCES = {  # the rows that the others change
+    "heads": "the recipe's heads",
+    "tuning": "the recipe",
+    "resnet18": "last two image layers",
+}
 
 
 def heads() -> str:
@@ -23,9 +27,14 @@ def tuning() -> str:
     return ablations("tuning")
 
 
+def resnet18() -> str:
+    """Fine-tuning of the pair that MiniCLIP started from."""
+    return ablations("resnet18")
+
+
 def ablations(table: str) -> str:
     """Each change by what it gains or loses against the recipe itself."""
-    run = json.loads((RESULTS / PATTERN).read_text())
+    run = json.loads((RESULTS / FILES[table]).read_text())
     measured = dict(run.get(table, {}))
     base = measured.pop(REFERENCES[table], None)
     if base is None:
@@ -70,4 +79,4 @@ def recall(run: dict) -> float:
     return mean(run[way] for way in WAYS)
 
 
-TABLES = {"heads": (heads, PATTERN), "tuning": (tuning, PATTERN)}
+TABLES = {table.__name__: (table, FILES[table.__name__]) for table in (heads, tuning, resnet18)}

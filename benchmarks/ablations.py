@@ -70,6 +70,8 @@ RESNET18 = {
     "last three image layers": {"trainable_image_layers": 3},
     "whole image encoder": {"trainable_image_layers": -1},
     "last two image layers, their rate 1e-3": {"trainable_image_layers": 2, "image_encoder_learning_rate": 1e-3},
+    "last two image layers, batch 128": {"trainable_image_layers": 2, "per_device_train_batch_size": 128},
+    "last two image layers, batch 64": {"trainable_image_layers": 2, "per_device_train_batch_size": 64},
     "last two image layers, half the dropout": {
         "trainable_image_layers": 2,
         "feature_dropout": 0.1,

