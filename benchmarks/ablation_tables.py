@@ -10,11 +10,8 @@ from training_tables import rows
 RESULTS = Path(__file__).resolve().parent / "results"
 FILES = {"heads": "ablations.json", "tuning": "ablations.json", "resnet18": "ablations_resnet18.json"}
 WAYS = ("image_to_text_recall@1", "text_to_image_recall@1")
-REFERENCES = {  # the rows that the others change
-    "heads": "the recipe's heads",
-    "tuning": "the recipe",
-    "resnet18": "last two image layers",
-}
+# The rows that the others change.
+REFERENCES = {"heads": "the recipe's heads", "tuning": "the recipe", "resnet18": "the recipe"}
 
 
 def heads() -> str:
@@ -64,7 +61,8 @@ def command(run: dict, table: str) -> str:
 
 def cells(name: str, runs: dict[str, dict], base: dict[str, dict] | None = None) -> list[str]:
     recalls = [f"{100 * mean(run[way] for run in runs.values()):.1f}" for way in WAYS]
-    gained = "" if base is None else f"{100 * gain(runs, base):+.1f}"
+    # Adding nothing makes -0.0 a plain zero.
+    gained = "" if base is None else f"{round(100 * gain(runs, base), 1) + 0.0:+.1f}"
     loss, minutes = (f"{mean(run[key] for run in runs.values()):.2f}" for key in ("train_loss", "minutes"))
     seeds = ", ".join(seed.removeprefix("seed ") for seed in runs)
     return [name, *recalls, gained, loss, minutes, seeds]

@@ -1,7 +1,7 @@
 """What each part of the Flickr8k recipe is worth: one change at a time, judged by recall on the validation split.
 
-    python benchmarks/ablations.py --dataset_name jxie/flickr8k --image_encoder timm/tf_efficientnet_lite0.in1k \
-        --text_encoder sentence-transformers/all-MiniLM-L6-v2
+    python benchmarks/ablations.py
+    python benchmarks/ablations.py --tables resnet18
 
 Three tables: `heads` trains the heads on locked encoders, `tuning` fine-tunes from one such model for a few epochs,
 less than the recipe does, so that many changes can be tried, and `resnet18` does so with the encoders of
@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 import yaml
+from ablation_tables import FILES
 from records import RESULTS, ROOT, save
 
 START = "{start}"  # stands for the folder of the model that fine-tuning starts from
@@ -66,26 +67,22 @@ TUNING = {
     "taught by the recipe's own model": {"teacher_name_or_path": "runs/flickr8k_2cores", "distillation_weight": 0.5},
 }
 RESNET18 = {
-    "last two image layers": {"trainable_image_layers": 2},
+    "the recipe": {},
     "last three image layers": {"trainable_image_layers": 3},
     "whole image encoder": {"trainable_image_layers": -1},
-    "last two image layers, their rate 1e-3": {"trainable_image_layers": 2, "image_encoder_learning_rate": 1e-3},
-    "last two image layers, batch 128": {"trainable_image_layers": 2, "per_device_train_batch_size": 128},
-    "last two image layers, batch 64": {"trainable_image_layers": 2, "per_device_train_batch_size": 64},
-    "last two image layers, half the dropout": {
-        "trainable_image_layers": 2,
-        "feature_dropout": 0.1,
-        "projection_dropout": 0.2,
-    },
+    "image encoder's rate 1e-3": {"image_encoder_learning_rate": 1e-3},
+    "batch 128": {"per_device_train_batch_size": 128},
+    "half the dropout": {"feature_dropout": 0.1, "projection_dropout": 0.2},
 }
 TABLES = {"heads": HEADS, "tuning": TUNING, "resnet18": RESNET18}
+RECIPES = {"heads": "flickr8k_2cores.yaml", "tuning": "flickr8k_2cores.yaml", "resnet18": "flickr8k.yaml"}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("dataset_name", "image_encoder", "text_encoder"):
         parser.add_argument(f"--{name}", help="by default the recipe's; a Hub id or a local folder")
-    parser.add_argument("--tables", nargs="*", choices=TABLES, default=["heads", "tuning"])
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=["heads", "tuning"], help="those of one recipe")
     parser.add_argument("--only", nargs="*", help="names of rows; by default all")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--tuning_epochs", type=int, default=2)
@@ -95,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in args.seeds:
             for table in args.tables:
-                start = Path(folder) / f"{recipe(table).stem}-{seed}"  # heads that fine-tuning starts from
+                start = Path(folder) / f"heads-of-{RECIPES[table]}-{seed}"  # heads that fine-tuning starts from
                 for name, changes in TABLES[table].items():
                     measured = kept(table).get(table, {}).get(name, {})
                     if (args.only and name not in args.only) or seed_key(seed) in measured:
@@ -105,19 +102,14 @@ def main() -> None:
                     keep(table, name, seed, run(table, common, changes, seed, start, args.tuning_epochs))
 
 
-def recipe(table: str) -> Path:
-    """The one that a table changes."""
-    return ROOT / "configs" / ("flickr8k.yaml" if table == "resnet18" else "flickr8k_2cores.yaml")
-
-
 def file(table: str) -> Path:
     """Where its figures are kept: one file a recipe, since it also keeps the command, which names the encoders."""
-    return RESULTS / ("ablations_resnet18.json" if table == "resnet18" else "ablations.json")
+    return RESULTS / FILES[table]
 
 
 def stage(table: str, number: int) -> dict:
     """Settings of one stage of the table's recipe."""
-    settings = yaml.safe_load(recipe(table).read_text())
+    settings = yaml.safe_load((ROOT / "configs" / RECIPES[table]).read_text())
     return {key: value for key, value in settings.items() if key != "stages"} | settings["stages"][number]
 
 

@@ -88,15 +88,7 @@ def evaluate_zero_shot(
     images = embed_images(model, processor, dataset, image_column, label_of, num_workers=num_workers, **settings)
     prompt_embeds = embed_classes(model, processor, class_names, templates, **settings)
     class_embeds, labels = ensemble(prompt_embeds), torch.tensor(images.kept)
-
-    def score(class_embeds: torch.Tensor) -> dict:
-        return load_metric("zero_shot_classification").compute(
-            predictions=nearest_classes(images.image_embeds, class_embeds).numpy(),
-            references=images.kept,
-            bootstrap_resamples=bootstrap_resamples,
-            seed=seed,
-        )
-
+    score = functools.partial(_score, images.image_embeds, images.kept, bootstrap_resamples, seed)
     results = score(class_embeds) | {
         "plain": score(prompt_embeds[:, 0]),
         "chance": 1 / len(class_names),
@@ -108,6 +100,15 @@ def evaluate_zero_shot(
     if model.config.zero_shot_calibration:
         results["none_of_these"] = none_of_these_rates(model, processor, images.image_embeds, class_embeds, labels)
     return results
+
+
+def _score(image_embeds, labels: list[int], bootstrap_resamples: int, seed: int, class_embeds) -> dict:
+    return load_metric("zero_shot_classification").compute(
+        predictions=nearest_classes(image_embeds, class_embeds).numpy(),
+        references=labels,
+        bootstrap_resamples=bootstrap_resamples,
+        seed=seed,
+    )
 
 
 def embed_classes(model, processor, class_names: Sequence[str], templates: Sequence[str], **settings) -> torch.Tensor:

@@ -33,6 +33,11 @@ def test_changes_stand_in_the_order_of_what_they_gain(results):
     ]
 
 
+def test_nothing_gained_has_no_minus(results):
+    results(tuning={"the recipe": figures(0.3), "as good": figures(0.2999)})
+    assert "| +0.0 |" in ablation_tables.tuning()
+
+
 def test_gains_are_over_the_same_seed(results):
     recipe = figures(0.3) | {"seed 1": figures(0.4)["seed 0"]}
     results(heads={"the recipe's heads": recipe, "a change": figures(0.32)})
@@ -60,8 +65,11 @@ def test_without_the_recipe_there_is_nothing_to_compare_with(results):
 def test_the_row_to_compare_with_is_measured():
     import ablations
 
-    assert ablation_tables.REFERENCES.keys() == ablations.TABLES.keys() == ablation_tables.FILES.keys()
+    assert (
+        ablation_tables.REFERENCES.keys()
+        == ablations.TABLES.keys()
+        == ablations.RECIPES.keys()
+        == ablations.FILES.keys()
+    )
     for table, name in ablation_tables.REFERENCES.items():
-        assert table == "resnet18" or ablations.TABLES[table][name] == {}
-        assert name in ablations.TABLES[table]
-        assert ablation_tables.FILES[table] == ablations.file(table).name
+        assert ablations.TABLES[table][name] == {}
