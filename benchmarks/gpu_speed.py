@@ -156,6 +156,7 @@ def run_compute_only(args: argparse.Namespace) -> dict:
             synchronise(device)
             started = time.perf_counter()
         trainer._train_step(batch)
+        trainer.state.step += 1  # of which every tenth is logged
     synchronise(device)
     seconds = (time.perf_counter() - started) / args.steps
     flops = counter.get_total_flops()

@@ -72,6 +72,13 @@ class CachedImages:
             raise ValueError(self.unreadable[row])
         return torch.from_numpy(np.array(self.pixels[row]))
 
+    def on_device(self, device: torch.device) -> torch.Tensor:
+        """All of them, `(rows, 3, size, size)` uint8, unreadable ones black."""
+        whole = torch.empty(self.pixels.shape, dtype=torch.uint8, device=device)
+        for start in range(0, len(self), 256):
+            whole[start : start + 256] = torch.from_numpy(np.array(self.pixels[start : start + 256]))
+        return whole
+
     def __getstate__(self) -> dict:
         return {"file": self.file, "size": self.size, "unreadable": self.unreadable}
 

@@ -113,6 +113,18 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
     return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
 
 
+def compile_encoders(model: MiniCLIPModel, backend: str = "inductor") -> None:
+    """
+    Compile both encoders in place, so that weights keep their names.
+
+    Dropout draws what it draws without compilation: the two passes of a chunk are compiled apart from each other, and
+    must draw the same.
+    """
+    options = {"options": {"fallback_random": True}} if backend == "inductor" else {}
+    model.vision_model.compile(backend=backend, **options)
+    model.text_model.compile(backend=backend, dynamic=True, **options)  # captions differ in length
+
+
 def batch_norm_layers(model: nn.Module) -> Iterator[nn.Module]:
     """All BatchNorm modules of a model."""
     return (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))

@@ -11,6 +11,7 @@ from torch.utils.data import Dataset
 from torch.utils.data import IterableDataset as TorchIterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from miniclip.augmentation import CropDraw
 from miniclip.data import Columns, SkipReport, captions_of
 from miniclip.image_cache import square_image
 
@@ -31,9 +32,11 @@ class PairDataset(Dataset):
 
     Args:
         rows: row numbers with a readable image and at least one caption.
-        images: `images[row]` is a `(3, size, size)` uint8 tensor; or [`ImageFeatures`].
+        images: `images[row]` is a `(3, size, size)` uint8 tensor; or [`ImageFeatures`]; or
+            `None` where the model's device has them all, and finds them by row.
         captions: captions of every row (also of those not in `rows`).
-        transform: augmentation of one image tensor.
+        transform: augmentation of one image tensor; a [`~miniclip.augmentation.CropDraw`] only draws what is to be
+            done, which then travels beside the pixels as `crops`.
         captions_per_image: how many different captions an example carries; 0 for all. With one, an image's other
             captions never serve as its negatives.
         text_features: cached outputs of a locked text tower, `(all captions in order, dim)`.
@@ -81,7 +84,8 @@ class PairDataset(Dataset):
             example["image_features"] = self.images.features[view, row]
         else:
             try:
-                example["pixel_values"] = augment(self.images[row], self.transform, random)
+                image = None if self.images is None else self.images[row]
+                example |= augmented(image, self.transform, random)
             except ValueError as error:
                 return {"row": row, "unusable": str(error)}
         positions = torch.as_tensor(self.first_caption[row] + chosen)
@@ -107,6 +111,14 @@ def augment(image: torch.Tensor, transform, random: np.random.Generator) -> torc
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(random.integers(2**62)))
         return transform(image)
+
+
+def augmented(image: torch.Tensor | None, transform, random: np.random.Generator) -> dict[str, torch.Tensor]:
+    """`pixel_values`, augmented; or, if the transform only draws, as they are beside the `crops` still to be made."""
+    if isinstance(transform, CropDraw):
+        crops = {"crops": augment(image, transform, random)}
+        return crops if image is None else crops | {"pixel_values": image}
+    return {} if image is None else {"pixel_values": augment(image, transform, random)}
 
 
 class StreamingPairs(TorchIterableDataset):
@@ -174,8 +186,8 @@ class StreamingPairs(TorchIterableDataset):
             image = torch.from_numpy(square_image(record[self.columns.image], self.image_size, self.crop_mode))
         except ValueError as error:
             return {"row": row, "unusable": str(error)}
-        pixel_values = augment(image, self.transform, random)
-        return {"row": row, "pixel_values": pixel_values, "captions": [captions[index] for index in chosen]}
+        inputs = augmented(image, self.transform, random)
+        return {"row": row, **inputs, "captions": [captions[index] for index in chosen]}
 
 
 @dataclass
@@ -196,7 +208,7 @@ class PairCollator:
         batch: dict = {"unusable": [(e["row"], e["unusable"]) for e in examples if "unusable" in e]}
         if not usable:
             return batch
-        for name in ("pixel_values", "image_features", "teacher_image"):
+        for name in ("pixel_values", "crops", "image_features", "teacher_image"):
             if name in usable[0]:
                 batch[name] = torch.stack([example[name] for example in usable])
         for name in ("text_features", "teacher_text"):

@@ -11,14 +11,14 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
 from miniclip.arguments import Arguments, json_setting
-from miniclip.augmentation import train_transform
+from miniclip.augmentation import CropDraw, train_transform
 from miniclip.batches import BatchPreparer
 from miniclip.data import Columns, SkipReport, find_columns, load_split, usable_captions
 from miniclip.distributed import rank, world_size
 from miniclip.errors import UserError
 from miniclip.feature_cache import FeatureCache, fingerprint
 from miniclip.hub import go_offline_if_unreachable
-from miniclip.image_cache import DecodedImages, cache_images
+from miniclip.image_cache import CachedImages, DecodedImages, cache_images
 from miniclip.launch import cores_per_process
 from miniclip.loading import load_model
 from miniclip.optimization import freeze
@@ -180,6 +180,8 @@ def build_training_data(
     image_size, crop_mode = train_image_size(arguments, processor), processor.crop_mode
     transform = None if data.augmentation == "none" else train_transform(image_size, data.augmentation)
     shared = {"transform": transform, "captions_per_image": data.captions_per_image, "seed": training.seed}
+    if augments_on_device(accelerator.device, data.augmentation):
+        shared["transform"] = CropDraw(transform, image_size)
     if data.streaming:
         return _stream(arguments, dataset, columns, processor, shared)
     with accelerator.main_process_first():  # the others then find what it has cached
@@ -195,6 +197,8 @@ def build_training_data(
         images = extra.pop("images", images)
         if training.teacher_name_or_path:
             extra["teacher"] = _teacher_embeddings(arguments, accelerator, features, images, rows, captions)
+    if fits_on_device(images, accelerator.device, data.augmentation):
+        prepare.resident, images = images.on_device(accelerator.device), None
     pairs = PairDataset(rows, images, captions, **shared, **extra)
     sampler = ShardedBatchSampler(len(pairs), joint_batch_size(arguments), rank(), world_size(), training.seed)
     if sampler.num_batches == 0:
@@ -203,6 +207,22 @@ def build_training_data(
         pairs, batch_sampler=sampler, collate_fn=PairCollator(processor.tokenizer), **_loader_options(arguments)
     )
     return TrainingData(loader, pairs, sampler, skipped)
+
+
+RESIDENT_SHARE = 0.25  # of the GPU's free memory, at most, for images
+
+
+def augments_on_device(device: torch.device, augmentation: str) -> bool:
+    """Whether images are cropped beside the model: a GPU does in a millisecond what takes processor cores seconds."""
+    return device.type == "cuda" and augmentation == "light"
+
+
+def fits_on_device(images, device: torch.device, augmentation: str) -> bool:
+    """Whether decoded images can all lie on the GPU while training, so that none has to travel there in time."""
+    if device.type != "cuda" or augmentation == "strong" or not isinstance(images, CachedImages):
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.pixels.nbytes <= RESIDENT_SHARE * free
 
 
 def train_image_size(arguments: Arguments, processor: MiniCLIPProcessor) -> int:

@@ -24,7 +24,14 @@ from miniclip.errors import UserError
 from miniclip.gradient_cache import StepResult, contrastive_backward
 from miniclip.losses import ContrastiveLoss
 from miniclip.memory import keep_freed_memory
-from miniclip.optimization import average_weights, create_optimizer, create_schedule, parameter_groups, set_train_mode
+from miniclip.optimization import (
+    average_weights,
+    compile_encoders,
+    create_optimizer,
+    create_schedule,
+    parameter_groups,
+    set_train_mode,
+)
 from miniclip.provenance import provenance
 from miniclip.setup import build_model, build_training_data, create_preparer, joint_batch_size, load_training_split
 from miniclip.sharding import make_shardable, whole_model
@@ -77,6 +84,8 @@ class Trainer:
             distillation_weight=training.distillation_weight if training.teacher_name_or_path else 0.0,
         )
         self.average = average_weights(model, training.ema_decay) if training.ema_decay else None
+        if training.torch_compile:
+            compile_encoders(model)
         optimizer = create_optimizer(self._parameter_groups(model), training.adam_beta2)
         schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps, training.warmup_ratio)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
@@ -273,7 +282,8 @@ class Trainer:
     def _validate(self, train_loss: float) -> dict[str, float]:
         """Recall of the current weights (their average, where one is kept); saves the model if it is the best yet."""
         model = whole_model(self.accelerator, self.model) if self.average is None else self.average.module
-        metrics = self.validator(model) if self.validator is not None else {}
+        with self._uncompiled():
+            metrics = self.validator(model) if self.validator is not None else {}
         recall = metrics.get("mean_recall@1", math.inf)  # without a validation split the last model is the best
         if self.accelerator.is_main_process and (recall > self.state.best_recall or recall == math.inf):
             self.state.best_recall = recall if math.isfinite(recall) else -1.0
@@ -286,6 +296,15 @@ class Trainer:
         if metrics:
             self.doctor.after_validation(metrics, self.validator.num_images)
         return metrics
+
+    @contextmanager
+    def _uncompiled(self) -> Iterator[None]:
+        """Validation has other shapes than training, and compiling for them would take longer than it does."""
+        if not self.arguments.training.torch_compile:
+            yield
+            return
+        with torch.compiler.set_stance("force_eager"):
+            yield
 
     def _save_model(self, model) -> None:
         """Into the run's folder file by file, each appearing whole, so that what lies there can always be loaded."""
