@@ -98,6 +98,7 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
     settings = arguments.training
     settings.mixed_precision = usable_precision(settings.mixed_precision, PartialState(cpu=on_cpu()).device)
     torch.backends.cudnn.benchmark = True  # the fastest convolutions are looked for once, since image sizes stay
+    torch.backends.cuda.enable_cudnn_sdp(False)  # the other attention kernels are faster on texts as short as captions
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision=settings.mixed_precision,

@@ -2,27 +2,27 @@
 
     python benchmarks/gpu_speed.py
 
-ResNet18 and a DistilBERT of base size, random weights, 224 px, on pictures drawn by the project (`--dataset_name` for
-others; weights and pictures do not change the work). In fp16 and bf16, each in a process of its own:
+ResNet18 and a DistilBERT of base size, random weights, everything learns, 224 px, on pictures drawn by the project
+(`--dataset_name` for others; weights and pictures do not change the work). In fp16 and bf16:
 
-- `full`: `miniclip.trainer.Trainer`, everything included;
-- `data_only`: the same batches, read, augmented, moved to the card and normalised, and then dropped;
-- `compute_only`: the trainer's step on one batch that already lies on the card.
+- `eager`: `miniclip.trainer.Trainer`, everything included;
+- `full`: the same with `--torch_compile`, once it has compiled;
+- `data_only`: the same batches, read, moved to the card, augmented and normalised, and then dropped;
+- `compute_only`: the compiled trainer's step on one batch that already lies on the card.
 
 The slower of the last two is the bottleneck. `utilisation` is what nvidia-smi reports while `full` runs; `teraflops`
 counts multiplications and additions of matrix products and convolutions, forward and backward.
 Then fp16 with gradient accumulation is shown to train: a smaller run whose mean loss of the last ten steps stands
 beside that of the first ten. On a T4 add `--batch_size 192`.
-Writes benchmarks/results/gpu_speed.json. `--device cpu` runs the same code slowly, in bf16 only, to try it out.
+Writes benchmarks/results/gpu_speed.json. `--device cpu` runs the same code slowly, in bf16 only and uncompiled, to try
+it out.
 """
 
 import argparse
-import json
 import os
 import shutil
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -32,8 +32,9 @@ from pathlib import Path
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import torch
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from records import MEGABYTE, RESULTS, ROOT, high_water_mark, save
+from records import MEGABYTE, RESULTS, high_water_mark, save
 from torch.utils.flop_counter import FlopCounterMode
 from training_speed import TimedTrainer
 
@@ -43,11 +44,12 @@ from miniclip.loading import default_device
 from miniclip.optimization import set_train_mode
 from train_accelerate import create_accelerator
 
-WAYS = ("full", "data_only", "compute_only", "accumulation")
+REPORTED_STEPS = 10  # at each end of a run, whose mean loss is told
 
 
-def settings(args: argparse.Namespace, steps: int, **more) -> Arguments:
+def settings(args: argparse.Namespace, precision: str, **more) -> Arguments:
     """Settings of the trainer, as the command line would give them."""
+    steps = 4 * (args.warmup_steps + args.steps)  # of the schedule; more than are made
     values = {
         "dataset_name": args.dataset_name,
         "image_encoder": "resnet18",
@@ -55,10 +57,11 @@ def settings(args: argparse.Namespace, steps: int, **more) -> Arguments:
         "pretrained": "false",
         "image_size": args.image_size,
         "freeze_batch_norm": "false",
+        "torch_compile": args.device == "gpu",
         "validation_split": "",
         "cache_dir": args.work_dir / "cache",
         "per_device_train_batch_size": args.batch_size,
-        "mixed_precision": args.precision,
+        "mixed_precision": precision,
         "max_train_steps": steps,
         "num_train_epochs": steps,
         "validation_epochs": steps,
@@ -75,8 +78,9 @@ def settings(args: argparse.Namespace, steps: int, **more) -> Arguments:
     return arguments
 
 
-def create_trainer(args: argparse.Namespace, steps: int, **more) -> TimedTrainer:
-    arguments = settings(args, steps, **more)
+def create_trainer(args: argparse.Namespace, precision: str, **more) -> TimedTrainer:
+    AcceleratorState._reset_state(reset_partial_state=True)  # it allows a process one precision only
+    arguments = settings(args, precision, **more)
     folder = Path(arguments.training.output_dir)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -108,10 +112,13 @@ def watching_utilisation(device: torch.device) -> Iterator[list[float]]:
         samples += [float(line) for line in watcher.communicate()[0].split() if line.replace(".", "").isdigit()]
 
 
-def run_full(args: argparse.Namespace) -> dict:
-    """The whole trainer; steps after the warm-up count."""
-    trainer = create_trainer(args, args.warmup_steps + args.steps + 1)
+def train(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
+    """Go on training; steps after the warm-up count."""
     device = trainer.accelerator.device
+    trainer.step_ends, wanted = [], args.warmup_steps + args.steps + 1
+    trainer.total_steps = trainer.state.step + wanted
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
     with watching_utilisation(device) as utilisation:
         trainer.fit()
     seconds = trainer.step_seconds[args.warmup_steps :]
@@ -121,35 +128,31 @@ def run_full(args: argparse.Namespace) -> dict:
         "pairs_per_s": args.batch_size * len(seconds) / sum(seconds),
         "utilisation_percent": statistics.median(busy) if busy else None,
         "peak_megabytes": round(peak / MEGABYTE),
-        "losses": [record["train_loss"] for record in trainer.state.history],
     }
 
 
-def run_data_only(args: argparse.Namespace) -> dict:
-    """Reading, augmenting, moving and normalising."""
-    trainer = create_trainer(args, 1)
-    device, epoch, ends = trainer.accelerator.device, 0, []
-    while len(ends) <= args.warmup_steps + args.steps:
-        trainer.data.set_epoch(epoch)
-        for batch in trainer.data.loader:
-            for chunk in trainer.prepare(batch):
-                chunk["pixel_values"]  # noqa: B018  normalised when asked for
-            synchronise(device)
-            ends.append(time.perf_counter())
-        epoch += 1
-    counted = ends[args.warmup_steps : args.warmup_steps + args.steps + 1]
-    workers = trainer.data.loader.num_workers
-    return {"pairs_per_s": args.batch_size * (len(counted) - 1) / (counted[-1] - counted[0]), "workers": workers}
+def load_data(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
+    """Reading, moving, augmenting and normalising."""
+    ends = []
+    for batch in trainer.data.loader:
+        for chunk in trainer.prepare(batch):
+            chunk["pixel_values"]  # noqa: B018  made when asked for
+        synchronise(trainer.accelerator.device)
+        ends.append(time.perf_counter())
+        if len(ends) > args.warmup_steps + args.steps:
+            break
+    counted = ends[args.warmup_steps :]
+    speed = args.batch_size * (len(counted) - 1) / (counted[-1] - counted[0])
+    return {"pairs_per_s": speed, "workers": trainer.data.loader.num_workers}
 
 
-def run_compute_only(args: argparse.Namespace) -> dict:
+def compute(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
     """The training step on a batch that lies on the card, and its floating-point operations."""
-    trainer = create_trainer(args, args.warmup_steps + args.steps + 2)
     device = trainer.accelerator.device
     set_train_mode(trainer.unwrapped, freeze_batch_norm=False)
     batch = next(iter(trainer.data.loader))
     batch = {name: value.to(device) if torch.is_tensor(value) else value for name, value in batch.items()}
-    with FlopCounterMode(display=False) as counter:
+    with torch.compiler.set_stance("force_eager"), FlopCounterMode(display=False) as counter:
         trainer._train_step(batch)
     for number in range(args.warmup_steps + args.steps):
         if number == args.warmup_steps:
@@ -167,10 +170,22 @@ def run_compute_only(args: argparse.Namespace) -> dict:
     }
 
 
-def run_accumulation(args: argparse.Namespace) -> dict:
-    """Four chunks a batch; the mean loss of the first and last ten steps."""
-    args.batch_size = max(2, args.batch_size // 8)
-    trainer = create_trainer(args, args.accumulation_steps, gradient_accumulation_steps=4)
+def measure(args: argparse.Namespace, precision: str) -> dict:
+    """All ways, with one trainer."""
+    trainer = create_trainer(args, precision)
+    with torch.compiler.set_stance("force_eager"):
+        figures = {"eager": train(args, trainer)}
+    figures |= {"full": train(args, trainer), "data_only": load_data(args, trainer)}
+    figures["compute_only"] = compute(args, trainer)
+    slower = min(("data_only", "compute_only"), key=lambda way: figures[way]["pairs_per_s"])
+    return figures | {"bottleneck": slower.removesuffix("_only")}
+
+
+def accumulate(args: argparse.Namespace, precision: str) -> dict:
+    """Four chunks a batch, uncompiled; the mean loss of the first and last steps."""
+    size, steps = max(2, args.batch_size // 8), args.accumulation_steps
+    chunks = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 4}
+    trainer = create_trainer(args, precision, max_train_steps=steps, torch_compile=False, **chunks)
     losses: list[float] = []
     log_step = trainer._log_step
 
@@ -180,45 +195,20 @@ def run_accumulation(args: argparse.Namespace) -> dict:
 
     trainer._log_step = keep_loss
     trainer.fit()
-    few = min(10, len(losses) // 2)
+    few = min(REPORTED_STEPS, len(losses) // 2)
     return {
-        "joint_batch_size": 4 * args.batch_size,
+        "joint_batch_size": 4 * size,
         "steps": len(losses),
         "first_loss": statistics.mean(losses[:few]),
         "last_loss": statistics.mean(losses[-few:]),
     }
 
 
-def measure(args: argparse.Namespace) -> None:
-    """In a process of its own."""
-    if args.device == "gpu" and default_device().type == "cpu":
-        raise UserError("there is no GPU here; --device cpu runs the same code slowly")
-    runs = {"full": run_full, "data_only": run_data_only, "compute_only": run_compute_only}
-    figures = (runs | {"accumulation": run_accumulation})[args.way](args)
-    args.measurement.write_text(json.dumps(figures))
-
-
-def in_new_process(args: argparse.Namespace, way: str, precision: str) -> dict:
-    """What [`measure`] found."""
-    file = args.work_dir / "measurement.json"
-    file.unlink(missing_ok=True)
-    names = ("dataset_name", "image_size", "batch_size", "pairs", "workers", "text_config", "warmup_steps", "steps")
-    names += ("accumulation_steps", "seed", "device", "work_dir")
-    values = {name: getattr(args, name) for name in names} | {"way": way, "precision": precision}
-    options = [str(word) for name, value in values.items() if value is not None for word in (f"--{name}", value)]
-    environment = os.environ | ({"ACCELERATE_USE_CPU": "true"} if args.device == "cpu" else {})
-    script = [sys.executable, __file__, *options, "--measurement", str(file)]
-    process = subprocess.run(script, cwd=ROOT, env=environment, capture_output=True, text=True)
-    if process.returncode:
-        sys.exit(f"{way} in {precision} failed:\n{process.stderr[-3000:]}")
-    return json.loads(file.read_text())
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset_name", default="shapes")
     parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=1024)
+    parser.add_argument("--batch_size", type=int, default=2048)
     parser.add_argument("--pairs", type=int, default=8000, help="of the training split")
     parser.add_argument("--workers", type=int, help="processes that read; the trainer's own choice by default")
     parser.add_argument("--text_config", help="fields of DistilBERT's config, JSON; base size by default")
@@ -228,30 +218,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", choices=("gpu", "cpu"), default="gpu")
     parser.add_argument("--output_json", type=Path, default=RESULTS / "gpu_speed.json")
-    for name, kind in (("way", str), ("precision", str), ("measurement", Path), ("work_dir", Path)):
-        parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)  # of the processes that measure
     return parser.parse_args()
 
 
 @exit_on_user_error
 def main() -> None:
     args = parse()
-    if args.way:
-        measure(args)
-        return
-    if args.device == "gpu" and default_device().type == "cpu":
+    if args.device == "cpu":
+        os.environ["ACCELERATE_USE_CPU"] = "true"
+    elif default_device().type == "cpu":
         raise UserError("there is no GPU here; --device cpu runs the same code slowly")
+    device = default_device() if args.device == "gpu" else torch.device("cpu")
     precisions = ("fp16", "bf16") if args.device == "gpu" else ("bf16",)
     figures: dict = {"batch_size": args.batch_size}
     with tempfile.TemporaryDirectory() as work_dir:
         args.work_dir = Path(work_dir)
+        figures["accumulation"] = {precisions[0]: accumulate(args, precisions[0])}
         for precision in precisions:
-            ways = {way: in_new_process(args, way, precision) for way in WAYS[:-1]}
-            slower = min(("data_only", "compute_only"), key=lambda way: ways[way]["pairs_per_s"])
-            figures[precision] = ways | {"bottleneck": slower.removesuffix("_only")}
+            figures[precision] = measure(args, precision)
             print(f"{precision}: {figures[precision]}", flush=True)
-        figures["accumulation"] = {precisions[0]: in_new_process(args, "accumulation", precisions[0])}
-    save(figures, args.output_json, args.seed, default_device() if args.device == "gpu" else torch.device("cpu"))
+            save(figures, args.output_json, args.seed, device)
 
 
 if __name__ == "__main__":

@@ -108,12 +108,22 @@ def gpu() -> str:
     for precision in ("fp16", "bf16"):
         if precision in run:
             figures = run[precision]
-            speeds = [f"{figures[way]['pairs_per_s']:,.0f}" for way in ("full", "data_only", "compute_only")]
+            speeds = [f"{figures[way]['pairs_per_s']:,.0f}" for way in ("eager", "full", "data_only", "compute_only")]
             used = figures["full"]["utilisation_percent"]
             busy = "" if used is None else f"{used:.0f} %"
             cells = [precision, *speeds, busy, f"{figures['compute_only']['teraflops']:.0f}"]
             body.append([*cells, f"{figures['full']['peak_megabytes']:,}", figures["bottleneck"]])
-    header = ["precision", "pairs/s", "data alone", "computing alone", "GPU busy", "TFLOP/s", "peak MB", "bottleneck"]
+    header = [
+        "precision",
+        "pairs/s",
+        "compiled",
+        "data alone",
+        "computing alone",
+        "GPU busy",
+        "TFLOP/s",
+        "peak MB",
+        "bottleneck",
+    ]
     ((precision, trained),) = run["accumulation"].items()
     note = (
         f"Batch {run['batch_size']}. {precision} with gradient accumulation ({trained['joint_batch_size']} pairs in 4 "

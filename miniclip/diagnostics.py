@@ -1,11 +1,12 @@
 """What embeddings and gradients say about the health of training."""
 
 import torch
+import torch.nn.functional as F
 
 from miniclip.losses import Embeddings
 from miniclip.optimization import PARTS, part_of
 from miniclip.sharding import whole
-from modeling_miniclip import MiniCLIPModel, info_nce_loss
+from modeling_miniclip import MiniCLIPModel
 
 REFERENCE_BATCH = 64
 
@@ -41,11 +42,12 @@ def loss_at_reference_batch(model: MiniCLIPModel, embeddings: Embeddings) -> flo
     first = (embeddings.text_ids[None, :] == embeddings.image_ids[:, None]).int().argmax(dim=1)
     size = min(REFERENCE_BATCH, len(first))
     whole = len(first) - len(first) % size
-    images, texts = embeddings.image[:whole].split(size), embeddings.text[first][:whole].split(size)
-    losses = [
-        info_nce_loss(model.logit_scale.exp() * image @ text.t()) for image, text in zip(images, texts, strict=True)
-    ]
-    return torch.stack(losses).mean().item()
+    images = embeddings.image[:whole].unflatten(0, (-1, size))
+    texts = embeddings.text[first[:whole]].unflatten(0, (-1, size))
+    logits = model.logit_scale.exp() * images @ texts.mT
+    labels = torch.arange(size, device=logits.device).expand(len(logits), -1)
+    loss = F.cross_entropy(logits.mT, labels) + F.cross_entropy(logits, labels)  # over texts, and over images
+    return (loss / 2).item()
 
 
 def _uniformity(embeds: torch.Tensor) -> float:

@@ -115,14 +115,17 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
 def compile_encoders(model: MiniCLIPModel, backend: str = "inductor") -> None:
     """
-    Compile both encoders in place, so that weights keep their names.
+    Compile both encoders in place, so that weights keep their names: the image encoder as a whole, of the text encoder
+    the repeated layer, once for all of them.
 
     Dropout draws what it draws without compilation: the two passes of a chunk are compiled apart from each other, and
     must draw the same.
     """
     options = {"options": {"fallback_random": True}} if backend == "inductor" else {}
     model.vision_model.compile(backend=backend, **options)
-    model.text_model.compile(backend=backend, dynamic=True, **options)  # captions differ in length
+    for layers in (module for module in model.text_model.modules() if isinstance(module, nn.ModuleList)):
+        for layer in layers:
+            layer.compile(backend=backend, dynamic=True, **options)  # captions differ in length
 
 
 def batch_norm_layers(model: nn.Module) -> Iterator[nn.Module]:

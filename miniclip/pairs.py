@@ -25,7 +25,7 @@ class ImageFeatures:
 
 class PairDataset(Dataset):
     """
-    Image-caption examples of a dataset that has rows by number.
+    Image-caption examples of a dataset that has rows by number: `pairs[epoch, index]`.
 
     Everything random (caption, augmentation, view) is drawn from (seed, epoch, row), so that neither the number of
     workers and processes nor a restart changes it.
@@ -60,23 +60,14 @@ class PairDataset(Dataset):
         self.transform, self.captions_per_image, self.seed = transform, captions_per_image, seed
         self.text_features, self.teacher = text_features, teacher
         self.first_caption = np.cumsum([0] + [len(texts) for texts in captions])
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-
-    @property
-    def epoch(self) -> int:
-        """In shared memory, so that worker processes, which stay from epoch to epoch, see it change."""
-        return int(self._epoch)
-
-    @epoch.setter
-    def epoch(self, epoch: int) -> None:
-        self._epoch.fill_(epoch)
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        epoch, index = key
         row = self.rows[index]
-        random = np.random.default_rng([self.seed, self.epoch, row])
+        random = np.random.default_rng([self.seed, epoch, row])
         chosen = choose_captions(len(self.captions[row]), self.captions_per_image, random)
         example = {"row": row}
         if isinstance(self.images, ImageFeatures):

@@ -1,14 +1,17 @@
 """The order of training: a function of seed and epoch alone, so that it survives restarts and more processes."""
 
 from collections.abc import Iterator
+from itertools import count
 
 import numpy as np
 from torch.utils.data import Sampler
 
 
-class ShardedBatchSampler(Sampler[list[int]]):
+class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
     """
-    This process's share of each joint batch of a shuffled epoch.
+    This process's share of each joint batch, epoch after epoch without end, as (epoch, sample).
+
+    Reading processes need not stop where an epoch ends, while a GPU waits for the first batch of the next one.
 
     Joint batch k holds the same samples however many processes divide it, which accelerate's sharding of separate
     batches does not promise; and an epoch can be entered at any batch without drawing the earlier ones.
@@ -30,17 +33,17 @@ class ShardedBatchSampler(Sampler[list[int]]):
         # A process left without any sample of a batch could not take part in its step.
         keep_rest = rest >= world_size and (not drop_last or whole == 0)
         self.num_batches = whole + int(keep_rest)
-        self.epoch, self.start_batch = 0, 0
+        self.start_at(0)
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """The next iteration yields `epoch` from batch `start_batch` on."""
-        self.epoch, self.start_batch = epoch, start_batch
+    def start_at(self, epoch: int, batch: int = 0) -> None:
+        """The next iteration begins here."""
+        self.start_epoch, self.start_batch = epoch, batch
 
-    def __len__(self) -> int:
-        return self.num_batches - self.start_batch
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.num_samples)
-        for batch in range(self.start_batch, self.num_batches):
-            joint = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-            yield np.array_split(joint, self.world_size)[self.rank].tolist()
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for epoch in count(self.start_epoch):
+            order = np.random.default_rng([self.seed, epoch]).permutation(self.num_samples)
+            first = self.start_batch if epoch == self.start_epoch else 0
+            for batch in range(first, self.num_batches):
+                joint = order[batch * self.batch_size : (batch + 1) * self.batch_size]
+                share = np.array_split(joint, self.world_size)[self.rank].tolist()
+                yield [(epoch, sample) for sample in share]

@@ -1,6 +1,7 @@
 """From settings to a model, its processor and its training data."""
 
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
@@ -33,8 +34,8 @@ from processing_miniclip import MiniCLIPProcessor
 class TrainingData:
     """
     Args:
-        loader: collated batches of this process.
-        dataset: whose `epoch` chooses captions and augmentation.
+        loader: collated batches of this process; without end, unless of a stream.
+        dataset: of the examples.
         sampler: `None` for a stream.
         skipped: rows that cannot be used, as far as known before training.
     """
@@ -43,17 +44,27 @@ class TrainingData:
     dataset: PairDataset | StreamingPairs
     sampler: ShardedBatchSampler | None
     skipped: SkipReport
+    _endless: Iterator[dict] = field(default=iter(()), init=False, repr=False)
+    _next: tuple[int, int] | None = field(default=None, init=False, repr=False)  # epoch and batch
 
     @property
     def batches_per_epoch(self) -> int | None:
         """Joint batches; unknown for a stream."""
         return None if self.sampler is None else self.sampler.num_batches
 
-    def set_epoch(self, epoch: int, start_batch: int = 0) -> None:
-        """The next pass over `loader` is this epoch, from this batch on (a stream begins at its first)."""
-        self.dataset.epoch = epoch
-        if self.sampler is not None:
-            self.sampler.set_epoch(epoch, start_batch)
+    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[dict]:
+        """One epoch from this batch on; following on the one before, it finds its first batches read already."""
+        if self.sampler is None:
+            self.dataset.epoch = epoch
+            yield from islice(self.loader, start_batch, None)  # a stream can only be resumed by reading it again
+            return
+        if self._next != (epoch, start_batch):
+            self.sampler.start_at(epoch, start_batch)
+            self._endless = iter(self.loader)
+        for number, batch in zip(range(start_batch, self.sampler.num_batches), self._endless, strict=False):
+            last = number + 1 == self.sampler.num_batches
+            self._next = (epoch + 1, 0) if last else (epoch, number + 1)
+            yield batch
 
 
 def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
@@ -245,7 +256,7 @@ def _loader_options(arguments: Arguments) -> dict:
     workers = arguments.data.dataloader_num_workers
     if workers is None:
         workers = min(16, cores_per_process()) if torch.cuda.is_available() else 0
-    # Workers that stay: of a small dataset, an epoch on a GPU takes no longer than starting them anew.
+    # Workers stay from epoch to epoch of a stream, too: a short one takes no longer than starting them anew.
     return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
 
 

@@ -152,7 +152,6 @@ class Trainer:
             )
 
     def _train_epoch(self, progress: tqdm) -> None:
-        self.data.set_epoch(self.state.epoch, self.state.batch_in_epoch)
         set_train_mode(self.unwrapped, self.arguments.training.freeze_batch_norm)
         started = time.perf_counter()
         for batch in self._batches():
@@ -172,10 +171,7 @@ class Trainer:
 
     def _batches(self) -> Iterator[dict]:
         """Batches of the epoch; ends on all processes together, since a stream may run dry on one of them first."""
-        batches = iter(self.data.loader)
-        if self.data.sampler is None:
-            for _ in range(self.state.batch_in_epoch):  # a stream can only be resumed by reading it again
-                next(batches, None)
+        batches = self.data.batches(self.state.epoch, self.state.batch_in_epoch)
         # With the image cache every batch is known to be usable, and nobody needs to be asked.
         agree = self.data.sampler is None or not self.arguments.data.image_cache
         while True:

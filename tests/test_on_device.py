@@ -68,7 +68,7 @@ def trainer(tmp_path, monkeypatch):
 def test_training_sees_the_same_pictures_cropped_there_or_here(trainer, resident):
     here = trainer("here")
     there = trainer("there", crops=True, resident=resident)
-    batches = zip(here.data.loader, there.data.loader, strict=True)
+    batches = zip(here.data.batches(0), there.data.batches(0), strict=True)
     for expected, batch in batches:
         assert ("pixel_values" in batch) != resident and batch["image_ids"].equal(expected["image_ids"])
         for chunk, wanted in zip(there.prepare(batch), here.prepare(expected), strict=True):
