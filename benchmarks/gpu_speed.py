@@ -44,6 +44,7 @@ from miniclip.loading import default_device
 from miniclip.optimization import set_train_mode
 from train_accelerate import create_accelerator
 
+SAMPLES_PER_S = 5
 REPORTED_STEPS = 10  # at each end of a run, whose mean loss is told
 
 
@@ -98,13 +99,14 @@ def synchronise(device: torch.device) -> None:
 
 @contextmanager
 def watching_utilisation(device: torch.device) -> Iterator[list[float]]:
-    """Per cent that nvidia-smi reports five times a second; nothing where there is no GPU."""
+    """Per cent that nvidia-smi reports, `SAMPLES_PER_S` times a second; nothing where there is no GPU."""
     samples: list[float] = []
     if device.type != "cuda" or shutil.which("nvidia-smi") is None:
         yield samples
         return
-    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "200", "-i", "0"]
-    watcher = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
+    query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-i", "0"]
+    repeat = ["-lms", str(1000 // SAMPLES_PER_S)]
+    watcher = subprocess.Popen([*query, *repeat], stdout=subprocess.PIPE, text=True)
     try:
         yield samples
     finally:
@@ -123,7 +125,7 @@ def train(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
         trainer.fit()
     seconds = trainer.step_seconds[args.warmup_steps :]
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else high_water_mark()
-    busy = utilisation[len(utilisation) // 2 :]  # the first half may fall into the start
+    busy = utilisation[-round(SAMPLES_PER_S * sum(seconds)) :]  # before them it warmed up, or compiled
     return {
         "pairs_per_s": args.batch_size * len(seconds) / sum(seconds),
         "utilisation_percent": statistics.median(busy) if busy else None,

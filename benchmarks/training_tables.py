@@ -104,11 +104,13 @@ def growth() -> str:
 
 def gpu() -> str:
     """Training speed on a GPU."""
-    run, body = read("gpu_speed"), []
+    run, body, together = read("gpu_speed"), [], []
     for precision in ("fp16", "bf16"):
         if precision in run:
             figures = run[precision]
             speeds = [f"{figures[way]['pairs_per_s']:,.0f}" for way in ("eager", "full", "data_only", "compute_only")]
+            alone = min(figures[way]["pairs_per_s"] for way in ("data_only", "compute_only"))
+            together.append(f"{figures['full']['pairs_per_s'] / alone:.0%}")
             used = figures["full"]["utilisation_percent"]
             busy = "" if used is None else f"{used:.0f} %"
             cells = [precision, *speeds, busy, f"{figures['compute_only']['teraflops']:.0f}"]
@@ -116,7 +118,7 @@ def gpu() -> str:
     header = [
         "precision",
         "pairs/s",
-        "compiled",
+        "pairs/s, compiled",
         "data alone",
         "computing alone",
         "GPU busy",
@@ -126,7 +128,8 @@ def gpu() -> str:
     ]
     ((precision, trained),) = run["accumulation"].items()
     note = (
-        f"Batch {run['batch_size']}. {precision} with gradient accumulation ({trained['joint_batch_size']} pairs in 4 "
+        f"Batch {run['batch_size']}. Reading and computing at once reach {' and '.join(together)} of the slower of the two "
+        f"alone, since they share the processor's cores. {precision} with gradient accumulation ({trained['joint_batch_size']} pairs in 4 "
         f"chunks): loss {trained['first_loss']:.3f} at first, {trained['last_loss']:.3f} after {trained['steps']} "
         f"steps. {origin(run)}"
     )

@@ -66,6 +66,10 @@ class TrainingData:
             self._next = (epoch + 1, 0) if last else (epoch, number + 1)
             yield batch
 
+    def stop_reading(self) -> None:
+        """End the reading processes; [`batches`] starts new ones."""
+        self._next, self._endless = None, iter(())
+
 
 def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
     """

@@ -137,6 +137,7 @@ class Trainer:
             while self.state.step < self.total_steps:
                 self._train_epoch(progress)
                 self._end_epoch()
+        self.data.stop_reading()
         if self.data.skipped.count > known:
             self._say(str(self.data.skipped))
         self._write_results()
