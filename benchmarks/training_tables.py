@@ -128,10 +128,10 @@ def gpu() -> str:
     ]
     ((precision, trained),) = run["accumulation"].items()
     note = (
-        f"Batch {run['batch_size']}. Reading and computing at once reach {' and '.join(together)} of the slower of the two "
-        f"alone, since they share the processor's cores. {precision} with gradient accumulation ({trained['joint_batch_size']} pairs in 4 "
-        f"chunks): loss {trained['first_loss']:.3f} at first, {trained['last_loss']:.3f} after {trained['steps']} "
-        f"steps. {origin(run)}"
+        f"Batch {run['batch_size']}. Reading and computing at once reach {' and '.join(together)} of the slower of the "
+        f"two alone, since they share the processor's cores. {precision} with gradient accumulation "
+        f"({trained['joint_batch_size']} pairs in 4 chunks): loss {trained['first_loss']:.3f} at first, "
+        f"{trained['last_loss']:.3f} after {trained['steps']} steps. {origin(run)}"
     )
     return f"{rows(header, body)}\n\n{note}"
 
