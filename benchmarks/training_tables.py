@@ -129,7 +129,7 @@ def gpu() -> str:
     ((precision, trained),) = run["accumulation"].items()
     note = (
         f"Batch {run['batch_size']}. Reading and computing at once reach {' and '.join(together)} of the slower of the "
-        f"two alone, since they share the processor's cores. {precision} with gradient accumulation "
+        f"two alone. {precision} with gradient accumulation "
         f"({trained['joint_batch_size']} pairs in 4 chunks): loss {trained['first_loss']:.3f} at first, "
         f"{trained['last_loss']:.3f} after {trained['steps']} steps. {origin(run)}"
     )
