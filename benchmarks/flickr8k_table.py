@@ -55,7 +55,7 @@ def retrieval_table(reference: dict[str, list[dict]]) -> str:
         "Per cent on the 1,000 images and 5,000 captions of the official test split, the mean over the seeds ± their "
         "standard deviation; in brackets the 95 % bootstrap interval of R@1, its ends averaged over the seeds. Chance "
         "is 0.1 % at R@1 and a loss of 4.159 at batch 64. pairs/s are those of the last stage, minutes those of all "
-        "training steps, both of the quickest seed, since others shared the machine with other work."
+        "training steps, both of the quickest seed, since others may have shared the machine with other work."
     )
     return f"{rows(header, body)}\n\n{note}"
 

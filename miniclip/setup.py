@@ -29,6 +29,8 @@ from miniclip.tokenizer import train_tokenizer
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
 
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, at most, for images
+
 
 @dataclass
 class TrainingData:
@@ -222,9 +224,6 @@ def build_training_data(
         pairs, batch_sampler=sampler, collate_fn=PairCollator(processor.tokenizer), **_loader_options(arguments)
     )
     return TrainingData(loader, pairs, sampler, skipped)
-
-
-RESIDENT_SHARE = 0.25  # of the GPU's free memory, at most, for images
 
 
 def augments_on_device(device: torch.device, augmentation: str) -> bool:

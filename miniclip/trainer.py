@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -294,14 +294,10 @@ class Trainer:
             self.doctor.after_validation(metrics, self.validator.num_images)
         return metrics
 
-    @contextmanager
-    def _uncompiled(self) -> Iterator[None]:
+    def _uncompiled(self) -> AbstractContextManager:
         """Validation has other shapes than training, and compiling for them would take longer than it does."""
-        if not self.arguments.training.torch_compile:
-            yield
-            return
-        with torch.compiler.set_stance("force_eager"):
-            yield
+        compiled = self.arguments.training.torch_compile
+        return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
     def _save_model(self, model) -> None:
         """Into the run's folder file by file, each appearing whole, so that what lies there can always be loaded."""

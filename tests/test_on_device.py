@@ -1,12 +1,13 @@
 """What a GPU does in place of the processor's cores, tried on the CPU: cropping, holding all images, compiled steps."""
 
+import shutil
 from functools import partial
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from conftest import TINY_SETTINGS
+from conftest import TINY_SETTINGS, build_tiny
 
 import miniclip.setup
 import miniclip.trainer
@@ -79,6 +80,21 @@ def test_training_sees_the_same_pictures_cropped_there_or_here(trainer, resident
     assert there.state.step == 3 and there.state.history[-1]["train_loss"] > 0
 
 
+def test_a_stream_is_cropped_on_the_device_too(trainer):
+    streamed = trainer("streamed", "--streaming", "true", "--max_train_steps", "2", crops=True)
+    batch = next(streamed.data.batches(0))
+    assert batch["crops"].shape == (16, 5) and batch["pixel_values"].dtype == torch.uint8
+    streamed.fit()
+    assert streamed.state.step == 2
+
+
+def test_reading_goes_on_past_the_end_of_an_epoch(trainer, monkeypatch):
+    run, starts = trainer("epochs", "--num_train_epochs", "3"), []
+    monkeypatch.setattr(run.data.sampler, "start_at", lambda *where: starts.append(where))
+    run.fit()
+    assert run.state.step == 9 and starts == [(0, 0)]
+
+
 def test_locked_images_need_no_pixels_on_the_device(trainer):
     locked = trainer("locked", "--trainable_image_layers", "0", crops=True, resident=True)
     batch = next(iter(locked.data.loader))
@@ -87,7 +103,7 @@ def test_locked_images_need_no_pixels_on_the_device(trainer):
 
 
 def test_compiled_training_is_training(trainer, monkeypatch):
-    """Weights keep their names, and the two passes of each chunk draw the same dropout."""
+    """Weights keep their names, and validation sees the same model."""
     plain = trainer("plain")
     plain.fit()
     monkeypatch.setattr(miniclip.trainer, "compile_encoders", partial(compile_encoders, backend="aot_eager"))
@@ -97,3 +113,21 @@ def test_compiled_training_is_training(trainer, monkeypatch):
     for name, weight in compiled.unwrapped.state_dict().items():
         assert torch.allclose(weight, expected[name], atol=1e-5), name
     assert compiled.state.history[-1]["mean_recall@1"] == plain.state.history[-1]["mean_recall@1"]
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs one for C++")
+def test_compiled_passes_draw_the_dropout_of_uncompiled_ones(tiny_tokenizer):
+    """So the two passes of a chunk, compiled apart from each other, draw the same."""
+    model = build_tiny(tiny_tokenizer).train()
+    inputs = {"input_ids": torch.full((4, 7), 5), "attention_mask": torch.ones(4, 7, dtype=torch.int64)}
+
+    def embed(seed: int, learns: bool) -> torch.Tensor:
+        torch.manual_seed(seed)
+        with torch.set_grad_enabled(learns):
+            return model.encode_text(**inputs)
+
+    expected, other = embed(0, learns=True), embed(1, learns=True)
+    compile_encoders(model)
+    for learns in (False, True):
+        assert torch.allclose(embed(0, learns), expected, atol=1e-5)
+        assert not torch.allclose(embed(0, learns), other, atol=1e-2)
