@@ -23,6 +23,7 @@ import json
 import os
 import re
 import threading
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import wraps
@@ -754,6 +755,8 @@ def _compare_tab(photo: gr.Image, labels: gr.Textbox) -> None:
 
 
 def main() -> None:
+    # It takes none, as on a Space; but --help explains, and a mistyped setting is told.
+    ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
     build_page().launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME"),
         theme=THEME,

@@ -143,3 +143,9 @@ def test_needs_no_other_file(tmp_path):
     """As in a Space that holds nothing else."""
     shutil.copy(ROOT / "app.py", tmp_path)
     run_python("-c", "import app; app.build_page()", cwd=tmp_path)
+
+
+@pytest.mark.parametrize(("argument", "status", "told"), [("--help", 0, "MINICLIP_GALLERY"), ("--model", 2, "--model")])
+def test_the_command_explains_its_settings_instead_of_serving(argument, status, told):
+    process = run_python("app.py", argument, check=False)
+    assert process.returncode == status and told in process.stdout + process.stderr
