@@ -30,7 +30,7 @@ COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 # Runs the page with every attempt to reach another machine written down and refused.
 GUARD = """
 import runpy, sys
-log = open(sys.argv[1], "a", buffering=1)
+log = open(sys.argv.pop(1), "a", buffering=1)  # the page sees no arguments
 def guard(event, arguments):
     if event == "socket.getaddrinfo":
         host = arguments[0]
