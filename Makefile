@@ -28,7 +28,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-onnx.txt
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-train: $(RESULTS) ## train on drawn shapes (two minutes on two cores) and measure zero-shot accuracy
+train: $(RESULTS) ## train on drawn shapes (three minutes on two cores) and measure zero-shot accuracy
 	@$(PY) -c 'import json; r = json.load(open("$(RESULTS)"))["zero_shot"]; print("zero-shot accuracy on never-seen \
 	combinations: %.1f %% (chance: %.1f %%); model in $(MODEL)" % (100 * r["accuracy"], 100 * r["chance"]))'
 
