@@ -36,7 +36,11 @@ class ModelArguments:
         metadata=_help("Hub id or local transformers folder; with --pretrained false also a model type such as bert"),
     )
     model_name_or_path: str | None = field(
-        default=None, metadata=_help("start from this MiniCLIP folder or Hub id instead of from two encoders")
+        default=None,
+        metadata=_help(
+            "start from this MiniCLIP folder or Hub id instead of from two encoders; of the settings of a model only "
+            "dropout can then be changed"
+        ),
     )
     pretrained: bool = field(default=True, metadata=_help("false: encoders start at random, nothing is downloaded"))
     image_size: int | None = field(default=None, metadata=_help("side in pixels, when not the image encoder's own"))
@@ -61,11 +65,19 @@ class ModelArguments:
         default=MiniCLIPConfig.projection_dim, metadata=_help("size of the shared embedding space")
     )
     projection_head: str = field(default=MiniCLIPConfig.projection_head, metadata=_help("mlp or linear"))
-    projection_dropout: float = field(
-        default=MiniCLIPConfig.projection_dropout, metadata=_help("dropout inside the MLP heads")
+    projection_dropout: float | None = field(
+        default=None,
+        metadata=_help(
+            f"dropout inside the MLP heads; by default {MiniCLIPConfig.projection_dropout}, or that of the model to "
+            "start from"
+        ),
     )
-    feature_dropout: float = field(
-        default=MiniCLIPConfig.feature_dropout, metadata=_help("dropout on the encoders' outputs, before the heads")
+    feature_dropout: float | None = field(
+        default=None,
+        metadata=_help(
+            "dropout on the encoders' outputs, before the heads; by default "
+            f"{MiniCLIPConfig.feature_dropout}, or that of the model to start from"
+        ),
     )
     text_pooling: str = field(
         default=MiniCLIPConfig.text_pooling, metadata=_help("cls: the first token's state, or mean over the tokens")

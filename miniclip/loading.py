@@ -34,12 +34,15 @@ def usable_precision(mixed_precision: str | None, device: torch.device) -> str |
     return mixed_precision
 
 
-def load_model(model_name_or_path: str, device: torch.device | str = "cpu") -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
+def load_model(
+    model_name_or_path: str, device: torch.device | str = "cpu", **config
+) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
     """
     Model in float32 and eval mode, and its processor. The code is this project's own, whatever lies beside the weights.
 
     Args:
         model_name_or_path: a folder written by `save_pretrained` or by training, or a Hub id.
+        config: fields of [`MiniCLIPConfig`] to change that weights do not depend on.
 
     Raises:
         UserError: nothing there, unreachable, no MiniCLIP, weights missing or damaged, or no processor.
@@ -55,7 +58,7 @@ def load_model(model_name_or_path: str, device: torch.device | str = "cpu") -> t
                 "models can be loaded here"
             )
         model, info = MiniCLIPModel.from_pretrained(
-            model_name_or_path, dtype=torch.float32, use_safetensors=True, output_loading_info=True
+            model_name_or_path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **config
         )
         processor = MiniCLIPProcessor.from_pretrained(model_name_or_path)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:

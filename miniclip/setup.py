@@ -85,7 +85,7 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
     """
     settings, training = arguments.model, arguments.training
     if settings.model_name_or_path:
-        model, processor = load_model(settings.model_name_or_path)
+        model, processor = load_model(settings.model_name_or_path, **_dropout(arguments))
         model.config.zero_shot_calibration = None  # fits the weights that it was measured with
     else:
         go_offline_if_unreachable(*(settings.image_encoder, settings.text_encoder) if settings.pretrained else ())
@@ -142,12 +142,18 @@ def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | No
         text_config=text_config,
         projection_dim=settings.projection_dim,
         projection_head=settings.projection_head,
-        projection_dropout=settings.projection_dropout,
-        feature_dropout=settings.feature_dropout,
         text_pooling=settings.text_pooling,
         loss=settings.loss,
         logit_scale_init_value=settings.logit_scale_init_value,
+        **_dropout(arguments),
     )
+
+
+def _dropout(arguments: Arguments) -> dict[str, float]:
+    """Those that are given."""
+    names = ("projection_dropout", "feature_dropout")
+    values = {name: getattr(arguments.model, name) for name in names}
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def load_training_split(arguments: Arguments):

@@ -183,6 +183,21 @@ def test_the_model_is_calibrated_on_the_validation_split(config, finished):
     assert build_model(arguments, [])[0].config.zero_shot_calibration is None
 
 
+def test_dropout_can_be_changed_where_training_starts_from_a_model(config, finished):
+    """It was ignored; what is not named stays as it was when the model was made."""
+
+    def started(*settings: str) -> MiniCLIPModel:
+        (arguments,) = parse_arguments([str(config), "--model_name_or_path", str(finished), *settings])
+        return build_model(arguments, [])[0]
+
+    model = started("--projection_dropout", "0.3")
+    assert model.config.projection_dropout == model.text_projection.dropout.p == 0.3
+    assert model.config.feature_dropout == model.feature_dropout.p == started().feature_dropout.p
+    assert started().text_projection.dropout.p == MiniCLIPModel.from_pretrained(finished).text_projection.dropout.p
+    with pytest.raises(UserError, match="dropout"):
+        started("--feature_dropout", "1.5")
+
+
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(config, finished, tmp_path):
     train(config, tmp_path / "again")
     assert_same_run(tmp_path / "again", finished)
