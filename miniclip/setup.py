@@ -11,6 +11,7 @@ from datasets import IterableDataset
 from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerBase
 
+from configuration_miniclip import MiniCLIPConfig
 from miniclip.arguments import Arguments, json_setting
 from miniclip.augmentation import CropDraw, train_transform
 from miniclip.batches import BatchPreparer
@@ -150,10 +151,20 @@ def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | No
 
 
 def _dropout(arguments: Arguments) -> dict[str, float]:
-    """Those that are given."""
+    """
+    Those that are given.
+
+    Raises:
+        UserError: out of range; the configuration of a loaded model takes changes unchecked.
+    """
     names = ("projection_dropout", "feature_dropout")
     values = {name: getattr(arguments.model, name) for name in names}
-    return {name: value for name, value in values.items() if value is not None}
+    values = {name: value for name, value in values.items() if value is not None}
+    try:
+        MiniCLIPConfig(**values)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return values
 
 
 def load_training_split(arguments: Arguments):

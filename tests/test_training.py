@@ -183,19 +183,23 @@ def test_the_model_is_calibrated_on_the_validation_split(config, finished):
     assert build_model(arguments, [])[0].config.zero_shot_calibration is None
 
 
-def test_dropout_can_be_changed_where_training_starts_from_a_model(config, finished):
+def test_dropout_can_be_changed_where_training_starts_from_a_model(config, finished, tmp_path):
     """It was ignored; what is not named stays as it was when the model was made."""
+    MiniCLIPModel.from_pretrained(finished, projection_dropout=0.3, feature_dropout=0.4).save_pretrained(tmp_path)
+    MiniCLIPProcessor.from_pretrained(finished).save_pretrained(tmp_path)
 
     def started(*settings: str) -> MiniCLIPModel:
-        (arguments,) = parse_arguments([str(config), "--model_name_or_path", str(finished), *settings])
+        (arguments,) = parse_arguments([str(config), "--model_name_or_path", str(tmp_path), *settings])
         return build_model(arguments, [])[0]
 
-    model = started("--projection_dropout", "0.3")
-    assert model.config.projection_dropout == model.text_projection.dropout.p == 0.3
-    assert model.config.feature_dropout == model.feature_dropout.p == started().feature_dropout.p
-    assert started().text_projection.dropout.p == MiniCLIPModel.from_pretrained(finished).text_projection.dropout.p
-    with pytest.raises(UserError, match="dropout"):
-        started("--feature_dropout", "1.5")
+    def dropout(model: MiniCLIPModel) -> tuple[float, float]:
+        assert model.config.feature_dropout == model.feature_dropout.p  # what is saved is what is used
+        return model.text_projection.dropout.p, model.feature_dropout.p
+
+    assert dropout(started()) == (0.3, 0.4)
+    assert dropout(started("--projection_dropout", "0")) == (0.0, 0.4)
+    with pytest.raises(UserError, match="`feature_dropout` is 1.0, but must be in"):
+        started("--feature_dropout", "1")
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(config, finished, tmp_path):
