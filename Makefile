@@ -47,7 +47,7 @@ demo: train $(GALLERY)/test.parquet ## the same, then serve the page with that m
 
 $(GALLERY)/test.parquet: | $(INSTALLED)
 	@mkdir -p $(@D)
-	$(PY) -c 'from miniclip.shapes import shapes_split; shapes_split("test").to_parquet("$@")'
+	$(PY) -c 'from miniclip.data.shapes import shapes_split; shapes_split("test").to_parquet("$@")'
 
 test: $(INSTALLED) browser ## ruff and pytest; what needs Chromium is skipped where there is none
 	.venv/bin/ruff check .

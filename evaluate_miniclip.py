@@ -17,15 +17,15 @@ import torch
 from datasets import Dataset
 from transformers import HfArgumentParser
 
-from miniclip.calibration import calibrate, store_calibration
-from miniclip.data import find_columns, find_image_column, find_label_column, load_split
-from miniclip.errors import UserError, exit_on_user_error
-from miniclip.loading import default_device, load_model, usable_precision
-from miniclip.model_card import RESULTS_FILE, write_card
-from miniclip.provenance import provenance, weights_sha256
-from miniclip.report import retrieval_table, zero_shot_table
-from miniclip.retrieval import evaluate_retrieval
-from miniclip.zero_shot import evaluate_zero_shot
+from miniclip.data.reader import find_columns, find_image_column, find_label_column, load_split
+from miniclip.evaluation.calibration import calibrate, store_calibration
+from miniclip.evaluation.report import retrieval_table, zero_shot_table
+from miniclip.evaluation.retrieval import evaluate_retrieval
+from miniclip.evaluation.zero_shot import evaluate_zero_shot
+from miniclip.publishing.card import RESULTS_FILE, write_card
+from miniclip.utils.errors import UserError, exit_on_user_error
+from miniclip.utils.loading import default_device, load_model, usable_precision
+from miniclip.utils.provenance import provenance, weights_sha256
 
 
 @dataclass

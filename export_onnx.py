@@ -11,10 +11,10 @@ from pathlib import Path
 
 from transformers import HfArgumentParser
 
-from miniclip.errors import UserError, exit_on_user_error
-from miniclip.loading import load_model
-from miniclip.onnx_export import export_onnx
-from miniclip.onnx_quantization import calibration_images, quantize_image_tower, quantize_text_tower
+from miniclip.export.onnx import export_onnx
+from miniclip.export.quantization import calibration_images, quantize_image_tower, quantize_text_tower
+from miniclip.utils.errors import UserError, exit_on_user_error
+from miniclip.utils.loading import load_model
 
 
 @dataclass

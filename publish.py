@@ -13,9 +13,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-from miniclip.errors import UserError, exit_on_user_error
-from miniclip.hub_upload import Files, Repository, check_name
-from miniclip.publication import model_files, size_of, space_files, static_space_files, write_files
+from miniclip.publishing.content import model_files, size_of, space_files, static_space_files, write_files
+from miniclip.publishing.upload import Files, Repository, check_name
+from miniclip.utils.errors import UserError, exit_on_user_error
 
 DRY_RUN = Path("runs/dry-run")
 

@@ -17,15 +17,15 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import set_seed
 
-from miniclip.arguments import Arguments, parse_arguments
-from miniclip.checkup import check_up
-from miniclip.errors import UserError, exit_on_user_error
-from miniclip.launch import on_cpu, start_missing_processes, use_all_cores
-from miniclip.loading import usable_precision
-from miniclip.provenance import without_machine_paths
-from miniclip.sharding import sharding_plugin
-from miniclip.trainer import RESULTS_FILE, Interrupted, Trainer
-from miniclip.training_publisher import TrainingPublisher
+from miniclip.doctor.checkup import check_up
+from miniclip.publishing.training_publisher import TrainingPublisher
+from miniclip.training.arguments import Arguments, parse_arguments
+from miniclip.training.launch import on_cpu, start_missing_processes, use_all_cores
+from miniclip.training.sharding import sharding_plugin
+from miniclip.training.trainer import RESULTS_FILE, Interrupted, Trainer
+from miniclip.utils.errors import UserError, exit_on_user_error
+from miniclip.utils.loading import usable_precision
+from miniclip.utils.provenance import without_machine_paths
 
 
 @exit_on_user_error

@@ -32,9 +32,9 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from records import MEGABYTE, RESULTS, ROOT, save
 
-from miniclip.arguments import Arguments, parse_arguments
-from miniclip.shapes import shapes_split
-from miniclip.trainer import Trainer
+from miniclip.data.shapes import shapes_split
+from miniclip.training.arguments import Arguments, parse_arguments
+from miniclip.training.trainer import Trainer
 from train_accelerate import create_accelerator
 
 FILES = 8  # at least as many as processes that read

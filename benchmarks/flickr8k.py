@@ -17,8 +17,8 @@ from pathlib import Path
 import torch
 from records import RESULTS, ROOT, command, machine
 
-from miniclip.provenance import without_machine_paths
-from miniclip.trainer import RESULTS_FILE
+from miniclip.training.trainer import RESULTS_FILE
+from miniclip.utils.provenance import without_machine_paths
 
 CONFIGS = {
     "original": "configs/original.yaml",

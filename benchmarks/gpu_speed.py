@@ -5,7 +5,7 @@
 ResNet18 and a DistilBERT of base size, random weights, everything learns, 224 px, on pictures drawn by the project
 (`--dataset_name` for others; weights and pictures do not change the work). In fp16 and bf16:
 
-- `eager`: `miniclip.trainer.Trainer`, everything included;
+- `eager`: `miniclip.training.trainer.Trainer`, everything included;
 - `full`: the same with `--torch_compile`, once it has compiled;
 - `data_only`: the same batches, read, moved to the card, augmented and normalised, and then dropped;
 - `compute_only`: the compiled trainer's step on one batch that already lies on the card.
@@ -38,10 +38,10 @@ from records import MEGABYTE, RESULTS, high_water_mark, save
 from torch.utils.flop_counter import FlopCounterMode
 from training_speed import TimedTrainer
 
-from miniclip.arguments import Arguments, parse_arguments
-from miniclip.errors import UserError, exit_on_user_error
-from miniclip.loading import default_device
-from miniclip.optimization import set_train_mode
+from miniclip.training.arguments import Arguments, parse_arguments
+from miniclip.training.optimization import set_train_mode
+from miniclip.utils.errors import UserError, exit_on_user_error
+from miniclip.utils.loading import default_device
 from train_accelerate import create_accelerator
 
 SAMPLES_PER_S = 5

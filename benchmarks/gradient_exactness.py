@@ -15,7 +15,7 @@ masks, BatchNorm frozen:
   chunks.
 - `two_pass_new_dropout`: the same with other dropout masks in the first pass than in the second, as open_clip leaves
   it: the cached rows then are not those that the gradient is taken through.
-- `ours`: `miniclip.gradient_cache.contrastive_backward`.
+- `ours`: `miniclip.training.gradient_cache.contrastive_backward`.
 
 Every method runs in a process of its own: a first step for the gradient and the peak memory, a second one for the time.
 Then the memory of 128 pairs in one graph against that of 4,096 pairs in chunks, the batch's own images included.
@@ -38,13 +38,13 @@ from accelerate import Accelerator
 from accelerate.utils import set_seed
 from records import MEGABYTE, RESULTS, PeakMemory, save
 
-from miniclip.arguments import parse_arguments
-from miniclip.errors import exit_on_user_error
-from miniclip.gradient_cache import MODEL_INPUTS, _chunk_seed, contrastive_backward
-from miniclip.loading import default_device
-from miniclip.losses import ContrastiveLoss, Embeddings
-from miniclip.optimization import set_train_mode
-from miniclip.setup import build_model, build_training_data, create_preparer, load_training_split
+from miniclip.training.arguments import parse_arguments
+from miniclip.training.gradient_cache import MODEL_INPUTS, _chunk_seed, contrastive_backward
+from miniclip.training.losses import ContrastiveLoss, Embeddings
+from miniclip.training.optimization import set_train_mode
+from miniclip.training.setup import build_model, build_training_data, create_preparer, load_training_split
+from miniclip.utils.errors import exit_on_user_error
+from miniclip.utils.loading import default_device
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 

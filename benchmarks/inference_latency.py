@@ -25,7 +25,7 @@ from records import RESULTS, ROOT, save  # noqa: E402
 from transformers import pipeline  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
-from miniclip.tokenizer import train_tokenizer  # noqa: E402
+from miniclip.data.tokenizer import train_tokenizer  # noqa: E402
 from modeling_miniclip import MiniCLIPModel  # noqa: E402
 from processing_miniclip import MiniCLIPProcessor  # noqa: E402
 from zero_shot_miniclip import ZeroShotClassifier  # noqa: E402

@@ -23,7 +23,7 @@ import torch
 from records import RESULTS, save
 from torch import nn
 
-from miniclip.data import (
+from miniclip.data.reader import (
     captions_of,
     decode_image,
     find_columns,
@@ -31,17 +31,17 @@ from miniclip.data import (
     find_label_column,
     load_split,
 )
-from miniclip.errors import UserError, exit_on_user_error
-from miniclip.loading import load_model
-from miniclip.onnx_export import CONFIG_FILE, TEXT, VISION, export_onnx, random_images, session
-from miniclip.onnx_quantization import (
+from miniclip.evaluation.retrieval import evaluate_retrieval
+from miniclip.evaluation.zero_shot import evaluate_zero_shot
+from miniclip.export.onnx import CONFIG_FILE, TEXT, VISION, export_onnx, random_images, session
+from miniclip.export.quantization import (
     INT8,
     calibration_images,
     quantize_image_tower,
     quantize_text_tower,
 )
-from miniclip.retrieval import evaluate_retrieval
-from miniclip.zero_shot import evaluate_zero_shot
+from miniclip.utils.errors import UserError, exit_on_user_error
+from miniclip.utils.loading import load_model
 
 RECALLS = [f"{way}_recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
 THINGS = ("a dog", "a car", "a building", "a child", "a boat", "a horse", "a bicycle", "a tree", "a ball", "a cat")

@@ -16,12 +16,19 @@ from flickr8k_table import NAMES, ORIGINAL_LOSS, WAYS, reference_runs
 from matplotlib.figure import Figure
 from records import ROOT
 
-from miniclip import figures
-from miniclip.data import captions_of, decode_image, find_columns, find_image_column, find_label_column, load_split
-from miniclip.embedding import embed_images, embed_pairs
-from miniclip.errors import UserError, exit_on_user_error
-from miniclip.loading import default_device, load_model
-from miniclip.zero_shot import TEMPLATES, embed_classes, ensemble
+from miniclip.data.reader import (
+    captions_of,
+    decode_image,
+    find_columns,
+    find_image_column,
+    find_label_column,
+    load_split,
+)
+from miniclip.embeddings.encode import embed_images, embed_pairs
+from miniclip.evaluation.zero_shot import TEMPLATES, embed_classes, ensemble
+from miniclip.publishing import figures
+from miniclip.utils.errors import UserError, exit_on_user_error
+from miniclip.utils.loading import default_device, load_model
 
 PLOTS = ROOT / "assets" / "plots"
 PRIVATE_PLOTS = ROOT / "runs" / "plots"

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 import psutil  # noqa: E402
 import torch  # noqa: E402
 
-from miniclip.provenance import provenance  # noqa: E402
+from miniclip.utils.provenance import provenance  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 MEGABYTE = 1e6

@@ -14,8 +14,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertModel
 
-from miniclip.data import captions_of, find_columns, load_split
-from miniclip.image_cache import DecodedImages
+from miniclip.data.image_cache import DecodedImages
+from miniclip.data.reader import captions_of, find_columns, load_split
 from modeling_miniclip import MiniCLIPModel
 
 MODEL_NAME = "resnet18-bert"

@@ -156,7 +156,7 @@ def decoding_speed(seconds: float = 3.0) -> float:
     import numpy as np
     from PIL import Image
 
-    from miniclip.image_cache import square_image
+    from miniclip.data.image_cache import square_image
 
     random = np.random.default_rng(0)
     coarse = Image.fromarray(random.integers(0, 256, (60, 80, 3), np.uint8)).resize((640, 480), Image.BICUBIC)

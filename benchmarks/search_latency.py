@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from records import RESULTS, ROOT, save  # noqa: E402
 
 import app  # noqa: E402
-from miniclip.shapes import COLOURS, SHAPES, shapes_split  # noqa: E402
+from miniclip.data.shapes import COLOURS, SHAPES, shapes_split  # noqa: E402
 
 
 def seconds(call: Callable) -> float:

@@ -9,7 +9,7 @@ alike; ratios are taken within a round. The first steps of each process are not 
 within the time of a step: ours from the cache of decoded images, the others from JPEG files of the same size with two
 reading processes.
 
-- `ours`: `miniclip.trainer.Trainer`, everything learns, bf16 on a CPU.
+- `ours`: `miniclip.training.trainer.Trainer`, everything learns, bf16 on a CPU.
 - `ours_locked`: the same with both encoders locked and their features cached.
 - `open_clip`: `open_clip_train.main`, `--precision amp_bf16`; the same ResNet18 and a BERT with the DistilBERT's
   weights, its captions padded to 77 tokens, as open_clip does by default.
@@ -45,10 +45,10 @@ from rivals import (
     write_pairs,
 )
 
-from miniclip.arguments import Arguments, parse_arguments
-from miniclip.errors import exit_on_user_error
-from miniclip.loading import default_device
-from miniclip.trainer import Trainer
+from miniclip.training.arguments import Arguments, parse_arguments
+from miniclip.training.trainer import Trainer
+from miniclip.utils.errors import exit_on_user_error
+from miniclip.utils.loading import default_device
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
 from train_accelerate import create_accelerator

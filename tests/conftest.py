@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from miniclip.tokenizer import train_tokenizer
+from miniclip.data.tokenizer import train_tokenizer
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 

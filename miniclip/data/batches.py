@@ -1,0 +1,99 @@
+"""From a collated batch to chunks of model inputs on the device."""
+
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+
+from miniclip.data.augmentation import crop_images
+
+IMAGE_KEYS = ("pixel_values", "crops", "image_features", "image_ids", "teacher_image")
+TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "teacher_text")
+
+
+class Chunk(Mapping):
+    """
+    Tensors of one chunk by name. Its pixel values stay bytes until they are asked for, each time anew: as floats, all
+    chunks of a large batch together would take more memory than the training step of one.
+
+    Args:
+        tensors: on the device, `pixel_values` in uint8, and the `crops` of them, where they are not cropped yet.
+        normalise: makes model input of these two.
+    """
+
+    def __init__(self, tensors: dict[str, torch.Tensor], normalise: Callable[..., torch.Tensor]):
+        self._tensors, self._normalise = tensors, normalise
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        tensor = self._tensors[name]
+        return self._normalise(tensor, self._tensors.get("crops")) if name == "pixel_values" else tensor
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._tensors  # Mapping's own would normalise the pixels to find out
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+
+class BatchPreparer:
+    """
+    Moves a batch to the device, normalises its images there and cuts it into chunks.
+
+    Images travel as bytes, a quarter of the size of floats, and become float only beside the model.
+
+    Args:
+        device: of the model.
+        image_mean, image_std: per channel, of pixel values in [0, 1].
+        chunk_size: images a chunk.
+
+    Attributes:
+        resident: `(rows, 3, height, width)` uint8 on the device: all images of the dataset, where they fit. A batch
+            then holds no pixels, and they are taken from here by `image_ids`.
+    """
+
+    resident: torch.Tensor | None = None
+
+    def __init__(self, device: torch.device, image_mean: list[float], image_std: list[float], chunk_size: int):
+        self.device, self.chunk_size = device, chunk_size
+        self.mean = torch.tensor(image_mean, device=device).view(1, 3, 1, 1) * 255
+        self.std = torch.tensor(image_std, device=device).view(1, 3, 1, 1) * 255
+
+    def __call__(self, batch: dict) -> list[Chunk]:
+        """Chunks of at most `chunk_size` images with their texts, in order, pixel values in channels_last."""
+        return [Chunk(self._to_device(part), self.pixels) for part in _cut(batch, self.chunk_size)]
+
+    def _to_device(self, part: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()}
+        if self.resident is not None and "image_features" not in tensors:
+            tensors["pixel_values"] = self.resident[tensors["image_ids"]]
+        return tensors
+
+    def pixels(self, images: torch.Tensor, crops: torch.Tensor | None = None) -> torch.Tensor:
+        """`(n, 3, height, width)` uint8 on any device to normalised float32 on the model's, in channels_last; cropped
+        as `crops` says."""
+        images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float()
+        if crops is not None:
+            images = crop_images(images, crops).contiguous(memory_format=torch.channels_last)
+        return images.sub_(self.mean).div_(self.std)
+
+
+def _cut(batch: dict, chunk_size: int) -> Iterator[dict[str, torch.Tensor]]:
+    """Where the batch is, which is on the CPU: each size that depends on values would make it wait for a GPU."""
+    image_ids, text_ids = batch["image_ids"], batch["text_ids"]
+    for start in range(0, len(image_ids), chunk_size):
+        images = slice(start, start + chunk_size)
+        texts = torch.isin(text_ids, image_ids[images])
+        chunk = {name: batch[name][images] for name in IMAGE_KEYS if name in batch}
+        chunk |= {name: batch[name][texts] for name in TEXT_KEYS if name in batch}
+        yield _without_padding(chunk)
+
+
+def _without_padding(chunk: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Texts cut to the longest of the chunk."""
+    if "input_ids" in chunk:
+        longest = int(chunk["attention_mask"].sum(dim=1).max())
+        for name in ("input_ids", "attention_mask"):
+            chunk[name] = chunk[name][:, :longest]
+    return chunk

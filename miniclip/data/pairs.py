@@ -1,0 +1,229 @@
+"""Training examples: one image with one or more of its captions, chosen anew each epoch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from datasets import IterableDataset
+from datasets.distributed import split_dataset_by_node
+from torch.utils.data import Dataset
+from torch.utils.data import IterableDataset as TorchIterableDataset
+from transformers import PreTrainedTokenizerBase
+
+from miniclip.data.augmentation import CropDraw
+from miniclip.data.image_cache import square_image
+from miniclip.data.reader import Columns, SkipReport, captions_of
+
+
+@dataclass
+class ImageFeatures:
+    """Cached outputs of a locked image tower: `features` `(views, rows, dim)`; a random view each time."""
+
+    features: torch.Tensor
+
+
+class PairDataset(Dataset):
+    """
+    Image-caption examples of a dataset that has rows by number: `pairs[epoch, index]`.
+
+    Everything random (caption, augmentation, view) is drawn from (seed, epoch, row), so that neither the number of
+    workers and processes nor a restart changes it.
+
+    Args:
+        rows: row numbers with a readable image and at least one caption.
+        images: `images[row]` is a `(3, size, size)` uint8 tensor; or [`ImageFeatures`]; or
+            `None` where the model's device has them all, and finds them by row.
+        captions: captions of every row (also of those not in `rows`).
+        transform: augmentation of one image tensor; a [`~miniclip.data.augmentation.CropDraw`] only draws what is to be
+            done, which then travels beside the pixels as `crops`.
+        captions_per_image: how many different captions an example carries; 0 for all. With one, an image's other
+            captions never serve as its negatives.
+        text_features: cached outputs of a locked text tower, `(all captions in order, dim)`.
+        teacher: embeddings by a teacher: images `(rows, k)` and captions `(all captions in order, k)`.
+        seed: of everything random.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        images,
+        captions: list[list[str]],
+        *,
+        transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        captions_per_image: int = 1,
+        text_features: torch.Tensor | None = None,
+        teacher: tuple[torch.Tensor, torch.Tensor] | None = None,
+        seed: int = 0,
+    ):
+        self.rows, self.images, self.captions = list(rows), images, captions
+        self.transform, self.captions_per_image, self.seed = transform, captions_per_image, seed
+        self.text_features, self.teacher = text_features, teacher
+        self.first_caption = np.cumsum([0] + [len(texts) for texts in captions])
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: tuple[int, int]) -> dict:
+        epoch, index = key
+        row = self.rows[index]
+        random = np.random.default_rng([self.seed, epoch, row])
+        chosen = choose_captions(len(self.captions[row]), self.captions_per_image, random)
+        example = {"row": row}
+        if isinstance(self.images, ImageFeatures):
+            view = random.integers(len(self.images.features))
+            example["image_features"] = self.images.features[view, row]
+        else:
+            try:
+                image = None if self.images is None else self.images[row]
+                example |= augmented(image, self.transform, random)
+            except ValueError as error:
+                return {"row": row, "unusable": str(error)}
+        positions = torch.as_tensor(self.first_caption[row] + chosen)
+        if self.text_features is not None:
+            example["text_features"] = self.text_features[positions]
+        else:
+            example["captions"] = [self.captions[row][index] for index in chosen]
+        if self.teacher is not None:
+            example["teacher_image"], example["teacher_text"] = self.teacher[0][row], self.teacher[1][positions]
+        return example
+
+
+def choose_captions(available: int, wanted: int, random: np.random.Generator) -> np.ndarray:
+    """Indices of `wanted` different captions (0: all), in random order; fewer where there are not as many."""
+    wanted = available if wanted == 0 else min(wanted, available)
+    return random.permutation(available)[:wanted]
+
+
+def augment(image: torch.Tensor, transform, random: np.random.Generator) -> torch.Tensor:
+    """Apply a torchvision transform with randomness from `random`, leaving torch's own generator untouched."""
+    if transform is None:
+        return image
+    with torch.random.fork_rng(devices=[]):
+        # Not torch.manual_seed, which looks after all devices: 0.1 ms an image, more than drawing a crop takes.
+        torch.default_generator.manual_seed(int(random.integers(2**62)))
+        return transform(image)
+
+
+def augmented(image: torch.Tensor | None, transform, random: np.random.Generator) -> dict[str, torch.Tensor]:
+    """`pixel_values`, augmented; or, if the transform only draws, as they are beside the `crops` still to be made."""
+    if isinstance(transform, CropDraw):
+        crops = {"crops": augment(image, transform, random)}
+        return crops if image is None else crops | {"pixel_values": image}
+    return {} if image is None else {"pixel_values": augment(image, transform, random)}
+
+
+class StreamingPairs(TorchIterableDataset):
+    """
+    The same examples from a stream, which is never held in memory.
+
+    The rows of an epoch are divided among processes and their workers, each row going to exactly one. Whole files are
+    divided where there are as many for each process; otherwise every process reads all files and skips what belongs to
+    the others. The order is a function of seed and epoch.
+
+    Args:
+        stream: rows in order, not yet divided.
+        columns: where image and captions are.
+        image_size, crop_mode: of the square image; see [`~miniclip.data.image_cache.square_image`].
+        shuffle_buffer_size: rows among which the next one is drawn, in each worker; the order of files is shuffled too.
+        rank, world_size: this process among all.
+    """
+
+    def __init__(
+        self,
+        stream: IterableDataset,
+        columns: Columns,
+        image_size: int,
+        crop_mode: str = "center",
+        *,
+        transform=None,
+        captions_per_image: int = 1,
+        shuffle_buffer_size: int = 1000,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+    ):
+        if world_size > 1:
+            stream = split_dataset_by_node(stream, rank, world_size)
+        self.stream = stream.shuffle(seed=seed, buffer_size=shuffle_buffer_size)
+        self.rank, self.world_size = rank, world_size
+        self.columns, self.transform = columns, transform
+        self.image_size, self.crop_mode = image_size, crop_mode
+        self.captions_per_image, self.seed = captions_per_image, seed
+
+    @property
+    def epoch(self) -> int:
+        """Worker processes see it change, and must not set it: `datasets` adds to a number that all of them share."""
+        return self.stream.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int) -> None:
+        self.stream.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict]:
+        worker = torch.utils.data.get_worker_info()
+        workers, worker_id = (1, 0) if worker is None else (worker.num_workers, worker.id)
+        # A stream has no row numbers; these are unique over processes and workers, as the pairing by number needs.
+        readers, reader = self.world_size * workers, self.rank * workers + worker_id
+        for count, record in enumerate(self.stream):
+            yield self._example(record, count * readers + reader)
+
+    def _example(self, record: dict, row: int) -> dict:
+        captions = captions_of(record, self.columns)
+        if not captions:
+            return {"row": row, "unusable": "no caption"}
+        random = np.random.default_rng([self.seed, self.epoch, row])
+        chosen = choose_captions(len(captions), self.captions_per_image, random)
+        try:
+            image = torch.from_numpy(square_image(record[self.columns.image], self.image_size, self.crop_mode))
+        except ValueError as error:
+            return {"row": row, "unusable": str(error)}
+        inputs = augmented(image, self.transform, random)
+        return {"row": row, **inputs, "captions": [captions[index] for index in chosen]}
+
+
+@dataclass
+class PairCollator:
+    """
+    Examples to model inputs, padding texts to the longest of the batch only.
+
+    A batch holds `pixel_values` `(n, 3, size, size)` uint8 or `image_features`; `input_ids` and `attention_mask`
+    `(m, length)` or `text_features`; `image_ids` `(n,)` and `text_ids` `(m,)`, which pair them; and under `unusable`
+    the (row, reason) of examples that were left out.
+    """
+
+    tokenizer: PreTrainedTokenizerBase
+    padding: dict = field(default_factory=lambda: {"padding": True, "truncation": True, "return_tensors": "pt"})
+
+    def __call__(self, examples: list[dict]) -> dict:
+        usable = [example for example in examples if "unusable" not in example]
+        batch: dict = {"unusable": [(e["row"], e["unusable"]) for e in examples if "unusable" in e]}
+        if not usable:
+            return batch
+        for name in ("pixel_values", "crops", "image_features", "teacher_image"):
+            if name in usable[0]:
+                batch[name] = torch.stack([example[name] for example in usable])
+        for name in ("text_features", "teacher_text"):
+            if name in usable[0]:
+                batch[name] = torch.cat([example[name] for example in usable])
+        texts_per_image = [len(e["captions"]) if "captions" in e else len(e["text_features"]) for e in usable]
+        batch["image_ids"] = torch.tensor([example["row"] for example in usable])
+        batch["text_ids"] = batch["image_ids"].repeat_interleave(torch.tensor(texts_per_image))
+        if "captions" in usable[0]:
+            texts = [caption for example in usable for caption in example["captions"]]
+            encoded = self.tokenizer(texts, **self.padding)
+            batch["input_ids"], batch["attention_mask"] = encoded["input_ids"], encoded["attention_mask"]
+        return batch
+
+
+def find_usable_rows(captions: list[list[str]], unreadable: dict[int, str]) -> tuple[list[int], SkipReport]:
+    """Rows that have an image and a caption, and a report on the others."""
+    report, rows = SkipReport(), []
+    for row, texts in enumerate(captions):
+        if row in unreadable:
+            report.add(row, unreadable[row])
+        elif not texts:
+            report.add(row, "no caption")
+        else:
+            rows.append(row)
+    return rows, report

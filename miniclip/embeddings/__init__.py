@@ -1,0 +1,4 @@
+"""From images and texts to unit vectors, in batches.
+
+May import `utils` and `data`.
+"""

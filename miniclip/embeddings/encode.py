@@ -1,0 +1,189 @@
+"""Datasets of images and lists of texts to embeddings, in batches; what cannot be used is left out and counted."""
+
+import contextlib
+import functools
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from datasets import Dataset
+from torch.utils.data import DataLoader
+from tqdm.auto import tqdm
+
+from miniclip.data.reader import Columns, SkipReport, captions_of, decode_image
+from miniclip.utils.errors import UserError
+
+AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass
+class EmbeddedImages:
+    """
+    Args:
+        image_embeds: `(n, projection_dim)` unit vectors, float32, on the CPU.
+        kept: for each of them what `keep` made of its row.
+        skipped: the rows that gave none.
+    """
+
+    image_embeds: torch.Tensor
+    kept: list[Any]
+    skipped: SkipReport = field(default_factory=SkipReport)
+
+
+@dataclass
+class EmbeddedPairs:
+    """
+    Args:
+        image_embeds: `(num_images, projection_dim)` unit vectors, float32, on the CPU.
+        text_embeds: `(num_texts, projection_dim)` unit vectors, float32, on the CPU.
+        image_of_text: `(num_texts,)` index of each text's image.
+        skipped: the rows that gave none.
+    """
+
+    image_embeds: torch.Tensor
+    text_embeds: torch.Tensor
+    image_of_text: torch.Tensor
+    skipped: SkipReport
+
+
+@contextlib.contextmanager
+def inference(model: torch.nn.Module, mixed_precision: str = "no") -> Iterator[None]:
+    """Eval mode, no gradients, autocast; afterwards every module is as it was, frozen batch norms included."""
+    modes = [(module, module.training) for module in model.modules()]
+    dtype = AUTOCAST_DTYPES.get(mixed_precision)
+    model.eval()
+    try:
+        with torch.inference_mode(), torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
+            yield
+    finally:
+        for module, training in modes:
+            module.training = training
+
+
+def embed_images(
+    model,
+    processor,
+    dataset,
+    image_column: str,
+    keep: Callable[[dict], Any],
+    *,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+    num_workers: int = 0,
+    progress: bool = True,
+) -> EmbeddedImages:
+    """
+    Embed the images of a dataset in one pass, which a stream allows only once.
+
+    Args:
+        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
+        keep: what else is wanted of a row (captions, a label); a ValueError skips the row and gives the reason.
+        mixed_precision: `"no"`, `"bf16"` or `"fp16"` (autocast).
+        num_workers: processes that decode beside this one; a stream is always decoded in this one, to keep its order.
+
+    Raises:
+        UserError: not one row can be used.
+    """
+    sized = isinstance(dataset, Dataset)
+    loader = DataLoader(
+        dataset,
+        batch_size=batch_size,
+        collate_fn=functools.partial(_prepare, processor, image_column, keep),
+        num_workers=num_workers if sized else 0,
+        pin_memory=model.device.type == "cuda",
+    )
+    embeds, result = [], EmbeddedImages(torch.empty(0), [])
+    bar = tqdm(total=len(dataset) if sized else None, desc="images", unit="image", disable=None if progress else True)
+    with inference(model, mixed_precision), bar:
+        for batch_number, (pixel_values, kept, problems) in enumerate(loader):
+            for position, reason in problems:
+                result.skipped.add(batch_number * batch_size + position, reason)
+            if kept:
+                pixel_values = pixel_values.to(model.device, memory_format=torch.channels_last, non_blocking=True)
+                embeds.append(model.encode_image(pixel_values).cpu())
+                result.kept += kept
+            bar.update(len(kept) + len(problems))
+    if not embeds:
+        raise UserError(f"no usable image in the dataset: {result.skipped}")
+    result.image_embeds = torch.cat(embeds)
+    return result
+
+
+def _prepare(processor, image_column: str, keep: Callable, rows: list[dict]) -> tuple:
+    """Pixels and kept values of a batch's usable rows, and position and reason of the others."""
+    images, kept, problems = [], [], []
+    for position, row in enumerate(rows):
+        try:
+            value = keep(row)
+            image = decode_image(row[image_column])
+        except ValueError as error:
+            problems.append((position, str(error)))
+        else:
+            images.append(image)
+            kept.append(value)
+    pixel_values = processor(images=images, return_tensors="pt")["pixel_values"] if images else None
+    return pixel_values, kept, problems
+
+
+def embed_texts(
+    model,
+    processor,
+    texts: list[str],
+    *,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+    progress: bool = True,
+) -> torch.Tensor:
+    """Unit vectors `(len(texts), projection_dim)`, float32, on the CPU; long texts are cut as the processor does."""
+    # Like lengths together: padding a short caption to a long one's length costs as much as a second caption.
+    order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
+    embeds = torch.empty(len(texts), model.config.projection_dim)
+    bar = tqdm(total=len(texts), desc="texts", unit="text", disable=None if progress else True)
+    with inference(model, mixed_precision), bar:
+        for start in range(0, len(texts), batch_size):
+            indices = order[start : start + batch_size]
+            inputs = processor(text=[texts[index] for index in indices], return_tensors="pt").to(model.device)
+            embeds[indices] = model.encode_text(**inputs).cpu()
+            bar.update(len(indices))
+    return embeds
+
+
+def embed_pairs(
+    model,
+    processor,
+    dataset,
+    columns: Columns,
+    *,
+    num_workers: int = 0,
+    **settings,
+) -> EmbeddedPairs:
+    """
+    Embed a captioned dataset, every caption of every image; arguments as those of [`embed_images`].
+
+    Args:
+        columns: where its images and captions are.
+        settings: `batch_size`, `mixed_precision` and `progress`, as of [`embed_images`].
+
+    Raises:
+        UserError: not one row can be used.
+    """
+    dataset = dataset.select_columns([columns.image, *columns.captions])
+    keep = functools.partial(required_captions, columns=columns)
+    images = embed_images(model, processor, dataset, columns.image, keep, num_workers=num_workers, **settings)
+    texts = [caption for captions in images.kept for caption in captions]
+    image_of_text = torch.tensor([image for image, captions in enumerate(images.kept) for _ in captions])
+    text_embeds = embed_texts(model, processor, texts, **settings)
+    return EmbeddedPairs(images.image_embeds, text_embeds, image_of_text, images.skipped)
+
+
+def required_captions(row: dict, columns: Columns) -> list[str]:
+    """A row's captions.
+
+    Raises:
+        ValueError: it has none.
+    """
+    captions = captions_of(row, columns)
+    if not captions:
+        raise ValueError("no caption")
+    return captions

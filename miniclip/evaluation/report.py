@@ -1,0 +1,58 @@
+"""Evaluation results as a table for people; the JSON beside it holds fractions, the table per cent."""
+
+_RETRIEVAL_ROWS = [
+    (f"{first} to {second} R@{k}", f"{first}_to_{second}_recall@{k}")
+    for first, second in (("image", "text"), ("text", "image"))
+    for k in (1, 5, 10)
+]
+_MEDIAN_ROWS = [
+    (f"{first} to {second} median rank", f"{first}_to_{second}_median_rank")
+    for first, second in (("image", "text"), ("text", "image"))
+]
+
+_NONE_ROWS = {
+    "first_with_right_label": '"none of these", with right label',
+    "first_without_right_label": '"none of these", without it',
+}
+
+
+def retrieval_table(title: str, results: dict) -> str:
+    """Table of what [`~miniclip.evaluation.retrieval.evaluate_retrieval`] returned."""
+    intervals = results.get("intervals", {})
+    lines = [f"{title}: {results['num_images']} images, {results['num_captions']} captions", _HEADER]
+    for label, name in _RETRIEVAL_ROWS:
+        lines.append(_percent_row(label, results[name], intervals.get(name), results["chance"][name]))
+    for label, name in _MEDIAN_ROWS:
+        interval = "{:.1f} to {:.1f}".format(*intervals[name]) if name in intervals else ""
+        lines.append(f"  {label:32}{results[name]:8.1f}   {interval}".rstrip())
+    return "\n".join(lines + _skipped(results))
+
+
+def zero_shot_table(title: str, results: dict) -> str:
+    """Table of what [`~miniclip.evaluation.zero_shot.evaluate_zero_shot`] returned."""
+    plain, chance, prompts = results["plain"], results["chance"], len(results["templates"])
+    lines = [f"{title}: {results['num_images']} images, {results['num_classes']} classes", _HEADER]
+    rows = [(f"accuracy, {prompts} prompts a class", results), ("accuracy, first prompt alone", plain)]
+    if prompts == 1:
+        rows = [("accuracy", results)]
+    for label, part in rows:
+        lines.append(_percent_row(label, part["accuracy"], part.get("intervals", {}).get("accuracy"), chance))
+    lines.append(_percent_row("mean per-class accuracy", results["mean_per_class_accuracy"], None, chance))
+    top_5_chance = min(1.0, 5 / results["num_classes"])
+    lines.append(_percent_row("top-5 accuracy", results["top_5_accuracy"], None, top_5_chance))
+    for name, label in _NONE_ROWS.items() if "none_of_these" in results else ():
+        lines.append(f"  {label:32}{100 * results['none_of_these'][name]:8.1f}")
+    return "\n".join(lines + _skipped(results))
+
+
+_HEADER = f"  {'':32}{'%':>8}   {'95 % interval':16}{'chance':>8}"
+
+
+def _percent_row(label: str, value: float, interval: list[float] | None, chance: float) -> str:
+    between = f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}" if interval else ""
+    return f"  {label:32}{100 * value:8.1f}   {between:16}{100 * chance:8.1f}"
+
+
+def _skipped(results: dict) -> list[str]:
+    skipped = results["skipped"]
+    return [f"  skipped {skipped['count']} rows: {'; '.join(skipped['first'])}"] if skipped["count"] else []

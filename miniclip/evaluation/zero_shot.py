@@ -1,0 +1,152 @@
+"""Zero-shot classification of a labelled dataset: class names to prompts, prompts to class embeddings, and accuracy."""
+
+import functools
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+
+from miniclip.embeddings.encode import embed_images, embed_texts
+from miniclip.evaluation.metrics import load_metric
+from miniclip.utils.errors import UserError
+
+# Those of CLIP's 80 ImageNet prompts that describe plain photographs, as captions do; "an origami" is no caption.
+# https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a good photo of a {}.",
+    "a close-up photo of a {}.",
+    "a bright photo of a {}.",
+    "a cropped photo of a {}.",
+    "a photo of a large {}.",
+    "a photo of a small {}.",
+    "a photo of one {}.",
+    "a photo of many {}.",
+)
+
+
+def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
+    """Each template with the class name, `_` read as a space, in the place of its `{}`."""
+    return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
+
+
+def ensemble(prompt_embeds: torch.Tensor) -> torch.Tensor:
+    """`(num_classes, num_templates, d)` unit vectors to the unit vectors `(num_classes, d)` along their means, the
+    ensembling in embedding space of Radford et al., 2021, section 3.1.4."""
+    return F.normalize(prompt_embeds.mean(dim=1), dim=-1)
+
+
+def nearest_classes(image_embeds: torch.Tensor, class_embeds: torch.Tensor, k: int = 5) -> torch.Tensor:
+    """`(n, min(k, num_classes))` classes from the nearest on; -1 where an embedding is not finite."""
+    similarity = image_embeds @ class_embeds.t()
+    nearest = similarity.topk(min(k, similarity.shape[1]), dim=1).indices
+    nearest[~similarity.isfinite().all(dim=1)] = -1
+    return nearest
+
+
+def evaluate_zero_shot(
+    model,
+    processor,
+    dataset,
+    image_column: str,
+    label_column: str,
+    class_names: list[str],
+    *,
+    templates: Sequence[str] | None = None,
+    batch_size: int = 64,
+    mixed_precision: str = "no",
+    num_workers: int = 0,
+    bootstrap_resamples: int = 1000,
+    seed: int = 0,
+    progress: bool = True,
+) -> dict:
+    """
+    Classify a labelled dataset by its class names alone.
+
+    Args:
+        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
+        label_column: holds indices into `class_names`; rows with another label (-1: unknown) are skipped.
+        templates: prompts with `{}` for the class name; by default the model's own (`config.zero_shot_templates`), and
+            [`TEMPLATES`] where it has none.
+        mixed_precision: `"no"`, `"bf16"` or `"fp16"` (autocast).
+
+    Returns:
+        What the `zero_shot_classification` metric returns for the ensemble of all templates, the same for the first
+        template alone under `plain`, `chance` accuracy, `num_images`, `num_classes`, `templates`, `skipped` rows, and
+        for a calibrated model [`none_of_these_rates`] under `none_of_these`.
+
+    Raises:
+        UserError: no class names, or not one row can be used.
+    """
+    if not class_names:
+        raise UserError(f"label column {label_column!r} has an empty list of class names; name another label column")
+    templates = templates or model.config.zero_shot_templates or TEMPLATES
+    dataset = dataset.select_columns([image_column, label_column])
+    settings = {"batch_size": batch_size, "mixed_precision": mixed_precision, "progress": progress}
+    label_of = functools.partial(_label, column=label_column, num_classes=len(class_names))
+    images = embed_images(model, processor, dataset, image_column, label_of, num_workers=num_workers, **settings)
+    prompt_embeds = embed_classes(model, processor, class_names, templates, **settings)
+    class_embeds, labels = ensemble(prompt_embeds), torch.tensor(images.kept)
+    score = functools.partial(_score, images.image_embeds, images.kept, bootstrap_resamples, seed)
+    results = score(class_embeds) | {
+        "plain": score(prompt_embeds[:, 0]),
+        "chance": 1 / len(class_names),
+        "num_images": len(images.kept),
+        "num_classes": len(class_names),
+        "templates": list(templates),
+        "skipped": {"count": images.skipped.count, "first": images.skipped.first},
+    }
+    if model.config.zero_shot_calibration:
+        results["none_of_these"] = none_of_these_rates(model, processor, images.image_embeds, class_embeds, labels)
+    return results
+
+
+def _score(image_embeds, labels: list[int], bootstrap_resamples: int, seed: int, class_embeds) -> dict:
+    return load_metric("zero_shot_classification").compute(
+        predictions=nearest_classes(image_embeds, class_embeds).numpy(),
+        references=labels,
+        bootstrap_resamples=bootstrap_resamples,
+        seed=seed,
+    )
+
+
+def embed_classes(model, processor, class_names: Sequence[str], templates: Sequence[str], **settings) -> torch.Tensor:
+    """Each class in each template, `(num_classes, num_templates, projection_dim)` unit vectors; settings are those of
+    [`~miniclip.embeddings.encode.embed_texts`]."""
+    prompts = [prompt for name in class_names for prompt in class_prompts(name, templates)]
+    return embed_texts(model, processor, prompts, **settings).unflatten(0, (len(class_names), len(templates)))
+
+
+def none_of_these_rates(
+    model, processor, image_embeds: torch.Tensor, class_embeds: torch.Tensor, labels: torch.Tensor
+) -> dict[str, float]:
+    """
+    How often "none of these" is the best answer: when asked for all classes, where it is wrong, and for all but the
+    right one, where it is right.
+
+    Args:
+        model: a calibrated one.
+        image_embeds: `(num_images, projection_dim)` unit vectors.
+        class_embeds: `(num_classes, projection_dim)` unit vectors.
+        labels: `(num_images,)` classes.
+    """
+    classifier = model.zero_shot_classifier(processor)
+    image_embeds, class_embeds, labels = (part.to(model.device) for part in (image_embeds, class_embeds, labels))
+
+    def none_first(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return classifier.probabilities(images, classes, none_of_these=True).argmax(dim=1) == len(classes)
+
+    class_numbers = torch.arange(len(class_embeds), device=class_embeds.device)
+    missing = [none_first(image_embeds[labels == c], class_embeds[class_numbers != c]) for c in labels.unique()]
+    return {
+        "first_with_right_label": none_first(image_embeds, class_embeds).float().mean().item(),
+        "first_without_right_label": torch.cat(missing).float().mean().item(),
+    }
+
+
+def _label(row: dict, column: str, num_classes: int) -> int:
+    label = row[column]
+    if label is None or not 0 <= label < num_classes:
+        raise ValueError(f"label {label} is none of the {num_classes} classes")
+    return label

@@ -1,0 +1,4 @@
+"""The two towers as ONNX files, in float32 and int8.
+
+May import `utils` and `data`.
+"""

@@ -1,0 +1,211 @@
+"""The two towers as ONNX files that need neither torch nor transformers to run.
+
+Each tower ends with its projection head and the normalisation, so the dot product of an image's and a text's output is
+their cosine similarity. File names follow those of transformers.js (`vision_model`, `text_model`).
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import torch
+from PIL import Image
+from tokenizers import Tokenizer
+from torch import nn
+
+from miniclip.utils.errors import UserError
+from modeling_miniclip import _longest_text
+from zero_shot_miniclip import DEFAULT_TEMPLATES
+
+VISION = "vision_model"
+TEXT = "text_model"
+CONFIG_FILE = "onnx_config.json"
+TOLERANCE = 1e-4
+
+
+class _ImageTower(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, pixel_values):
+        return self.model.encode_image(pixel_values)
+
+
+class _TextTower(nn.Module):
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids, attention_mask):
+        return self.model.encode_text(input_ids, attention_mask)
+
+
+def export_onnx(model, processor, output_dir: str | Path) -> dict[str, float]:
+    """
+    Write `vision_model.onnx`, `text_model.onnx`, `tokenizer.json` and `onnx_config.json`.
+
+    `tokenizer.json` truncates and pads by itself; `onnx_config.json` holds the image preprocessing, the factor and the
+    bias on the cosine similarities (`logit_scale` is the factor, not its logarithm), prompt templates and calibration.
+
+    Args:
+        model: a [`MiniCLIPModel`]; exported in float32, whatever its dtype. Moved to the CPU.
+        processor: its [`MiniCLIPProcessor`].
+        output_dir: made if missing; towers that lie there are replaced, quantised ones removed.
+
+    Returns:
+        The largest difference from PyTorch's embeddings by tower, `{"vision_model": ..., "text_model": ...}`.
+
+    Raises:
+        UserError: the folder cannot be written, the tokenizer or the preprocessing cannot be exported, or a tower
+            differs by more than 1e-4.
+    """
+    output_dir = empty_folder(output_dir)
+    model = model.float().cpu().eval()
+    max_length = longest_text(model, processor)
+    settings = onnx_config(model, processor)
+    portable_tokenizer(processor.tokenizer, max_length).save(str(output_dir / "tokenizer.json"))
+    _export(
+        _ImageTower(model), {"pixel_values": random_images(settings, 2)}, {0: "batch"}, output_dir / f"{VISION}.onnx"
+    )
+    _export(
+        _TextTower(model),
+        random_texts(model, batch=2, length=min(9, max_length)),
+        {0: "batch", 1: torch.export.Dim("length", max=max_length)},
+        output_dir / f"{TEXT}.onnx",
+    )
+    (output_dir / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+    differences = parity(model, output_dir, max_length)
+    for tower, difference in differences.items():
+        if difference > TOLERANCE:
+            raise UserError(
+                f"{tower}.onnx differs from PyTorch by {difference:.1e}, more than {TOLERANCE}; do not use it"
+            )
+    return differences
+
+
+def empty_folder(output_dir: str | Path) -> Path:
+    """The folder without the towers of an earlier export, whose quantised ones would not fit the new ones."""
+    output_dir = Path(output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        for tower in (VISION, TEXT):
+            for path in output_dir.glob(f"{tower}*.onnx"):
+                path.unlink()
+    except OSError as error:
+        raise UserError(f"--output_dir {output_dir} cannot be written: {error.strerror}") from error
+    return output_dir
+
+
+def longest_text(model, processor) -> int:
+    """Tokens kept of a text: what the processor truncates to, at most what the text encoder can index."""
+    return min(processor.tokenizer.model_max_length, _longest_text(model.config.text_config))
+
+
+def portable_tokenizer(tokenizer, max_length: int) -> Tokenizer:
+    """The tokenizer of the `tokenizers` library that truncates and pads as the processor does, with no settings needed.
+
+    Raises:
+        UserError: a tokenizer written in Python, which has no such form.
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise UserError(
+            f"{type(tokenizer).__name__} has no tokenizer.json form; use a text encoder with a fast tokenizer"
+        )
+    portable = Tokenizer.from_str(backend.to_str())
+    portable.enable_truncation(max_length)
+    portable.enable_padding(
+        direction=tokenizer.padding_side, pad_id=tokenizer.pad_token_id, pad_token=tokenizer.pad_token
+    )
+    return portable
+
+
+def onnx_config(model, processor) -> dict:
+    """Everything but weights and vocabulary that a user of the two towers needs, ready for JSON."""
+    image_processor = processor.image_processor
+    size, crop = dict(image_processor.size), dict(image_processor.crop_size)
+    resize = {key: size[key] for key in ("shortest_edge", "height", "width") if size.get(key)}
+    if min(resize.values()) < max(crop["height"], crop["width"]):
+        raise UserError(
+            f"the image processor crops {crop} out of {resize}; images would need padding, unsupported here"
+        )
+    sigmoid = model.config.loss == "sigmoid"
+    return {
+        "image": {
+            "resize": resize,
+            "crop": {"height": crop["height"], "width": crop["width"]},
+            "interpolation": Image.Resampling(image_processor.resample).name.lower(),
+            "rescale_factor": image_processor.rescale_factor,
+            "mean": list(image_processor.image_mean),
+            "std": list(image_processor.image_std),
+        },
+        "text": {"max_length": longest_text(model, processor), "pad_token_id": processor.tokenizer.pad_token_id},
+        "projection_dim": model.config.projection_dim,
+        "logit_scale": float(model.logit_scale.detach().float().exp()),
+        "logit_bias": float(model.logit_bias.detach().float()) if sigmoid else 0.0,
+        "templates": list(model.config.zero_shot_templates or DEFAULT_TEMPLATES),
+        "zero_shot_calibration": model.config.zero_shot_calibration,
+        "image_encoder": model.config.vision_config.architecture,
+        "text_encoder": model.config.text_config.model_type,
+    }
+
+
+def _export(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dict, path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that an axis name is shared, and deprecations inside the exporter
+        torch.onnx.export(
+            tower.eval(),
+            tuple(inputs.values()),
+            path,
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=["embeds"],
+            dynamic_shapes=dict.fromkeys(inputs, dynamic_axes),
+            external_data=False,
+            verbose=False,
+        )
+
+
+def random_images(settings: dict, batch: int) -> dict[str, torch.Tensor]:
+    """Noise of the shape and range of preprocessed images, `(batch, 3, height, width)`."""
+    crop = settings["image"]["crop"]
+    return {"pixel_values": torch.randn(batch, 3, crop["height"], crop["width"])}
+
+
+def random_texts(model, batch: int, length: int) -> dict[str, torch.Tensor]:
+    """Random token ids `(batch, length)`, each text a little shorter than the one before and padded."""
+    config = model.config.text_config
+    input_ids = torch.randint(config.vocab_size - 1, (batch, length)) + 1
+    kept = (length - torch.arange(batch)).clamp(min=1)
+    attention_mask = (torch.arange(length) < kept[:, None]).long()
+    padding = config.pad_token_id or 0
+    return {"input_ids": input_ids.where(attention_mask == 1, padding), "attention_mask": attention_mask}
+
+
+@torch.no_grad()
+def parity(model, folder: str | Path, max_length: int) -> dict[str, float]:
+    """The largest difference between PyTorch's and ONNX Runtime's embeddings, by tower, over batches of 1 and 3 and
+    texts of 5 and `max_length` tokens."""
+    settings = json.loads((Path(folder) / CONFIG_FILE).read_text())
+    images = [random_images(settings, batch) for batch in (1, 3)]
+    texts = [random_texts(model, batch, length) for batch in (1, 3) for length in (min(5, max_length), max_length)]
+    return {
+        tower: max(_difference(session(Path(folder) / f"{tower}.onnx"), encode, inputs) for inputs in cases)
+        for tower, encode, cases in ((VISION, model.encode_image, images), (TEXT, model.encode_text, texts))
+    }
+
+
+def _difference(tower: onnxruntime.InferenceSession, encode, inputs: dict[str, torch.Tensor]) -> float:
+    (embeds,) = tower.run(None, {name: tensor.numpy() for name, tensor in inputs.items()})
+    return float(np.abs(embeds - encode(**inputs).numpy()).max())
+
+
+def session(path: str | Path, num_threads: int | None = None) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, by default with PyTorch's number of threads."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = num_threads or torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or idle threads keep their cores busy
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,0 +1,4 @@
+"""Model cards, their pictures, and uploads to the Hub.
+
+May import `utils`, `data`, `evaluation` and `export`.
+"""

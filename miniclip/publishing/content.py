@@ -1,0 +1,161 @@
+"""What is published: the files of a model's repository, of a Space with the page, and of one that needs no server."""
+
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from huggingface_hub import ModelCard, SpaceCard, SpaceCardData
+from packaging.requirements import Requirement
+
+from miniclip.publishing.card import CARD_FILE, LICENSE, RESULTS_FILE, TRAINING_FILE, RunRecords, write_card
+from miniclip.publishing.upload import Files
+from miniclip.utils.errors import UserError
+from miniclip.utils.loading import load_model
+from miniclip.utils.provenance import machine_paths, without_machine_paths
+
+ROOT = Path(__file__).resolve().parents[2]
+MODEL_PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "*_miniclip.py", "processor_config.json")
+TOKENIZER_PATTERNS = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
+LEGAL_FILES = ("LICENSE", "NOTICE")
+# What the page imports; versions are those of requirements.txt.
+SPACE_PACKAGES = ("torch", "torchvision", "transformers", "timm", "datasets", "huggingface_hub", "gradio")
+
+
+def core_files(run: Path) -> dict[str, Path]:
+    """Weights, processor and remote code of a run's best model; empty before the first was saved. Checkpoints, which
+    hold optimiser states, are nobody's business."""
+    found = (file for pattern in (*MODEL_PATTERNS, *TOKENIZER_PATTERNS) for file in sorted(run.glob(pattern)))
+    return {file.name: file for file in found}
+
+
+def model_files(run: Path, repository: str) -> Files:
+    """
+    The model with its card, its evaluation results and TensorBoard logs; the card is written first.
+
+    Raises:
+        UserError: no model there, unsafe or missing files, or results of other weights.
+    """
+    records = RunRecords.read(run)
+    files: dict[str, Path | bytes] = dict(core_files(run))
+    if not any(name.endswith(".safetensors") for name in files):
+        raise UserError(
+            f"no safetensors weights in {str(run)!r}; publish a folder that training or save_pretrained wrote"
+        )
+    for name in ("processor_config.json", "modeling_miniclip.py"):
+        if name not in files:
+            raise UserError(f"{name} is missing in {str(run)!r}: save model and processor there with save_pretrained")
+    for file in write_card(run, repository):
+        files[file.relative_to(run).as_posix()] = file
+    for file in (run / RESULTS_FILE, *run.glob(f"stage-*/{TRAINING_FILE}"), run / TRAINING_FILE):
+        if file.is_file():
+            files[file.relative_to(run).as_posix()] = shareable_json(file)
+    private = set().union(*(machine_paths(training["settings"]) for training in records.trainings))
+    return files | log_files(run, private) | {name: ROOT / name for name in LEGAL_FILES}
+
+
+def shareable_json(file: Path) -> bytes:
+    """Records without paths of this machine."""
+    return (json.dumps(without_machine_paths(json.loads(file.read_text())), indent=1) + "\n").encode()
+
+
+def log_files(run: Path, private: set[str] = frozenset()) -> dict[str, Path]:
+    """
+    TensorBoard logs of all stages, without the host's name; those that mention one of the `private` paths are left out.
+    """
+    files = {}
+    for file in sorted([*run.glob("logs/**/*tfevents*"), *run.glob("stage-*/logs/**/*tfevents*")]):
+        content = file.read_bytes()
+        if not any(path.encode() in content for path in private):
+            name = re.sub(r"(tfevents\.\d+)\..*(\.\d+\.\d+)$", r"\1\2", file.name)
+            files[file.relative_to(run).with_name(name).as_posix()] = file
+    return files
+
+
+def space_files(space: str, model: str) -> Files:
+    """A Gradio Space: the page, its examples and what it needs. The model's id is its variable `MINICLIP_MODEL`."""
+    examples = ROOT / "assets" / "examples"
+    files = {f"assets/examples/{file.name}": file for file in sorted(examples.glob("*")) if file.suffix != ".py"}
+    files |= {"app.py": ROOT / "app.py", "requirements.txt": space_requirements().encode()}
+    files |= {name: ROOT / name for name in LEGAL_FILES}
+    return files | {CARD_FILE: str(space_card(space, model)).encode()}
+
+
+def space_requirements() -> str:
+    """The packages of the page with the version ranges of requirements.txt."""
+    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    return "".join(f"{line}\n" for line in lines if line and Requirement(line).name in SPACE_PACKAGES)
+
+
+def space_card(space: str, model: str) -> SpaceCard:
+    """README of the Gradio Space."""
+    data = SpaceCardData(
+        title=space.split("/")[-1],
+        emoji="🔎",
+        colorFrom="green",
+        colorTo="blue",
+        sdk="gradio",
+        sdk_version=importlib.metadata.version("gradio"),
+        python_version=".".join(platform.python_version_tuple()[:2]),
+        app_file="app.py",
+        license=LICENSE,
+        models=[model],
+        short_description="Zero-shot image classification and search",
+        tags=["zero-shot-image-classification", "clip", "mcp-server"],
+    )
+    text = f"""
+# {space.split("/")[-1]}
+
+Classify a photo by any labels, see why, search photos, compare prompts: the page of the model
+[{model}](https://huggingface.co/{model}), named by this Space's variable `MINICLIP_MODEL`. Uploads are deleted after
+minutes. The page's functions are tools for assistants as well (MCP).
+"""
+    return SpaceCard(f"---\n{data.to_yaml()}\n---\n{text}")
+
+
+def static_space_files(model: str, onnx_dir: Path | None, folder: Path) -> Files:
+    """
+    A Space that runs in the visitor's browser, built into `folder`.
+
+    Args:
+        model: Hub id; also what is exported where there is no `onnx_dir`.
+        onnx_dir: written by export_onnx.py; with int8 towers they are taken.
+
+    Raises:
+        UserError: the model cannot be had, or the build fails.
+    """
+    if onnx_dir is None:
+        from miniclip.export.onnx import export_onnx  # needs the packages of requirements-onnx.txt
+
+        onnx_dir = folder / "onnx"
+        export_onnx(*load_model(model), onnx_dir)
+    precision = "int8" if (onnx_dir / "vision_model_int8.onnx").is_file() else "float32"
+    page = folder / "page"
+    options = ["--onnx_dir", onnx_dir, "--output_dir", page, "--precision", precision]
+    script = [sys.executable, ROOT / "space_static" / "build.py", *options]
+    process = subprocess.run([str(part) for part in script], capture_output=True, text=True)
+    if process.returncode != 0:
+        raise UserError(process.stderr.strip().removeprefix("error: ") or "the static Space could not be built")
+    card = ModelCard.load(page / CARD_FILE, ignore_metadata_errors=True)
+    card.data.models, card.data.license = [model], LICENSE
+    card.save(page / CARD_FILE)
+    files = {file.relative_to(page).as_posix(): file for file in sorted(page.rglob("*")) if file.is_file()}
+    return files | {name: ROOT / name for name in LEGAL_FILES}
+
+
+def write_files(files: Files, folder: Path) -> None:
+    """The same files into a folder here, which is replaced."""
+    shutil.rmtree(folder, ignore_errors=True)
+    for path, content in files.items():
+        target = folder / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(content if isinstance(content, bytes) else content.read_bytes())
+
+
+def size_of(content: Path | bytes) -> int:
+    """Bytes."""
+    return len(content) if isinstance(content, bytes) else content.stat().st_size

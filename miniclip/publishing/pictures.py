@@ -1,0 +1,68 @@
+"""Pictures of a model card: the curves of its training, and its answers to the project's own drawings."""
+
+import json
+from pathlib import Path
+
+from matplotlib.figure import Figure  # not pyplot: no global state, no window system
+from PIL import Image
+
+from miniclip.publishing.figures import GREY, RED, TEAL, label_bars, save
+from miniclip.utils.loading import load_model
+
+EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
+
+
+def draw_curves(history: list[dict], file: Path) -> bool:
+    """
+    Loss and validation recall by epoch, over all stages.
+
+    Args:
+        history: records of `training_results.json`.
+
+    Returns:
+        Whether there was anything to draw: one epoch makes no curve.
+    """
+    if len(history) < 2:
+        return False
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    losses, recalls = figure.subplots(1, 2)
+    epochs = range(1, len(history) + 1)
+    losses.plot(epochs, [record["train_loss_at_batch_64"] for record in history], color=TEAL)
+    losses.set(title="training loss among 64 pairs", xlabel="epoch")
+    for way, colour in (("image_to_text", TEAL), ("text_to_image", RED)):
+        for k, style in ((1, "-"), (10, "--")):
+            name = f"{way}_recall@{k}"
+            points = [(epoch, 100 * r[name]) for epoch, r in zip(epochs, history, strict=True) if name in r]
+            if points:
+                label = f"{way.replace('_', ' ')} R@{k}"
+                recalls.plot(*zip(*points, strict=True), style, color=colour, marker=".", label=label)
+    recalls.set(title="recall on the validation split, %", xlabel="epoch", ylim=(0, None))
+    if recalls.lines:
+        recalls.legend(fontsize=8, frameon=False)
+    save(figure, file)
+    return True
+
+
+def draw_examples(folder: Path, file: Path) -> bool:
+    """
+    Each example picture above bars of the probabilities that the model in `folder` gives its labels.
+
+    Returns:
+        Whether the example pictures are there: an installed package lacks them.
+    """
+    listing = EXAMPLES_FOLDER / "examples.json"
+    if not listing.is_file():
+        return False
+    examples = json.loads(listing.read_text())
+    model, processor = load_model(str(folder))
+    classifier = model.zero_shot_classifier(processor)
+    figure = Figure(figsize=(3 * len(examples), 4.2), layout="constrained")
+    pictures, bars = figure.subplots(2, len(examples), height_ratios=(3, 1.2))
+    for example, above, below in zip(examples, pictures, bars, strict=True):
+        image = Image.open(EXAMPLES_FOLDER / example["file"]).convert("RGB")
+        above.imshow(image)
+        above.axis("off")
+        answers = classifier(image, example["labels"])
+        label_bars(below, answers, [TEAL] + [GREY] * (len(answers) - 1))
+    save(figure, file)
+    return True

@@ -1,0 +1,255 @@
+"""Upload to the Hub in one commit: patient with its hiccups, one clear line for everything else.
+
+Nothing is lost by an interruption. Until the commit the repository is as it was; what had been uploaded is known by its
+content, so that the same call afterwards sends only the rest.
+"""
+
+import json
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from huggingface_hub import CommitOperationAdd, HfApi, constants
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RepositoryNotFoundError,
+)
+from huggingface_hub.utils import validate_repo_id
+
+from miniclip.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+# Path in the repository -> a file here, or the content itself.
+Files = Mapping[str, Path | bytes]
+
+PASSING_STATUSES = (408, 409, 412, 429, 500, 502, 503, 504)  # 409 and 412: somebody else has just committed
+ATTEMPTS = 4
+LONGEST_WAIT_S = 60.0
+
+
+@dataclass
+class Repository:
+    """
+    A repository that this user may write to.
+
+    Args:
+        name: `owner/name`.
+        kind: `model` or `space`.
+        private: only matters when it is created.
+        sdk: of a Space: `gradio` or `static`.
+    """
+
+    name: str
+    kind: str = "model"
+    private: bool = False
+    sdk: str | None = None
+
+    def __post_init__(self):
+        self.api = HfApi(library_name="miniclip")
+
+    @property
+    def url(self) -> str:
+        prefix = "" if self.kind == "model" else f"{self.kind}s/"
+        return f"{constants.ENDPOINT}/{prefix}{self.name}"
+
+    def create(self) -> None:
+        """
+        Check the name and the token and make sure that the repository exists; before anything long is started.
+
+        Raises:
+            UserError: no usable token, a name that is another's, or no network.
+        """
+        check_name(self.name)
+        user = self._patiently(self.api.whoami)
+        role = user.get("auth", {}).get("accessToken", {}).get("role")
+        if role == "read":
+            raise UserError(
+                f"the token of {user['name']} may only read; create one that may write at "
+                f"{constants.ENDPOINT}/settings/tokens and run `hf auth login`"
+            )
+        self._patiently(
+            self.api.create_repo,
+            self.name,
+            repo_type=self.kind,
+            private=self.private or None,
+            space_sdk=self.sdk,
+            exist_ok=True,
+        )
+
+    def upload(self, files: Files, message: str) -> str:
+        """
+        Put files into the repository in one commit; those that it has already are left out.
+
+        Args:
+            files: content by path.
+            message: of the commit.
+
+        Returns:
+            The commit's name, which is what `revision` takes.
+
+        Raises:
+            UserError: it cannot be done; the repository is as it was, and the same call continues.
+        """
+
+        def commit():
+            additions = [CommitOperationAdd(path, content) for path, content in files.items()]
+            return self.api.create_commit(self.name, additions, repo_type=self.kind, commit_message=message)
+
+        return self._patiently(commit).oid
+
+    def check_model(self, model: str) -> bool:
+        """
+        Whether a model that a Space shows is private, so that the Space needs a token of its own.
+
+        Raises:
+            UserError: it is not on the Hub.
+        """
+        try:
+            return bool(self._patiently(self.api.model_info, model).private)
+        except UserError as error:
+            if isinstance(error.__cause__, RepositoryNotFoundError):
+                raise UserError(f"no model {model} on the Hub: first `python publish.py model RUN {model}`") from error
+            raise
+
+    def set_variable(self, name: str, value: str) -> None:
+        """Set an environment variable of a Space."""
+        self._patiently(self.api.add_space_variable, self.name, name, value)
+
+    def _patiently(self, call: Callable, *args, **kwargs):
+        """Call again after what passes by itself, waiting longer each time; a commit that had got through is not made
+        twice, since files that have not changed are left out."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                return call(*args, **kwargs)
+            except Exception as error:
+                cause = _cause(error)
+                if cause is None:
+                    raise
+                if attempt == ATTEMPTS or not _passes(cause):
+                    raise UserError(self._explain(cause)) from error
+                wait = _wait_s(cause, attempt)
+                logger.warning("%s; trying again in %.0f s", _first_line(cause), wait)
+                time.sleep(wait)
+        raise AssertionError("unreachable")
+
+    def _explain(self, error: Exception) -> str:
+        """One line, with the remedy."""
+        if isinstance(error, LocalTokenNotFoundError):
+            return "no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write"
+        if isinstance(error, OfflineModeIsEnabled):
+            return "HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it"
+        if isinstance(error, _TRANSFER_ERRORS):
+            return f"the upload broke off ({_first_line(error)}); nothing is lost: call again later"
+        if isinstance(error, httpx2.HTTPError) and not isinstance(error, HfHubHTTPError):
+            return f"{constants.ENDPOINT} cannot be reached ({_first_line(error)}); nothing is lost: call again later"
+        if isinstance(error, json.JSONDecodeError):
+            return f"what answers at {constants.ENDPOINT} does not speak as the Hub does; check the network and proxy"
+        if isinstance(error, ValueError):  # of huggingface_hub: a card that the Hub refuses, an impossible path
+            return f"the Hub refuses this upload: {' '.join(str(error).split())}"
+        status = error.response.status_code
+        if status == 401 and not isinstance(error, RepositoryNotFoundError):
+            return "the Hub does not know this token: run `hf auth login`, or set HF_TOKEN to a valid one"
+        if status in (401, 403, 404):
+            return (
+                f"this token may not write to {self.kind} {self.name}: the name belongs to another, or the token lacks "
+                "the right; choose a name under your own, or a token that may write there"
+            )
+        if status == 402:
+            return f"the Hub asks for a paid plan for this {self.sdk} Space; a static one is free: --static"
+        if status == 429:
+            return "the Hub asks to slow down (429); nothing is lost: call again later"
+        return f"the Hub answers {status} ({_first_line(error)}); nothing is lost: call again later"
+
+
+class BackgroundUploads:
+    """
+    Uploads while training goes on: one at a time, and none that fails stops the training.
+
+    Args:
+        repository: exists already.
+    """
+
+    def __init__(self, repository: Repository):
+        self.repository = repository
+        self._running: Future | None = None
+
+    @property
+    def busy(self) -> bool:
+        return self._running is not None and not self._running.done()
+
+    def start(self, files: Files, message: str, finished: Callable[[], None] = lambda: None) -> None:
+        """
+        Upload in the background. The caller has asked whether it is [`busy`], and lets the files be until `finished`.
+        """
+
+        def run() -> None:
+            try:
+                self.repository.upload(files, message)
+            except (UserError, OSError) as error:
+                logger.warning("not on the Hub yet: %s", error)
+            finally:
+                finished()
+
+        self._running = self.repository.api.run_as_future(run)
+
+    def wait(self) -> None:
+        """Until what is running has ended."""
+        if self._running is not None:
+            self._running.result()
+
+
+def check_name(name: str) -> None:
+    """
+    Raises:
+        UserError: not of the form owner/name.
+    """
+    try:
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise UserError(f"{name!r} is no name for a repository: {_first_line(error)}") from error
+    if name.count("/") != 1:
+        raise UserError(f"{name!r} is no name for a repository; give owner/name, such as ada/miniclip-flickr8k")
+
+
+_ERRORS = (HfHubHTTPError, httpx2.HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, ValueError)
+_TRANSFER_ERRORS = (RuntimeError, TimeoutError, ConnectionError)  # of hf_xet, which carries the large files
+
+
+def _cause(error: Exception) -> Exception | None:
+    """What the Hub or the network did, which huggingface_hub may wrap in a RuntimeError; `None`: we are at fault."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, _ERRORS):
+            return inner
+        inner = inner.__cause__
+    return error if isinstance(error, _TRANSFER_ERRORS) else None
+
+
+def _passes(error: Exception) -> bool:
+    """Whether trying again makes sense."""
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code in PASSING_STATUSES
+    if isinstance(error, OfflineModeIsEnabled):
+        return False
+    # A proxy's page of HTML is no JSON.
+    return isinstance(error, (httpx2.TransportError, json.JSONDecodeError, *_TRANSFER_ERRORS))
+
+
+def _wait_s(error: Exception, attempt: int) -> float:
+    """What the Hub asks for (`Retry-After`), or twice as long each time."""
+    asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
+    wait = float(asked) if re.fullmatch(r"\d+(\.\d+)?", asked) else 2.0 ** (attempt - 1)
+    return min(wait, LONGEST_WAIT_S)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

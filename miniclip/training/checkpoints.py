@@ -1,0 +1,158 @@
+"""Checkpoints that are whole or absent: a kill at any moment costs no more than the steps since the last one."""
+
+import json
+import re
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from pickle import UnpicklingError
+
+from accelerate import Accelerator
+from safetensors import SafetensorError
+from safetensors.torch import load_model, save_model
+from torch import nn
+
+from miniclip.utils.errors import UserError
+
+STATE_FILE = "trainer_state.json"
+AVERAGE_FILE = "averaged_weights.safetensors"
+
+
+@dataclass
+class TrainerState:
+    """Where training stands, all but weights and optimiser state; the losses are sums over this epoch's steps."""
+
+    epoch: int = 0
+    batch_in_epoch: int = 0  # batches used up, the unusable ones included
+    step_in_epoch: int = 0
+    step: int = 0
+    total_steps: int = 0
+    loss_sum: float = 0.0
+    reference_loss_sum: float = 0.0
+    best_recall: float = -1.0
+    seconds: float = 0.0
+    history: list[dict] = field(default_factory=list)
+
+    def save(self, folder: Path) -> None:
+        """Write `trainer_state.json`."""
+        (folder / STATE_FILE).write_text(json.dumps(asdict(self), indent=1))
+
+    @classmethod
+    def load(cls, folder: Path) -> "TrainerState":
+        """Read what [`save`] wrote."""
+        return cls(**json.loads((folder / STATE_FILE).read_text()))
+
+
+def write_atomically(folder: Path, write: Callable[[Path], None], is_main: bool = True, wait=lambda: None) -> None:
+    """
+    Let `write` fill a new folder beside `folder`, then put it in its place.
+
+    All processes call this; the main one creates and renames, and `wait` keeps them in step.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written; what `folder` held before is untouched.
+    """
+    part = folder.with_name(f".{folder.name}.part")
+    try:
+        if is_main:
+            shutil.rmtree(part, ignore_errors=True)
+            part.mkdir(parents=True)
+        wait()
+        write(part)
+        wait()
+        if is_main:
+            _swap(part, folder)
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save reports a full disk as RuntimeError
+        if is_main:
+            shutil.rmtree(part, ignore_errors=True)
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"{folder} could not be written ({reason}); free disk space or choose another --output_dir, then "
+            "continue with --resume_from_checkpoint latest"
+        ) from error
+
+
+def _swap(part: Path, folder: Path) -> None:
+    """A folder cannot replace a full one in one step, so the old one steps aside first."""
+    old = folder.with_name(f".{folder.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        folder.rename(old)
+    part.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+class CheckpointStore:
+    """
+    The checkpoints of one run, `checkpoint-<step>` in a folder.
+
+    Args:
+        folder: created when first needed.
+        limit: how many are kept.
+    """
+
+    def __init__(self, accelerator: Accelerator, folder: Path, limit: int):
+        self.accelerator, self.folder, self.limit = accelerator, folder, limit
+
+    def save(self, state: TrainerState, average: nn.Module | None = None) -> Path:
+        """
+        Save everything that a resumed run needs, then delete what exceeds the limit.
+
+        Raises:
+            UserError: it could not be written; earlier checkpoints are kept.
+        """
+        folder = self.folder / f"checkpoint-{state.step}"
+
+        def write(part: Path) -> None:
+            self.accelerator.save_state(str(part))
+            if self.accelerator.is_main_process:
+                state.save(part)
+                if average is not None:
+                    save_model(average, str(part / AVERAGE_FILE))
+
+        write_atomically(folder, write, self.accelerator.is_main_process, self.accelerator.wait_for_everyone)
+        if self.accelerator.is_main_process:
+            for old in self.all()[: -self.limit]:
+                shutil.rmtree(old)
+        return folder
+
+    def load(self, folder: Path, average: nn.Module | None = None) -> TrainerState:
+        """
+        Restore weights, optimiser, schedule and position.
+
+        Raises:
+            UserError: damaged, of another model, or with code in it.
+        """
+        try:
+            self.accelerator.load_state(str(folder))
+            if average is not None:
+                load_model(average, str(folder / AVERAGE_FILE))
+            return TrainerState.load(folder)
+        except UnpicklingError as error:  # accelerate loads with `weights_only`
+            raise UserError(f"checkpoint {folder} does not fit this run: it is damaged or holds code") from error
+        except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"checkpoint {folder} does not fit this run: {reason}") from error
+
+    def all(self) -> list[Path]:
+        """Checkpoints, oldest first."""
+        found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in self.folder.glob("checkpoint-*")]
+        return [path for _, path in sorted((int(match.group(1)), path) for match, path in found if match)]
+
+    def find(self, wanted: str) -> Path:
+        """
+        The checkpoint that `--resume_from_checkpoint` names: a folder, or the newest for `latest`.
+
+        Raises:
+            UserError: there is none.
+        """
+        if wanted == "latest":
+            if not self.all():
+                raise UserError(
+                    f"no checkpoint in {self.folder} to resume from; start without --resume_from_checkpoint"
+                )
+            return self.all()[-1]
+        if not (Path(wanted) / STATE_FILE).is_file():
+            raise UserError(f"{wanted!r} is no checkpoint folder; use one of {self.folder}/checkpoint-*, or latest")
+        return Path(wanted)

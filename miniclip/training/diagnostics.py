@@ -1,0 +1,78 @@
+"""What embeddings and gradients say about the health of training."""
+
+import torch
+import torch.nn.functional as F
+
+from miniclip.training.losses import Embeddings
+from miniclip.training.optimization import PARTS, part_of
+from miniclip.training.sharding import whole
+from modeling_miniclip import MiniCLIPModel
+
+REFERENCE_BATCH = 64
+
+
+def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
+    """
+    Alignment and uniformity (Wang & Isola, 2020) and the modality gap (Liang et al., 2022) of a joint batch.
+
+    Returns:
+        `alignment`: mean squared distance of an image to its texts, in [0, 4], lower is better;
+        `image_uniformity`, `text_uniformity`: log of the mean Gaussian potential, lower is more spread, 0 is collapsed;
+        `modality_gap`: distance between the mean image and the mean text embedding.
+    """
+    image, text = embeddings.image.float(), embeddings.text.float()
+    positives = embeddings.image_ids[:, None] == embeddings.text_ids[None, :]
+    squared = 2 - 2 * image @ text.t()
+    return {
+        "alignment": squared[positives].mean().item(),
+        "image_uniformity": _uniformity(image),
+        "text_uniformity": _uniformity(text),
+        "modality_gap": (image.mean(dim=0) - text.mean(dim=0)).norm().item(),
+    }
+
+
+@torch.no_grad()
+def loss_at_reference_batch(model: MiniCLIPModel, embeddings: Embeddings) -> float:
+    """
+    Mean InfoNCE of the joint batch cut into batches of 64, so that runs with other batch sizes can be compared.
+
+    InfoNCE grows with the batch: chance is ln(batch). Of several captions an image the first is taken, and pairs that
+    do not fill a batch of 64 are left out, unless there are no others.
+    """
+    first = (embeddings.text_ids[None, :] == embeddings.image_ids[:, None]).int().argmax(dim=1)
+    size = min(REFERENCE_BATCH, len(first))
+    whole = len(first) - len(first) % size
+    images = embeddings.image[:whole].unflatten(0, (-1, size))
+    texts = embeddings.text[first[:whole]].unflatten(0, (-1, size))
+    logits = model.logit_scale.exp() * images @ texts.mT
+    labels = torch.arange(size, device=logits.device).expand(len(logits), -1)
+    loss = F.cross_entropy(logits.mT, labels) + F.cross_entropy(logits, labels)  # over texts, and over images
+    return (loss / 2).item()
+
+
+def _uniformity(embeds: torch.Tensor) -> float:
+    if len(embeds) < 2:
+        return 0.0
+    return torch.pdist(embeds).pow(2).mul(-2).exp().mean().log().item()
+
+
+def gradient_norms(model: MiniCLIPModel) -> dict[str, float]:
+    """Norm of the gradient of each part that learns."""
+    squares: dict[str, torch.Tensor] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            part = part_of(name)
+            squares[part] = squares.get(part, 0) + whole(parameter.grad.detach().float().pow(2).sum())
+    return {part: squares[part].sqrt().item() for part in PARTS if part in squares}
+
+
+def locate_non_finite(model: MiniCLIPModel, embeddings: Embeddings) -> str:
+    """Where NaN or infinity came in first, in plain words."""
+    for name, parameter in model.named_parameters():
+        if not torch.isfinite(whole(parameter)).all():
+            return f"weights of the {part_of(name).replace('_', ' ')} are no longer finite ({name})"
+    for kind, embeds in (("image", embeddings.image), ("text", embeddings.text)):
+        broken = ~torch.isfinite(embeds).all(dim=1)
+        if broken.any():
+            return f"{int(broken.sum())} of {len(embeds)} {kind} embeddings are not finite, though all weights are"
+    return "weights and embeddings are finite, but the loss overflows"

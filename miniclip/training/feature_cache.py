@@ -1,0 +1,128 @@
+"""Outputs of locked encoders, computed once and kept on disk: epochs of head training then take about a second."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from torchvision.transforms.v2 import functional as F
+from tqdm.auto import tqdm
+
+from miniclip.data.batches import BatchPreparer
+from miniclip.data.image_cache import write_whole
+from miniclip.data.pairs import augment
+from miniclip.embeddings.encode import inference
+from modeling_miniclip import MiniCLIPModel
+
+
+def fingerprint(module: nn.Module) -> str:
+    """Hash of a module's weights and buffers, so that a changed encoder never meets another's features."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def cached(file: Path, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
+    """What `compute` returns, in float16 on disk (half the space, and the towers compute in half precision anyway)."""
+    if not file.is_file():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        features = compute().half().contiguous()
+        write_whole(file, lambda part: save_file({"features": features}, part))
+    return load_file(file)["features"].float()
+
+
+class FeatureCache:
+    """
+    Features of a dataset's images and captions by the towers of one model.
+
+    Args:
+        model: in whatever mode; towers run in eval mode.
+        prepare: moves a batch of image tensors to the device and normalises it.
+        cache_dir: where features are kept.
+        key: names the images and what was done to them; captions name themselves.
+        mixed_precision: `"no"`, `"bf16"` or `"fp16"`.
+    """
+
+    def __init__(self, model: MiniCLIPModel, prepare: BatchPreparer, cache_dir: Path, key: str, mixed_precision: str):
+        self.model, self.prepare, self.mixed_precision = model, prepare, mixed_precision
+        self.cache_dir, self.key = cache_dir, key
+
+    def _file(self, kind: str, *parts: object) -> Path:
+        text = " ".join(map(str, (self.mixed_precision, *parts)))
+        return self.cache_dir / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
+
+    def image_features(
+        self, images, rows: Sequence[int], views: int, transform, seed: int, embed: bool = False
+    ) -> torch.Tensor:
+        """
+        `(views, len(images), dim)`; rows not in `rows` are zero. View 0 is the image itself, view 1 its mirror image
+        (unless `transform` is `None`: then one view only), further ones are augmented at random.
+
+        Args:
+            embed: unit embeddings instead of the tower's output.
+        """
+        views = 1 if transform is None else views
+        module = self.model if embed else self.model.vision_model
+        kind = "embeds" if embed else "pooled"
+        parts = (self.key, kind, views, seed, transform, len(rows), fingerprint(module))
+        return cached(
+            self._file("image-features", *parts),
+            lambda: self._compute_images(images, rows, views, transform, seed, embed),
+        )
+
+    def _compute_images(self, images, rows, views, transform, seed, embed) -> torch.Tensor:
+        encode = self.model.encode_image if embed else self.model.pool_image
+        features = None
+        progress = tqdm(total=views * len(rows), desc="features of the locked image encoder", unit="image", leave=False)
+        with inference(self.model, self.mixed_precision), progress:
+            for view in range(views):
+                for start in range(0, len(rows), 64):
+                    batch = list(rows[start : start + 64])
+                    pixels = [_view(images[row], view, transform, [seed, view, row]) for row in batch]
+                    output = encode(self.prepare.pixels(torch.stack(pixels))).float().cpu()
+                    if features is None:
+                        features = torch.zeros(views, len(images), output.shape[1])
+                    features[view, batch] = output
+                    progress.update(len(batch))
+        return features
+
+    def text_features(self, tokenizer, captions: list[str], embed: bool = False) -> torch.Tensor:
+        """`(len(captions), dim)` outputs of the text tower, or unit embeddings."""
+        module = self.model if embed else self.model.text_model
+        digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
+        pooling = self.model.config.text_pooling
+        parts = ("embeds" if embed else "pooled", pooling, tokenizer.model_max_length, digest, fingerprint(module))
+        return cached(
+            self._file("text-features", *parts),
+            lambda: self._compute_texts(tokenizer, captions, embed),
+        )
+
+    def _compute_texts(self, tokenizer, captions: list[str], embed: bool) -> torch.Tensor:
+        encode = self.model.encode_text if embed else self.model.pool_text
+        order = sorted(range(len(captions)), key=lambda index: len(captions[index]))  # like lengths need little padding
+        features = None
+        progress = tqdm(total=len(captions), desc="features of the locked text encoder", unit="text", leave=False)
+        with inference(self.model, self.mixed_precision), progress:
+            for start in range(0, len(order), 128):
+                indices = order[start : start + 128]
+                texts = [captions[index] for index in indices]
+                tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.prepare.device)
+                output = encode(tokens["input_ids"], tokens["attention_mask"]).float().cpu()
+                if features is None:
+                    features = torch.zeros(len(captions), output.shape[1])
+                features[indices] = output
+                progress.update(len(indices))
+        return features
+
+
+def _view(image: torch.Tensor, view: int, transform, seed: list[int]) -> torch.Tensor:
+    if view == 0:
+        return image
+    if view == 1:
+        return F.horizontal_flip(image)
+    return augment(image, transform, np.random.default_rng(seed))

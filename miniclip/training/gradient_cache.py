@@ -1,0 +1,157 @@
+"""Exact large-batch contrastive gradients in the memory of a small batch (GradCache, Gao et al., 2021).
+
+A contrastive loss couples all pairs of its batch, so summing the gradients of small batches is not the gradient of a
+large one. Here every chunk is first embedded without a graph; the loss of all chunks, of all processes, is taken on
+those embeddings; and each chunk is embedded a second time to carry its share of the gradient into the weights.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from miniclip.data.batches import IMAGE_KEYS
+from miniclip.training.distributed import all_gather, largest_of_processes, rank, world_size
+from miniclip.training.losses import ContrastiveLoss, Embeddings
+from miniclip.training.optimization import batch_norm_layers
+from miniclip.utils.errors import UserError
+from modeling_miniclip import MiniCLIPModel
+
+MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "image_features", "text_features")
+CARRIED = ("image_ids", "text_ids", "teacher_image", "teacher_text")
+
+
+@dataclass
+class StepResult:
+    """Loss `()` and embeddings of the joint batch of all chunks and processes, detached."""
+
+    loss: torch.Tensor
+    embeddings: Embeddings
+
+
+def contrastive_backward(
+    accelerator: Accelerator,
+    model: nn.Module,
+    chunks: Sequence[dict[str, torch.Tensor]],
+    loss_function: ContrastiveLoss,
+    seed: int = 0,
+) -> StepResult:
+    """
+    Accumulate the gradient of the joint batch's loss into every trainable parameter, as one big backward would.
+
+    Args:
+        model: as `accelerator.prepare` returned it.
+        chunks: model inputs, `image_ids` and `text_ids` of each chunk; chunks may differ in size.
+        seed: of dropout. Each chunk's two passes draw the same masks because both start from the same seed.
+
+    A single chunk is embedded once only; nothing is cached then.
+
+    Data-parallel training wraps the model; the first pass goes past the wrapper, since there is nothing to synchronise.
+    FSDP2 wraps nothing: its hooks, which gather the weights, belong to the model itself and run in both passes.
+    """
+    unwrapped: MiniCLIPModel = accelerator.unwrap_model(model)
+    chunks = _as_many_everywhere(chunks, accelerator.device)
+    seeds = [_chunk_seed(seed, index) for index in range(len(chunks))]
+    # One process need not synchronise, and one chunk may keep its graph instead of being embedded twice.
+    if len(chunks) == 1:
+        outputs = [_embed(accelerator, model, chunks[0], seeds[0])]
+    else:
+        with torch.no_grad(), _frozen_running_statistics(unwrapped):
+            outputs = [_embed(accelerator, unwrapped, chunk, seed) for chunk, seed in zip(chunks, seeds, strict=True)]
+    cached, loss, gradients = _loss_and_gradients(accelerator, unwrapped, chunks, outputs, loss_function)
+    _carry_back(accelerator, model, chunks, seeds, outputs, gradients)
+    return StepResult(loss.detach(), cached)
+
+
+def _as_many_everywhere(chunks: Sequence[dict], device: torch.device) -> Sequence[dict]:
+    """
+    No process may make fewer passes than another, since some passes communicate: FSDP gathers weights in each, and
+    data-parallel training BatchNorm's statistics in a step's first. A process whose batch is shorter, because it is
+    the last one or rows turned out unusable, cuts its chunks in two until it has as many.
+    """
+    chunks, wanted = list(chunks), largest_of_processes(len(chunks), device)
+    while len(chunks) < wanted:
+        longest = max(range(len(chunks)), key=lambda index: len(chunks[index]["image_ids"]))
+        chunks[longest : longest + 1] = _halves(chunks[longest])
+    return chunks
+
+
+def _halves(chunk: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
+    """The two halves of a chunk's images, each with their texts."""
+    middle = len(chunk["image_ids"]) // 2
+    if middle == 0:
+        raise UserError("fewer usable images in a process's batch than chunks; raise --per_device_train_batch_size")
+    first = torch.isin(chunk["text_ids"], chunk["image_ids"][:middle])
+    return [
+        {name: value[:middle] if name in IMAGE_KEYS else value[first] for name, value in chunk.items()},
+        {name: value[middle:] if name in IMAGE_KEYS else value[~first] for name, value in chunk.items()},
+    ]
+
+
+def _chunk_seed(seed: int, index: int) -> int:
+    return (seed * 1_000_003 + rank() * 8191 + index) % 2**63
+
+
+def _embed(accelerator: Accelerator, model: nn.Module, chunk: dict, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    torch.manual_seed(seed)
+    with accelerator.autocast():
+        output = model(**{name: chunk[name] for name in MODEL_INPUTS if name in chunk})
+    return output.image_embeds, output.text_embeds
+
+
+def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
+    """Loss of the joint batch, and its gradient for this process's embeddings and for scale and bias."""
+    image = torch.cat([image for image, _ in outputs]).detach().requires_grad_()
+    text = torch.cat([text for _, text in outputs]).detach().requires_grad_()
+    carried = {name: torch.cat([chunk[name] for chunk in chunks]) for name in CARRIED if name in chunks[0]}
+    joint = Embeddings(
+        all_gather(image), all_gather(text), **{name: all_gather(value) for name, value in carried.items()}
+    )
+    with torch.enable_grad():
+        loss = loss_function(model, joint)
+    # torch.autograd.grad, not backward: gradients of scale and bias must pass through the wrapped model's hooks once.
+    shared = _shared_parameters(model)
+    gradients = torch.autograd.grad(loss, [image, text, *shared])
+    if accelerator.is_fsdp2:  # it leaves scalars alone; equal gradients would drift apart by rounding
+        gradients = [*gradients[:2], *(accelerator.reduce(gradient, "mean") for gradient in gradients[2:])]
+    detached = replace(joint, image=joint.image.detach(), text=joint.text.detach())
+    return detached, loss, gradients
+
+
+def _shared_parameters(model: MiniCLIPModel) -> list[nn.Parameter]:
+    parameters = [model.logit_scale] + ([model.logit_bias] if model.config.loss == "sigmoid" else [])
+    return [parameter for parameter in parameters if parameter.requires_grad]
+
+
+def _carry_back(accelerator, model, chunks, seeds, outputs, gradients) -> None:
+    """Second pass: a surrogate whose gradient is the cached one. Data-parallel training averages over processes,
+    and each process holds only its own rows' share, hence the factor; scale and bias are equal on all of them."""
+    image_gradients, text_gradients, *shared_gradients = gradients
+    image_parts = image_gradients.mul(world_size()).split([image.shape[0] for image, _ in outputs])
+    text_parts = text_gradients.mul(world_size()).split([text.shape[0] for _, text in outputs])
+    for index, chunk in enumerate(chunks):
+        last = index == len(chunks) - 1
+        with nullcontext() if last else accelerator.no_sync(model):
+            image, text = outputs[0] if len(chunks) == 1 else _embed(accelerator, model, chunk, seeds[index])
+            surrogate = (image * image_parts[index]).sum() + (text * text_parts[index]).sum()
+            if last:
+                shared = _shared_parameters(accelerator.unwrap_model(model))
+                surrogate = surrogate + sum(p * g for p, g in zip(shared, shared_gradients, strict=True))
+            accelerator.backward(surrogate)
+
+
+@contextmanager
+def _frozen_running_statistics(model: nn.Module) -> Iterator[None]:
+    """The first pass normalises as the second will, but only the second may move BatchNorm's running statistics."""
+    layers = list(batch_norm_layers(model))
+    momenta = [layer.momentum for layer in layers]
+    try:
+        for layer in layers:
+            layer.momentum = 0.0
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum

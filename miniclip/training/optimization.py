@@ -1,0 +1,149 @@
+"""Optimiser, learning rates and their schedule, and the average of weights."""
+
+import re
+from collections.abc import Iterator
+
+import torch
+from timm.models import group_parameters
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from transformers import get_scheduler
+
+from miniclip.utils.errors import UserError
+from modeling_miniclip import MiniCLIPModel
+
+PARTS = ("image_encoder", "text_encoder", "heads", "logit_scale")
+SCHEDULES = ("onecycle", "cosine", "linear", "constant")
+
+
+def part_of(name: str) -> str:
+    """Which part of the model a parameter belongs to, by its name."""
+    if name.startswith("vision_model."):
+        return "image_encoder"
+    if name.startswith("text_model."):
+        return "text_encoder"
+    return "logit_scale" if name.startswith("logit_") else "heads"
+
+
+def freeze(model: MiniCLIPModel, trainable_image_layers: int, trainable_text_layers: int) -> None:
+    """
+    Let only the last layers of each tower learn: -1 all, 0 none (a locked tower, LiT), n the last n layers.
+
+    A layer is a ResNet stage, a transformer block or what else timm counts as one; embeddings and stems are the first.
+    """
+    for part, wanted in (("image_encoder", trainable_image_layers), ("text_encoder", trainable_text_layers)):
+        if wanted < 0:
+            continue
+        layers = layer_ids(model, part)
+        first_trainable = max(layers.values()) + 1 - wanted
+        for name, parameter in model.named_parameters():
+            if name in layers and layers[name] < first_trainable:
+                parameter.requires_grad_(False)
+
+
+def layer_ids(model: MiniCLIPModel, part: str) -> dict[str, int]:
+    """Depth of each parameter of a tower, counted from the input (0)."""
+    if part == "text_encoder":
+        names = [name for name, _ in model.named_parameters() if part_of(name) == part]
+        numbers = {name: re.search(r"\.layers?\.(\d+)\.", name) for name in names}
+        return {name: int(match.group(1)) + 1 if match else 0 for name, match in numbers.items()}
+    timm_model = model.vision_model.timm_model
+    groups = group_parameters(timm_model, timm_model.group_matcher(coarse=True), reverse=True)
+    return {f"vision_model.timm_model.{name}": depth for name, depth in groups.items()}
+
+
+def parameter_groups(
+    model: MiniCLIPModel, learning_rates: dict[str, float], weight_decay: float, layer_decay: float = 1.0
+) -> list[dict]:
+    """
+    AdamW groups: one a part, depth and decay. Norms, biases and the temperature (all below two dimensions) do not
+    decay, as in CLIP's training; `layer_decay` shrinks the learning rate once per layer from the output down.
+    """
+    depth_from_top: dict[str, int] = {}
+    if layer_decay < 1.0:
+        for part in ("image_encoder", "text_encoder"):
+            layers = layer_ids(model, part)
+            top = max(layers.values())
+            depth_from_top |= {name: top - depth for name, depth in layers.items()}
+    groups: dict[tuple, dict] = {}
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        part, depth, decays = part_of(name), depth_from_top.get(name, 0), parameter.ndim >= 2
+        group = groups.setdefault(
+            (part, depth, decays),
+            {
+                "params": [],
+                "part": part,
+                "lr": learning_rates[part] * layer_decay**depth,
+                "weight_decay": weight_decay if decays else 0.0,
+            },
+        )
+        group["params"].append(parameter)
+    return list(groups.values())
+
+
+def create_optimizer(groups: list[dict], adam_beta2: float) -> torch.optim.AdamW:
+    """AdamW, fused: one kernel for all parameters, on CPU as well."""
+    return torch.optim.AdamW(groups, betas=(0.9, adam_beta2), fused=True)
+
+
+def create_schedule(kind: str, optimizer: torch.optim.Optimizer, total_steps: int, warmup_ratio: float) -> LRScheduler:
+    """
+    Learning-rate schedule over `total_steps` optimiser steps, the first `warmup_ratio` of them rising.
+
+    Raises:
+        UserError: unknown kind.
+    """
+    if kind == "onecycle":
+        peaks = [group["lr"] for group in optimizer.param_groups]
+        steps = max(total_steps, 4)  # both its slopes need two steps
+        return OneCycleLR(
+            optimizer, peaks, total_steps=steps, pct_start=max(warmup_ratio, 2 / steps), cycle_momentum=False
+        )
+    if kind not in SCHEDULES:
+        raise UserError(f"--lr_scheduler_type {kind} is unknown; choose one of {', '.join(SCHEDULES)}")
+    name = "constant_with_warmup" if kind == "constant" else kind
+    return get_scheduler(name, optimizer, round(warmup_ratio * total_steps), total_steps)
+
+
+def average_weights(model: nn.Module, decay: float) -> AveragedModel:
+    """Exponential moving average of a model's weights, updated by `.update_parameters(model)`."""
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(decay))
+
+
+def compile_encoders(model: MiniCLIPModel, backend: str = "inductor") -> None:
+    """
+    Compile both encoders in place, so that weights keep their names: the image encoder as a whole, of the text encoder
+    the repeated layer, once for all of them.
+
+    Dropout draws what it draws without compilation: the two passes of a chunk are compiled apart from each other, and
+    must draw the same.
+    """
+    options = {"options": {"fallback_random": True}} if backend == "inductor" else {}
+    model.vision_model.compile(backend=backend, **options)
+    for layers in (module for module in model.text_model.modules() if isinstance(module, nn.ModuleList)):
+        for layer in layers:
+            layer.compile(backend=backend, dynamic=True, **options)  # captions differ in length
+
+
+def batch_norm_layers(model: nn.Module) -> Iterator[nn.Module]:
+    """All BatchNorm modules of a model."""
+    return (module for module in model.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm))
+
+
+def set_train_mode(model: MiniCLIPModel, freeze_batch_norm: bool) -> None:
+    """
+    Train mode, except for towers that do not learn and, if wished, BatchNorm.
+
+    Statistics of small batches, or of photos unlike the encoder's own, would spoil what it learned; and with fixed
+    statistics chunked batches are exact.
+    """
+    model.train()
+    for tower in (model.vision_model, model.text_model):
+        if not any(parameter.requires_grad for parameter in tower.parameters()):
+            tower.eval()
+    for layer in batch_norm_layers(model):
+        if freeze_batch_norm or (layer.weight is not None and not layer.weight.requires_grad):
+            layer.eval()

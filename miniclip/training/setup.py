@@ -1,0 +1,336 @@
+"""From settings to a model, its processor and its training data."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import chain, islice
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from datasets import IterableDataset
+from torch.utils.data import DataLoader
+from transformers import PreTrainedTokenizerBase
+
+from configuration_miniclip import MiniCLIPConfig
+from miniclip.data.augmentation import CropDraw, train_transform
+from miniclip.data.batches import BatchPreparer
+from miniclip.data.image_cache import CachedImages, DecodedImages, cache_images
+from miniclip.data.pairs import ImageFeatures, PairCollator, PairDataset, StreamingPairs, find_usable_rows
+from miniclip.data.reader import Columns, SkipReport, find_columns, load_split, usable_captions
+from miniclip.data.sampling import ShardedBatchSampler
+from miniclip.data.tokenizer import train_tokenizer
+from miniclip.training.arguments import Arguments, json_setting
+from miniclip.training.distributed import rank, world_size
+from miniclip.training.feature_cache import FeatureCache, fingerprint
+from miniclip.training.launch import cores_per_process
+from miniclip.training.optimization import freeze
+from miniclip.utils.errors import UserError
+from miniclip.utils.hub import go_offline_if_unreachable
+from miniclip.utils.loading import load_model
+from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor
+
+RESIDENT_SHARE = 0.25  # of a GPU's free memory, at most, for images
+
+
+@dataclass
+class TrainingData:
+    """
+    Args:
+        loader: collated batches of this process; without end, unless of a stream.
+        dataset: of the examples.
+        sampler: `None` for a stream.
+        skipped: rows that cannot be used, as far as known before training.
+    """
+
+    loader: DataLoader
+    dataset: PairDataset | StreamingPairs
+    sampler: ShardedBatchSampler | None
+    skipped: SkipReport
+    _endless: Iterator[dict] = field(default=iter(()), init=False, repr=False)
+    _next: tuple[int, int] | None = field(default=None, init=False, repr=False)  # epoch and batch
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Joint batches; unknown for a stream."""
+        return None if self.sampler is None else self.sampler.num_batches
+
+    def batches(self, epoch: int, start_batch: int = 0) -> Iterator[dict]:
+        """One epoch from this batch on; following on the one before, it finds its first batches read already."""
+        if self.sampler is None:
+            self.dataset.epoch = epoch
+            yield from islice(self.loader, start_batch, None)  # a stream can only be resumed by reading it again
+            return
+        if self._next != (epoch, start_batch):
+            self.sampler.start_at(epoch, start_batch)
+            self._endless = iter(self.loader)
+        for number, batch in zip(range(start_batch, self.sampler.num_batches), self._endless, strict=False):
+            last = number + 1 == self.sampler.num_batches
+            self._next = (epoch + 1, 0) if last else (epoch, number + 1)
+            yield batch
+
+    def stop_reading(self) -> None:
+        """End the reading processes; [`batches`] starts new ones."""
+        self._next, self._endless = None, iter(())
+
+
+def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
+    """
+    The model to train, float32, towers frozen as asked, and its processor.
+
+    Args:
+        captions: for the tokenizer that a random text encoder needs.
+
+    Raises:
+        UserError: an encoder or model cannot be had, or a setting is out of range.
+    """
+    settings, training = arguments.model, arguments.training
+    if settings.model_name_or_path:
+        model, processor = load_model(settings.model_name_or_path, **_dropout(arguments))
+        model.config.zero_shot_calibration = None  # fits the weights that it was measured with
+    else:
+        go_offline_if_unreachable(*(settings.image_encoder, settings.text_encoder) if settings.pretrained else ())
+        try:
+            tokenizer = _learn_tokenizer(arguments, captions)
+            model = _join_encoders(arguments, tokenizer)
+            processor = MiniCLIPProcessor.from_encoders(
+                settings.image_encoder,
+                tokenizer or settings.text_encoder,
+                image_size=settings.image_size,
+                crop_mode=settings.crop_mode,
+                max_length=settings.max_length,
+            )
+        except (OSError, ValueError) as error:
+            raise UserError(f"{str(error).strip().splitlines()[0]}") from error
+    _check_image_sizes(model, {processor.image_size, train_image_size(arguments, processor)})
+    freeze(model, training.trainable_image_layers, training.trainable_text_layers)
+    if training.gradient_checkpointing:
+        model.activation_checkpointing_enable()
+    return model.to(memory_format=torch.channels_last), processor
+
+
+def _check_image_sizes(model: MiniCLIPModel, sizes: set[int]) -> None:
+    """Most vision transformers take images of one size, and would only say so in their first step."""
+    patches = getattr(model.vision_model.timm_model, "patch_embed", None)
+    if not getattr(patches, "strict_img_size", False) or not patches.img_size:
+        return
+    side = patches.img_size[0]
+    if sizes != {side}:
+        raise UserError(
+            f"this image encoder takes images of {side} pixels only: leave out --image_size and --train_image_size, or "
+            "let it take others with --vision_config '{\"dynamic_img_size\": true}'"
+        )
+
+
+def _learn_tokenizer(arguments: Arguments, captions: list[list[str]]) -> PreTrainedTokenizerBase | None:
+    """A tokenizer for a text encoder that brings none: one that starts at random and is no local folder."""
+    settings = arguments.model
+    if settings.pretrained or Path(settings.text_encoder).is_dir():
+        return None
+    return train_tokenizer(chain.from_iterable(captions), settings.vocab_size, settings.max_length)
+
+
+def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | None) -> MiniCLIPModel:
+    settings = arguments.model
+    text_config = json_setting(settings.text_config, "text_config")
+    if tokenizer is not None:
+        text_config = {"vocab_size": len(tokenizer), **text_config}
+    return MiniCLIPModel.from_encoders(
+        settings.image_encoder,
+        settings.text_encoder,
+        pretrained=settings.pretrained,
+        vision_config=json_setting(settings.vision_config, "vision_config"),
+        text_config=text_config,
+        projection_dim=settings.projection_dim,
+        projection_head=settings.projection_head,
+        text_pooling=settings.text_pooling,
+        loss=settings.loss,
+        logit_scale_init_value=settings.logit_scale_init_value,
+        **_dropout(arguments),
+    )
+
+
+def _dropout(arguments: Arguments) -> dict[str, float]:
+    """
+    Those that are given.
+
+    Raises:
+        UserError: out of range; the configuration of a loaded model takes changes unchecked.
+    """
+    names = ("projection_dropout", "feature_dropout")
+    values = {name: getattr(arguments.model, name) for name in names}
+    values = {name: value for name, value in values.items() if value is not None}
+    try:
+        MiniCLIPConfig(**values)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    return values
+
+
+def load_training_split(arguments: Arguments):
+    """
+    The training split, its columns and, unless it is a stream, the captions of every row (else of its first 10,000).
+
+    Raises:
+        UserError: not found, or without images or captions.
+    """
+    data = arguments.data
+    dataset = load_split(
+        data.dataset_name, data.train_split, dataset_config_name=data.dataset_config_name, streaming=data.streaming
+    )
+    if data.max_train_samples is not None:
+        dataset = dataset.take(data.max_train_samples)
+    columns = find_columns(dataset, data.image_column, data.caption_columns)
+    rows = islice(dataset, 10_000) if data.streaming else dataset
+    captions = [captions for _, captions in usable_captions(rows, columns)]
+    if not any(captions):
+        raise UserError(f"the caption column {', '.join(columns.captions)} is empty in every row")
+    return dataset, columns, captions
+
+
+def create_preparer(processor: MiniCLIPProcessor, device: torch.device, chunk_size: int) -> BatchPreparer:
+    """What turns collated batches into chunks for the model, normalised as the processor does."""
+    images = processor.image_processor
+    return BatchPreparer(device, images.image_mean, images.image_std, chunk_size)
+
+
+def build_training_data(
+    accelerator: Accelerator,
+    arguments: Arguments,
+    dataset,
+    columns: Columns,
+    captions: list[list[str]],
+    model: MiniCLIPModel,
+    processor: MiniCLIPProcessor,
+    prepare: BatchPreparer,
+) -> TrainingData:
+    """
+    Loader of this process's share of every joint batch.
+
+    Raises:
+        UserError: not one row can be used.
+    """
+    data, training = arguments.data, arguments.training
+    image_size, crop_mode = train_image_size(arguments, processor), processor.crop_mode
+    transform = None if data.augmentation == "none" else train_transform(image_size, data.augmentation)
+    shared = {"transform": transform, "captions_per_image": data.captions_per_image, "seed": training.seed}
+    if augments_on_device(accelerator.device, data.augmentation):
+        shared["transform"] = CropDraw(transform, image_size)
+    if data.streaming:
+        return _stream(arguments, dataset, columns, processor, shared)
+    with accelerator.main_process_first():  # the others then find what it has cached
+        images, rows, skipped = _readable_images(arguments, dataset, columns, captions, processor)
+        features = FeatureCache(
+            model,
+            prepare,
+            Path(data.cache_dir).expanduser(),
+            f"{dataset._fingerprint} {columns} {image_size} {crop_mode} {prepare.mean.tolist()} {prepare.std.tolist()}",
+            accelerator.mixed_precision,
+        )
+        extra = _cached_features(arguments, features, model, processor, images, rows, captions, transform)
+        images = extra.pop("images", images)
+        if training.teacher_name_or_path:
+            extra["teacher"] = _teacher_embeddings(arguments, accelerator, features, images, rows, captions)
+    if fits_on_device(images, accelerator.device, data.augmentation):
+        prepare.resident, images = images.on_device(accelerator.device), None
+    pairs = PairDataset(rows, images, captions, **shared, **extra)
+    sampler = ShardedBatchSampler(len(pairs), joint_batch_size(arguments), rank(), world_size(), training.seed)
+    if sampler.num_batches == 0:
+        raise UserError(f"{len(pairs)} usable pairs are fewer than the {world_size()} processes that share them")
+    loader = DataLoader(
+        pairs, batch_sampler=sampler, collate_fn=PairCollator(processor.tokenizer), **_loader_options(arguments)
+    )
+    return TrainingData(loader, pairs, sampler, skipped)
+
+
+def augments_on_device(device: torch.device, augmentation: str) -> bool:
+    """Whether images are cropped beside the model: a GPU does in a millisecond what takes processor cores seconds."""
+    return device.type == "cuda" and augmentation == "light"
+
+
+def fits_on_device(images, device: torch.device, augmentation: str) -> bool:
+    """Whether decoded images can all lie on the GPU while training, so that none has to travel there in time."""
+    if device.type != "cuda" or augmentation == "strong" or not isinstance(images, CachedImages):
+        return False
+    free, _ = torch.cuda.mem_get_info(device)
+    return images.pixels.nbytes <= RESIDENT_SHARE * free
+
+
+def train_image_size(arguments: Arguments, processor: MiniCLIPProcessor) -> int:
+    """
+    Side of training images in pixels, by default the one that the model is used at.
+
+    Random crops show things larger than the whole pictures do that the model will be used with; using it at a somewhat
+    higher resolution than it was trained at makes up for that (FixRes, Touvron et al., 2019).
+    """
+    return arguments.data.train_image_size or processor.image_size
+
+
+def joint_batch_size(arguments: Arguments) -> int:
+    """Images of all chunks and processes that make one batch."""
+    training = arguments.training
+    return training.per_device_train_batch_size * training.gradient_accumulation_steps * world_size()
+
+
+def _loader_options(arguments: Arguments) -> dict:
+    workers = arguments.data.dataloader_num_workers
+    if workers is None:
+        workers = min(16, cores_per_process()) if torch.cuda.is_available() else 0
+    # Workers stay from epoch to epoch of a stream, too: a short one takes no longer than starting them anew.
+    return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
+
+
+def _stream(arguments, dataset: IterableDataset, columns, processor, shared) -> TrainingData:
+    pairs = StreamingPairs(
+        dataset,
+        columns,
+        train_image_size(arguments, processor),
+        processor.crop_mode,
+        shuffle_buffer_size=arguments.data.shuffle_buffer_size,
+        rank=rank(),
+        world_size=world_size(),
+        **shared,
+    )
+    loader = DataLoader(
+        pairs,
+        batch_size=joint_batch_size(arguments) // world_size(),
+        drop_last=True,
+        collate_fn=PairCollator(processor.tokenizer),
+        **_loader_options(arguments),
+    )
+    return TrainingData(loader, pairs, None, SkipReport())
+
+
+def _readable_images(arguments, dataset, columns, captions, processor):
+    data, size, crop_mode = arguments.data, train_image_size(arguments, processor), processor.crop_mode
+    if data.image_cache:
+        images = cache_images(dataset, columns.image, size, Path(data.cache_dir).expanduser(), crop_mode)
+        rows, skipped = find_usable_rows(captions, images.unreadable)
+    else:
+        images = DecodedImages(dataset, columns.image, size, crop_mode)
+        rows, skipped = find_usable_rows(captions, {})
+    if not rows:
+        raise UserError(f"dataset {data.dataset_name!r} has no usable row: {skipped}")
+    return images, rows, skipped
+
+
+def _cached_features(arguments, features: FeatureCache, model, processor, images, rows, captions, transform) -> dict:
+    training, extra = arguments.training, {}
+    if training.trainable_text_layers == 0:
+        extra["text_features"] = features.text_features(processor.tokenizer, list(chain.from_iterable(captions)))
+    if training.trainable_image_layers == 0:
+        views = features.image_features(images, rows, training.feature_views, transform, training.seed)
+        extra["images"] = ImageFeatures(views)
+    return extra
+
+
+def _teacher_embeddings(arguments, accelerator, features, images, rows, captions) -> tuple[torch.Tensor, torch.Tensor]:
+    """Unit embeddings of all images and captions by the teacher, whose images may have another size and scale."""
+    teacher, processor = load_model(arguments.training.teacher_name_or_path, accelerator.device)
+    prepare = create_preparer(processor, accelerator.device, chunk_size=64)
+    cache = FeatureCache(
+        teacher, prepare, features.cache_dir, f"{features.key} {fingerprint(teacher)}", features.mixed_precision
+    )
+    image_embeds = cache.image_features(images, rows, views=1, transform=None, seed=0, embed=True)[0]
+    text_embeds = cache.text_features(processor.tokenizer, list(chain.from_iterable(captions)), embed=True)
+    return image_embeds, text_embeds

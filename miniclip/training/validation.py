@@ -1,0 +1,117 @@
+"""Recall on the validation split while training, with everything that does not change computed once."""
+
+import torch
+
+from miniclip.data.batches import BatchPreparer
+from miniclip.data.reader import Columns, captions_of, decode_image
+from miniclip.embeddings.encode import embed_texts, inference
+from miniclip.evaluation.calibration import calibrate_on
+from miniclip.evaluation.retrieval import retrieval_metrics
+from miniclip.utils.errors import UserError
+from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor
+
+HEADLINE = ("image_to_text_recall@1", "text_to_image_recall@1")
+
+
+class Validator:
+    """
+    Image-text retrieval on a fixed set of images and captions.
+
+    Pixels are kept as bytes after the processor's resizing and cropping; the outputs of a locked tower are kept.
+
+    Args:
+        model: decides which towers are locked.
+        dataset: rows with undecoded images, used up to `max_samples`; unusable rows are left out.
+
+    Raises:
+        UserError: not one row can be used.
+    """
+
+    def __init__(
+        self,
+        model: MiniCLIPModel,
+        processor: MiniCLIPProcessor,
+        dataset,
+        columns: Columns,
+        prepare: BatchPreparer,
+        mixed_precision: str,
+        max_samples: int | None = None,
+    ):
+        self.processor, self.prepare, self.mixed_precision = processor, prepare, mixed_precision
+        self.pixels, self.captions = [], []
+        for row in dataset if max_samples is None else dataset.take(max_samples):
+            captions = captions_of(row, columns)
+            try:
+                image = decode_image(row[columns.image])
+            except ValueError:
+                continue
+            if captions:
+                self.captions.append(captions)
+                self.pixels.append(_crop(processor, image))
+        if not self.pixels:
+            raise UserError("no row of the validation split has a readable image and a caption")
+        self.texts = [text for captions in self.captions for text in captions]
+        self.image_of_text = torch.tensor([image for image, captions in enumerate(self.captions) for _ in captions])
+        self._image_features = self._pool_images(model) if _locked(model.vision_model) else None
+        self._text_features = self._pool_texts(model) if _locked(model.text_model) else None
+
+    @property
+    def num_images(self) -> int:
+        """Images that are ranked."""
+        return len(self.captions)
+
+    @torch.no_grad()
+    def __call__(self, model: MiniCLIPModel) -> dict[str, float]:
+        """Recall and median rank both ways, and `mean_recall@1`, the mean of recall at 1 in both directions."""
+        with inference(model, self.mixed_precision):
+            if self._image_features is not None:
+                image_embeds = model(image_features=self._image_features).image_embeds
+            else:
+                image_embeds = torch.cat([model.encode_image(pixels) for pixels in self._batches()])
+            if self._text_features is not None:
+                text_embeds = model(text_features=self._text_features).text_embeds
+        if self._text_features is None:
+            text_embeds = embed_texts(
+                model, self.processor, self.texts, mixed_precision=self.mixed_precision, progress=False
+            ).to(image_embeds.device)
+        self._image_embeds = image_embeds.cpu()
+        metrics = retrieval_metrics(
+            image_embeds, text_embeds, self.image_of_text.to(image_embeds.device), bootstrap_resamples=0
+        )
+        figures = {name: value for name, value in metrics.items() if isinstance(value, float)}
+        return figures | {"mean_recall@1": sum(metrics[name] for name in HEADLINE) / 2}
+
+    def calibrate(self, model: MiniCLIPModel) -> None:
+        """Fit the model's "none of these" and independent scores to the images as the latest call embedded them, which
+        must have been with this model; kept in its config. Does nothing where a single image was left."""
+        if self.num_images > 1:
+            calibrate_on(model, self.processor, self._image_embeds, self.captions)
+
+    def _batches(self):
+        for start in range(0, len(self.pixels), 64):
+            yield self.prepare.pixels(torch.stack(self.pixels[start : start + 64]))
+
+    def _pool_images(self, model: MiniCLIPModel) -> torch.Tensor:
+        with inference(model, self.mixed_precision):
+            features = torch.cat([model.pool_image(pixels).float() for pixels in self._batches()])
+        self.pixels = []
+        return features.clone()
+
+    def _pool_texts(self, model: MiniCLIPModel) -> torch.Tensor:
+        features = []
+        with inference(model, self.mixed_precision):
+            for start in range(0, len(self.texts), 64):
+                inputs = self.processor(text=self.texts[start : start + 64], return_tensors="pt").to(model.device)
+                features.append(model.pool_text(inputs["input_ids"], inputs["attention_mask"]).float())
+        return torch.cat(features).clone()
+
+
+def _locked(tower: torch.nn.Module) -> bool:
+    return not any(parameter.requires_grad for parameter in tower.parameters())
+
+
+def _crop(processor: MiniCLIPProcessor, image) -> torch.Tensor:
+    """The processor's resizing and cropping without its arithmetic: `(3, height, width)` uint8."""
+    pixels = processor(images=image, return_tensors="pt", do_rescale=False, do_normalize=False)["pixel_values"][0]
+    return pixels.round().clamp(0, 255).to(torch.uint8)

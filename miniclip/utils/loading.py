@@ -1,0 +1,79 @@
+"""A trained model and its processor, from a folder or the Hub, with one line for whatever is wrong with it."""
+
+import logging
+
+import torch
+from safetensors import SafetensorError
+from transformers import PreTrainedConfig
+
+from miniclip.utils.errors import UserError
+from miniclip.utils.hub import go_offline_if_unreachable, is_local, looks_like_path
+from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor
+
+logger = logging.getLogger(__name__)
+
+
+def default_device() -> torch.device:
+    """The accelerator, where there is one."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def usable_precision(mixed_precision: str | None, device: torch.device) -> str | None:
+    """
+    What was asked for, but fp16 in place of bf16 on NVIDIA GPUs older than Ampere, such as a T4, which only emulate it.
+
+    Raises:
+        UserError: fp16 on a CPU, where PyTorch computes it slowly or not at all.
+    """
+    if mixed_precision == "fp16" and device.type == "cpu":
+        raise UserError("fp16 needs a GPU; on a CPU use --mixed_precision bf16 or no")
+    if mixed_precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
+        logger.warning("this GPU computes bf16 only in slow emulation: using fp16 in its place")
+        return "fp16"
+    return mixed_precision
+
+
+def load_model(
+    model_name_or_path: str, device: torch.device | str = "cpu", **config
+) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
+    """
+    Model in float32 and eval mode, and its processor. The code is this project's own, whatever lies beside the weights.
+
+    Args:
+        model_name_or_path: a folder written by `save_pretrained` or by training, or a Hub id.
+        config: fields of [`MiniCLIPConfig`] to change that weights do not depend on.
+
+    Raises:
+        UserError: nothing there, unreachable, no MiniCLIP, weights missing or damaged, or no processor.
+    """
+    if looks_like_path(model_name_or_path) and not is_local(model_name_or_path):
+        raise UserError(f"model {model_name_or_path!r} not found: no such folder")
+    go_offline_if_unreachable(model_name_or_path)
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(model_name_or_path)
+        if settings.get("model_type") != MiniCLIPModel.config_class.model_type:
+            raise UserError(
+                f"{model_name_or_path!r} holds a model of type {settings.get('model_type')!r}, but only MiniCLIP "
+                "models can be loaded here"
+            )
+        model, info = MiniCLIPModel.from_pretrained(
+            model_name_or_path, dtype=torch.float32, use_safetensors=True, output_loading_info=True, **config
+        )
+        processor = MiniCLIPProcessor.from_pretrained(model_name_or_path)
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(_load_error(model_name_or_path, error)) from error
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])[0]
+        raise UserError(f"model {model_name_or_path!r} lacks weights such as {missing!r}; train or download it again")
+    return model.to(device, memory_format=torch.channels_last).eval(), processor
+
+
+def _load_error(name: str, error: Exception) -> str:
+    reason = str(error).strip().split("\n")[0].rstrip(".") or type(error).__name__
+    if is_local(name):
+        return f"model {name!r} cannot be loaded: {reason}; train or download it again"
+    return (
+        f"model {name!r} is no folder here and cannot be had from the Hub: {reason}. "
+        "Check the spelling and the connection, or give a folder."
+    )

@@ -1,0 +1,205 @@
+"""The documents keep their word: blocks run, commands and options exist, links lead somewhere, cards are valid."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT, run_python
+from hub_server import card_errors
+from huggingface_hub import ModelCard, SpaceCard
+from packaging.requirements import Requirement
+from PIL import Image
+
+import miniclip
+
+DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
+DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
+README = (ROOT / "README.md").read_text()
+# Commands that no test here runs, and where something like them is run instead. The first that matches counts.
+RUN_ELSEWHERE = {
+    r"^make ": "makes an environment; .ci/run is `make test`, from nothing",
+    r"pip install|pip-audit": "downloads packages",
+    r"^hf auth login|publish\.py": "needs the Hub; tests/publishing/test_hub_end_to_end.py has one on this machine",
+    r"app\.py": "serves until it is stopped; tests/page/test_app_server.py",
+    r"--doctor": "tests/doctor/test_doctor.py",
+    r"accelerate/": "needs several GPUs or machines; tests/training/",
+    r"train_accelerate\.py": "hours; tests/training/ runs the same in miniature",
+    r"export_onnx|onnx_inference": "tests/export/test_onnx.py",
+    r"space_static": "tests/page/test_space_static.py",
+    r"benchmarks/flickr8k\.py": "hours; tests/benchmarks/test_reference_runs.py",
+    r"benchmarks/(plots|ablations)": "tests/benchmarks/test_plots.py and the tables' own test below",
+    r"benchmarks/": "minutes; tests/benchmarks/, and benchmarks/readme_tables.py, which fails without results",
+    r"evaluate_miniclip\.py": "needs the Hub's data; tests/evaluation/test_evaluation.py",
+    r"draw_architecture|examples/draw": "the diagram's own test below; the pictures are drawn once",
+    r"pytest|ruff": "is what runs this",
+}
+# Of these the tests below run each word, with smaller encoders and fewer steps.
+RUN_HERE = (
+    "accelerate launch train_accelerate.py configs/flickr8k.yaml --dataset_name photos --output_dir runs/mine",
+    "python evaluate_miniclip.py --model_name_or_path runs/mine --dataset_name photos --split validation",
+)
+TINY = "--image_encoder test_resnet --text_encoder distilbert --pretrained false --image_size 32 --num_train_epochs 1 "
+TINY += """--text_config '{"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64}' --mixed_precision no"""
+OPTION_SOURCES = {"train_accelerate.py": ["miniclip/training/arguments.py"]}
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """Fenced code of one language, indented ones of lists as well."""
+    found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", text, flags=re.M | re.S)
+    return [re.sub(rf"^{indent}", "", block, flags=re.M) for indent, block in found]
+
+
+def commands(text: str) -> list[str]:
+    """Of all shell blocks, continued lines joined and comments left out, and those within sentences and tables."""
+    text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", text, flags=re.S)  # tables name the commands of their time
+    lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
+    lines = [re.sub(r"\s+#.*", "", line) for line in lines if line.strip()]
+    prose = re.sub(r"```.*?```", "", text, flags=re.S)
+    lines += re.findall(r"`((?:python|accelerate launch|sbatch|make) [^`]+)`", prose)
+    return [" ".join(line.split()) for line in lines]
+
+
+ALL_COMMANDS = sorted({command for document in DOCUMENTS for command in commands(document.read_text())})
+
+
+# ---------------------------------------------------------------- what is run
+
+
+def test_python_blocks_run(calibrated_folder, photo_file, tmp_path):
+    shutil.copytree(calibrated_folder, tmp_path / "runs" / "shapes")
+    shutil.copy(photo_file, tmp_path / "photo.png")
+    found = blocks(README, "python")
+    assert len(found) == 2
+    script = tmp_path / "blocks.py"  # each with names of its own, as if pasted into a new interpreter
+    script.write_text(f"for block in {found!r}:\n    exec(compile(block, 'README.md', 'exec'), {{}})\n")
+    plain, listed = run_python(script, cwd=tmp_path).stdout.splitlines()[-2:]
+    assert set(json.loads(plain.replace("'", '"'))) == {"a red circle", "a blue square", "a green triangle"}
+    assert listed.count("'score'") == 4 and "none of these" in listed
+
+
+def test_ones_own_photos_step_by_step(tmp_path):
+    for entry in ROOT.iterdir():  # as in a clone, whose folders photos and runs are empty
+        if entry.name not in ("runs", "photos", ".git"):
+            (tmp_path / entry.name).symlink_to(entry)
+    (metadata,) = blocks(README, "csv")
+    assert [metadata] == blocks((ROOT / "docs" / "data.md").read_text(), "csv")
+    for split in ("train", "validation"):
+        folder = tmp_path / "photos" / split
+        folder.mkdir(parents=True)
+        (folder / "metadata.csv").write_text(metadata)
+        for number, line in enumerate(metadata.splitlines()[1:]):
+            Image.new("RGB", (60, 40), (200 * number, 90, 160)).save(folder / line.split(",")[0])
+    training, evaluation = RUN_HERE
+    assert set(RUN_HERE) <= set(commands(README))
+    shell(f"{training} {TINY} --cache_dir cache", tmp_path)
+    table = shell(evaluation, tmp_path)
+    assert "2 images, 2 captions" in table
+
+
+def shell(command: str, folder: Path) -> str:
+    """What a command of the documents prints, in a shell whose `python` and `accelerate` are those of this one."""
+    script = f"import subprocess, sys; sys.exit(subprocess.run({command!r}, shell=True).returncode)"
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    return run_python("-c", script, cwd=folder, PATH=path).stdout
+
+
+# ---------------------------------------------------------------- what is looked at
+
+
+@pytest.mark.parametrize("command", ALL_COMMANDS)
+def test_commands_exist_and_are_run_somewhere(command):
+    words = shlex.split(command)
+    for word in words:
+        if re.match(r"(configs|benchmarks|examples|assets|tests|space_static)/[\w/]+\.\w+$|[\w-]+\.(py|txt)$", word):
+            assert (ROOT / word).is_file(), word
+    if words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(), flags=re.M)
+    script = next((word for word in words if word.endswith(".py") and (ROOT / word).is_file()), None)
+    if script:
+        sources = "".join((ROOT / file).read_text() for file in (script, *OPTION_SOURCES.get(script, [])))
+        for word in words[words.index(script) :]:
+            if word.startswith("--"):
+                assert re.search(rf"\b{word[2:].split('=')[0]}\b", sources), f"{script} has no {word}"
+    if command not in RUN_HERE:
+        reason = next((reason for pattern, reason in RUN_ELSEWHERE.items() if re.search(pattern, command)), None)
+        assert reason, f"run {command!r} in a test, or say why not"
+        assert all((ROOT / file).is_file() for file in re.findall(r"[\w./]+\.py", reason)), reason
+
+
+def test_no_reason_is_left_over():
+    used = {
+        next((pattern for pattern in RUN_ELSEWHERE if re.search(pattern, command)), None) for command in ALL_COMMANDS
+    }
+    assert RUN_ELSEWHERE.keys() <= used
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", document.read_text(), flags=re.S)
+    links = re.findall(r"\]\(([^)\s]+)\)|(?:src|srcset|href)=\"([^\"]+)\"", text)
+    for link in (one or other for one, other in links):
+        if re.match(r"[a-z]+:", link):
+            assert link.startswith("https://"), link
+            continue
+        name, _, anchor = link.partition("#")
+        target = (document.parent / name).resolve() if name else document
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(target.read_text()), link
+
+
+def anchors(text: str) -> set[str]:
+    """Of the headings, as forges make them."""
+    headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_it_is_a_model_card_and_a_space_card():
+    for card, kind in ((ModelCard(README), "model"), (SpaceCard(README), "space")):
+        assert card_errors(card.data.to_dict(), kind) == []
+        assert ModelCard(str(card)).data.to_dict() == card.data.to_dict()
+    data = SpaceCard(README).data
+    assert (ROOT / data.app_file).is_file() and data.sdk == "gradio"
+    lines = (ROOT / "requirements.txt").read_text().splitlines()
+    gradio = next(Requirement(line) for line in lines if line.startswith("gradio"))
+    assert data.sdk_version in gradio.specifier
+    assert ModelCard(README).data.pipeline_tag == "zero-shot-image-classification"
+
+
+def test_tables_are_those_of_the_results():
+    run_python("benchmarks/readme_tables.py", "--check")
+
+
+def test_the_diagram_is_that_of_its_program(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "assets"))
+    import draw_architecture
+
+    assert (ROOT / "assets" / "architecture.svg").read_text() == draw_architecture.draw()
+
+
+def test_every_file_is_on_the_map():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    files = [*(ROOT / "miniclip").glob("*.py"), *ROOT.glob("*.py")]
+    assert [file.name for file in files if file.name != "__init__.py" and file.name not in text] == []
+    named = set(re.findall(r"`(\w+\.py)`", text))
+    assert named <= {file.name for file in files}
+
+
+def test_one_version():
+    changes = re.findall(r"^## (\d+\.\d+\.\d+)", (ROOT / "CHANGELOG.md").read_text(), flags=re.M)
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert changes[0] == str(citation["version"]) == miniclip.__version__
+
+
+def test_continuous_integration_runs_what_exists():
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())
+    steps = [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
+    assert steps == [".ci/run"]
+    assert subprocess.run([shutil.which("bash"), "-n", str(ROOT / ".ci" / "run")]).returncode == 0

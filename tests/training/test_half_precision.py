@@ -1,0 +1,113 @@
+"""fp16 as on a GPU, with autocast and a scaled loss, on the CPU, where accelerate leaves both out."""
+
+import math
+import statistics
+from itertools import pairwise
+from types import SimpleNamespace
+
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+from accelerate.utils import set_seed
+from conftest import TINY_SETTINGS
+
+from miniclip.data.shapes import shapes_split
+from miniclip.training.arguments import parse_arguments
+from miniclip.training.trainer import Trainer
+from miniclip.utils.loading import usable_precision
+from modeling_miniclip import MiniCLIPModel
+
+
+@pytest.fixture
+def config(tmp_path):
+    """16 drawn images in one batch of two chunks, to be learnt by heart."""
+    (tmp_path / "data").mkdir()
+    shapes_split("train", 16).to_parquet(tmp_path / "data" / "train.parquet")
+    settings = f"""
+dataset_name: {tmp_path / "data"}
+cache_dir: {tmp_path / "cache"}
+validation_split: ""
+per_device_train_batch_size: 8
+gradient_accumulation_steps: 2
+num_train_epochs: 40
+learning_rate: 3e-3
+image_encoder_learning_rate: 3e-3
+text_encoder_learning_rate: 3e-3
+freeze_batch_norm: false
+augmentation: none
+projection_dropout: 0
+checkpointing_steps: "no"
+logging_steps: 2
+"""
+    file = tmp_path / "tiny.yaml"
+    file.write_text(TINY_SETTINGS + settings)
+    return file
+
+
+class Run:
+    """A run in fp16 from a loss scale, with the losses, gradient norms and loss scales of its steps."""
+
+    def __init__(self, config, folder, loss_scale: float, *settings: str):
+        AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision, tests have several
+        accelerator = Accelerator(cpu=True, mixed_precision="fp16", step_scheduler_with_optimizer=False)
+        accelerator.native_amp, accelerator.scaler = True, torch.amp.GradScaler("cpu", init_scale=loss_scale)
+        (arguments,) = parse_arguments([str(config), "--mixed_precision", "fp16", *settings])
+        set_seed(0)
+        self.losses, self.norms, self.scales, self.said = [], [], [], []
+        trainer = Trainer(accelerator, arguments, folder)
+        trainer._say = trainer.doctor._say = self.said.append
+        train_step = trainer._train_step
+
+        def watched(batch):
+            result, pairs = train_step(batch)
+            self.losses.append(result.loss.item())
+            self.norms.append(trainer._gradient_norms)
+            self.scales.append(accelerator.scaler.get_scale())
+            return result, pairs
+
+        trainer._train_step = watched
+        self.model = MiniCLIPModel.from_pretrained(trainer.fit())
+
+
+def test_trains_with_accumulation(config, tmp_path):
+    run = Run(config, tmp_path / "run", loss_scale=2.0**10)
+    assert statistics.mean(run.losses[-5:]) < 0.9 * math.log(16)
+    assert [bool(norms) for norms in run.norms] == [True, False] * 20
+
+
+def test_the_loss_scale_changes_nothing(config, tmp_path):
+    """Gradients are unscaled before they are logged and clipped, and once only."""
+    small, large = (Run(config, tmp_path / name, scale) for name, scale in (("small", 2.0**8), ("large", 2.0**12)))
+    assert large.losses[:3] == pytest.approx(small.losses[:3], rel=1e-3)  # later, rounding has made them two runs
+    for part, norm in small.norms[0].items():
+        assert large.norms[0][part] == pytest.approx(norm, rel=1e-3), part
+
+
+def test_steps_that_overflow_are_left_out(config, tmp_path):
+    run = Run(config, tmp_path / "run", loss_scale=2.0**30)
+    overflows = sum(scale < before for before, scale in pairwise([2.0**30, *run.scales]))
+    assert 0 < overflows < len(run.losses)
+    assert all(parameter.isfinite().all() for parameter in run.model.parameters())
+    assert not [line for line in run.said if "gradient exploding" in line]
+
+
+def test_resumed_is_the_uninterrupted_run(config, tmp_path):
+    """The loss scale included, which is another at the second start."""
+    whole = Run(config, tmp_path / "whole", 2.0**10, "--checkpointing_steps", "20")
+    checkpoint = str(tmp_path / "whole" / "checkpoints" / "checkpoint-20")
+    rest = Run(config, tmp_path / "rest", 2.0**4, "--resume_from_checkpoint", checkpoint)
+    assert rest.losses == whole.losses[20:]
+    assert rest.scales == whole.scales[20:]
+
+
+@pytest.mark.parametrize(("major", "used"), [(7, "fp16"), (8, "bf16")])  # Turing (T4) and Ampere
+def test_a_gpu_that_emulates_bf16_gets_fp16(monkeypatch, caplog, major, used):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    device = torch.device("cuda")
+    assert usable_precision("bf16", device) == used
+    assert ("using fp16 in its place" in caplog.text) == (used == "fp16")
+    assert [usable_precision(name, device) for name in ("fp16", "no", None)] == ["fp16", "no", None]
+    assert usable_precision("bf16", torch.device("cpu")) == "bf16"

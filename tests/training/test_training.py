@@ -1,0 +1,516 @@
+"""Training as users run it: fresh processes, real files, kills and full disks."""
+
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+
+import datasets
+import pytest
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from conftest import ROOT, TINY_SETTINGS, run_python
+from safetensors.torch import load_file
+
+from miniclip.data.shapes import shapes_split
+from miniclip.training.arguments import parse_arguments
+from miniclip.training.setup import build_model, load_training_split
+from miniclip.training.trainer import Trainer
+from miniclip.utils.errors import UserError
+from modeling_miniclip import MiniCLIPModel
+from processing_miniclip import MiniCLIPProcessor
+from train_accelerate import prepare_output_dir
+
+SETTINGS = (
+    TINY_SETTINGS
+    + """
+augmentation: light
+per_device_train_batch_size: 8
+gradient_accumulation_steps: 2
+num_train_epochs: 3
+learning_rate: 5e-3
+image_encoder_learning_rate: 5e-3
+text_encoder_learning_rate: 5e-3
+freeze_batch_norm: true
+logging_steps: 1
+with_tracking: false
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
+    """A configuration of a run of seconds: 50 drawn images, 3 steps an epoch, two chunks a step."""
+    folder = tmp_path_factory.mktemp("config")
+    data = folder / "data"
+    data.mkdir()
+    shapes_split("train", 50).to_parquet(data / "train.parquet")
+    shapes_split("validation", 20).to_parquet(data / "validation.parquet")
+    file = folder / "tiny.yaml"
+    file.write_text(f"{SETTINGS}\ndataset_name: {data}\ncache_dir: {folder / 'cache'}\n")
+    return file
+
+
+def train(config, output_dir, *arguments, check=True, **environment):
+    return run_python("train_accelerate.py", config, "--output_dir", output_dir, *arguments, check=check, **environment)
+
+
+# Training that notes the rows of each step in ROWS-<rank> and, where DIE_AT says so, is hit by a signal before a step.
+WATCHED = """
+import os, signal
+from miniclip.training.trainer import Trainer
+rank = os.environ.get("RANK", "0")
+step = Trainer._train_step
+def watched(self, batch):
+    if str(self.state.step) == os.environ.get("DIE_AT") and rank in os.environ.get("VICTIMS", "0"):
+        os.kill(os.getpid(), getattr(signal, os.environ["DIE_BY"]))
+    with open(f"{os.environ['ROWS']}-{rank}", "a") as rows:
+        print(self.state.step, batch["image_ids"].tolist(), file=rows)
+    return step(self, batch)
+Trainer._train_step = watched
+import train_accelerate
+train_accelerate.main()
+"""
+
+
+def watched(folder, **environment) -> dict[str, str]:
+    """Write the script and return the environment that it needs."""
+    folder.mkdir(exist_ok=True)
+    (folder / "watched.py").write_text(WATCHED)
+    return {"PYTHONPATH": str(ROOT), "ROWS": str(folder / "rows"), **environment}
+
+
+def train_watched(config, folder, *arguments, check=True, **environment):
+    """A run in `folder / "run"`; what it trained on is in `rows_of_steps(folder)`."""
+    environment = watched(folder, **environment)
+    arguments = [folder / "watched.py", config, "--output_dir", folder / "run", *arguments]
+    return run_python(*arguments, check=check, **environment)
+
+
+def rows_of_steps(folder, rank=0) -> dict[int, str]:
+    """Of the last process that came to each step."""
+    lines = (folder / f"rows-{rank}").read_text().splitlines()
+    return {int(step): rows for step, _, rows in (line.partition(" ") for line in lines)}
+
+
+@pytest.fixture(scope="module")
+def finished(config, tmp_path_factory):
+    """An uninterrupted run."""
+    folder = tmp_path_factory.mktemp("whole")
+    train_watched(config, folder, "--with_tracking", "true")
+    return folder / "run"
+
+
+def weights(folder) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def test_training_images_may_be_smaller_than_those_in_use(config, tmp_path):
+    (arguments,) = parse_arguments([str(config), "--image_size", "64", "--train_image_size", "48"])
+    trainer = Trainer(Accelerator(cpu=True, step_scheduler_with_optimizer=False), arguments, tmp_path / "run")
+    assert next(iter(trainer.data.loader))["pixel_values"].shape == (16, 3, 48, 48)
+    assert {pixels.shape for pixels in trainer.validator.pixels} == {(3, 64, 64)}
+    trainer.processor.save_pretrained(tmp_path)
+    assert MiniCLIPProcessor.from_pretrained(tmp_path).image_size == 64
+
+
+@pytest.mark.parametrize("setting", ["--image_size", "--train_image_size"])
+def test_a_transformer_that_takes_one_image_size(config, setting):
+    vit = {"img_size": 32, "patch_size": 8, "depth": 1, "embed_dim": 32, "num_heads": 2}
+    settings = [str(config), "--image_encoder", "vit_base_patch16_224", setting, "48", "--vision_config"]
+    (arguments,) = parse_arguments([*settings, json.dumps(vit)])
+    _, _, captions = load_training_split(arguments)
+    with pytest.raises(UserError, match="images of 32 pixels only"):
+        build_model(arguments, captions)
+    (arguments,) = parse_arguments([*settings, json.dumps(vit | {"dynamic_img_size": True})])
+    model, _ = build_model(arguments, captions)
+    assert model.encode_image(torch.randn(1, 3, 48, 48)).isfinite().all()
+
+
+def last_checkpoint(output_dir):
+    return max((output_dir / "checkpoints").iterdir(), key=lambda path: int(path.name.split("-")[1]))
+
+
+def assert_equal_weights(one, other) -> None:
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    different = [name for name in first if not torch.equal(first[name], second[name])]
+    assert not different
+
+
+def assert_same_run(one, other) -> None:
+    """Equal best models, equal weights after the last step (the best may be older), equal losses and recalls."""
+    assert last_checkpoint(one).name == last_checkpoint(other).name
+    assert_equal_weights(last_checkpoint(one), last_checkpoint(other))
+    assert_equal_weights(one, other)
+    assert history(one) == history(other)
+
+
+def history(output_dir) -> list[dict]:
+    """All but the times."""
+    records = json.loads((output_dir / "training_results.json").read_text())["history"]
+    return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+
+def test_a_run_leaves_a_model_that_loads_and_figures(finished):
+    results = json.loads((finished / "training_results.json").read_text())
+    assert results["finished"] and results["steps"] == 9 and len(results["history"]) == 3
+    assert results["history"][-1]["train_loss"] < results["history"][0]["train_loss"]
+    best = max(record["mean_recall@1"] for record in results["history"])
+    assert results["best_validation_recall@1"] == best
+    model = MiniCLIPModel.from_pretrained(finished)
+    assert model.config.vision_config.architecture == "test_resnet"
+    for name in ("modeling_miniclip.py", "processing_miniclip.py", "processor_config.json", "tokenizer.json"):
+        assert (finished / name).is_file()
+    assert list((finished / "logs").rglob("events.out.tfevents*"))
+    assert sorted(path.name for path in (finished / "checkpoints").iterdir()) == ["checkpoint-6", "checkpoint-9"]
+
+
+def test_the_model_is_calibrated_on_the_validation_split(config, finished):
+    """So that the page can offer "none of these"; fine-tuned further, a model needs a calibration of its own."""
+    model = MiniCLIPModel.from_pretrained(finished).eval()
+    processor = MiniCLIPProcessor.from_pretrained(finished)
+    pictures = processor(images=list(shapes_split("validation", 20)["image"]), return_tensors="pt")
+    with torch.no_grad():
+        expected = model.encode_image(**pictures).mean(dim=0)
+    measured = torch.tensor(model.config.zero_shot_calibration["image_mean"])
+    torch.testing.assert_close(measured, expected, atol=5e-3, rtol=0)
+    (arguments,) = parse_arguments([str(config), "--model_name_or_path", str(finished)])
+    assert build_model(arguments, [])[0].config.zero_shot_calibration is None
+
+
+def test_dropout_can_be_changed_where_training_starts_from_a_model(config, finished, tmp_path):
+    """It was ignored; what is not named stays as it was when the model was made."""
+    MiniCLIPModel.from_pretrained(finished, projection_dropout=0.3, feature_dropout=0.4).save_pretrained(tmp_path)
+    MiniCLIPProcessor.from_pretrained(finished).save_pretrained(tmp_path)
+
+    def started(*settings: str) -> MiniCLIPModel:
+        (arguments,) = parse_arguments([str(config), "--model_name_or_path", str(tmp_path), *settings])
+        return build_model(arguments, [])[0]
+
+    def dropout(model: MiniCLIPModel) -> tuple[float, float]:
+        assert model.config.feature_dropout == model.feature_dropout.p  # what is saved is what is used
+        return model.text_projection.dropout.p, model.feature_dropout.p
+
+    assert dropout(started()) == (0.3, 0.4)
+    assert dropout(started("--projection_dropout", "0")) == (0.0, 0.4)
+    with pytest.raises(UserError, match="`feature_dropout` is 1.0, but must be in"):
+        started("--feature_dropout", "1")
+
+
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(config, finished, tmp_path):
+    train(config, tmp_path / "again")
+    assert_same_run(tmp_path / "again", finished)
+    train(config, tmp_path / "other", "--seed", "1")
+    with pytest.raises(AssertionError):
+        assert_equal_weights(last_checkpoint(tmp_path / "other"), last_checkpoint(finished))
+
+
+def test_worker_processes_change_nothing(config, finished, tmp_path):
+    """They stay from epoch to epoch, and captions and augmentation are those of each new one all the same."""
+    train(config, tmp_path / "run", "--dataloader_num_workers", "2")
+    assert_same_run(tmp_path / "run", finished)
+
+
+@pytest.mark.parametrize(
+    ("death", "step", "status", "newest"),
+    [
+        ("SIGKILL", 5, -signal.SIGKILL, 4),  # the step after the checkpoint is lost and done again
+        ("SIGTERM", 4, 130, 5),  # a polite end finishes its step and saves where it is
+    ],
+)
+def test_killed_mid_epoch_and_resumed_is_the_uninterrupted_run(config, finished, tmp_path, death, step, status, newest):
+    """Killed in the second epoch of three steps, with two cached chunks a step."""
+    killed = train_watched(
+        config, tmp_path, "--checkpointing_steps", "2", check=False, DIE_AT=str(step), DIE_BY=death
+    )  # fmt: skip
+    assert killed.returncode == status, killed.stderr[-2000:]
+    assert last_checkpoint(tmp_path / "run").name == f"checkpoint-{newest}"
+    (tmp_path / "rows-0").unlink()
+    train_watched(config, tmp_path, "--resume_from_checkpoint", "latest")
+    uninterrupted = rows_of_steps(finished.parent)
+    assert rows_of_steps(tmp_path) == {step: uninterrupted[step] for step in range(newest, 9)}
+    assert_same_run(tmp_path / "run", finished)
+
+
+def test_batches_without_one_usable_pair_are_passed_over_and_resume_in_place(config, tmp_path):
+    """Nobody has looked at the images before; a third of the batches of two turn out to be empty."""
+    dataset = shapes_split("train", 50)
+    broken = {"bytes": b"no image", "path": None}
+    rows = dataset.cast_column("image", datasets.Image(decode=False)).to_list()
+    rows = [row | {"image": broken} if number % 5 in (0, 1, 2) else row for number, row in enumerate(rows)]
+    (tmp_path / "data").mkdir()
+    features = datasets.Features({"image": datasets.Image(decode=False), "captions": dataset.features["captions"]})
+    datasets.Dataset.from_list(rows, features=features).to_parquet(tmp_path / "data" / "train.parquet")
+    settings = ["--dataset_name", tmp_path / "data", "--validation_split", "", "--image_cache", "false"]
+    settings += ["--per_device_train_batch_size", "2", "--gradient_accumulation_steps", "1"]
+    settings += ["--max_train_steps", "24", "--checkpointing_steps", "5"]
+    train_watched(config, tmp_path / "whole", *settings)
+    train_watched(config, tmp_path / "killed", *settings, check=False, DIE_AT="12", DIE_BY="SIGKILL")
+    process = train_watched(config, tmp_path / "killed", *settings, "--resume_from_checkpoint", "latest")
+    assert "continuing after step 10" in process.stdout + process.stderr
+    assert rows_of_steps(tmp_path / "killed") == rows_of_steps(tmp_path / "whole")
+    assert_equal_weights(tmp_path / "killed" / "run", tmp_path / "whole" / "run")  # of the last step: no validation
+    assert history(tmp_path / "whole" / "run")[0]["step"] < 25  # an epoch has 25 batches, some of them empty
+
+
+def launch_two(*arguments, script="train_accelerate.py", check=True, **environment):
+    """By the command that the README gives, on a port of its own."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
+    command += ["--main_process_port", port, script, *arguments]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
+    process = subprocess.run(
+        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
+    )
+    if check:
+        assert process.returncode == 0, process.stderr[-3000:]
+    return process
+
+
+def test_two_processes_are_one(config, tmp_path):
+    """Half the batch on each of two gloo processes: the same joint batches, hence the same model. Without dropout,
+    whose masks differ by process."""
+    text_config = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "dropout": 0, "attention_dropout": 0}
+    settings = ["--text_config", json.dumps(text_config), "--projection_dropout", "0"]
+    launch_two(config, "--output_dir", tmp_path / "two", "--gradient_accumulation_steps", "1", *settings)
+    train(config, tmp_path / "one", *settings)
+    results = (json.loads((tmp_path / name / "training_results.json").read_text()) for name in ("two", "one"))
+    assert [result["num_processes"] for result in results] == [2, 1]
+    for two, one in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+    # AdamW makes full steps of gradients that are mere rounding, so weights are compared as a whole.
+    start = flat(untrained_weights(config, *settings))
+    one, two = (flat(weights(last_checkpoint(tmp_path / name))) for name in ("one", "two"))
+    assert (two - one).norm() < 0.1 * (one - start).norm()
+
+
+def untrained_weights(config, *arguments) -> dict[str, torch.Tensor]:
+    """What a run starts from."""
+    (settings,) = parse_arguments(list(map(str, [config, *arguments])))
+    set_seed(settings.training.seed)
+    _, _, captions = load_training_split(settings)
+    return build_model(settings, captions)[0].state_dict()
+
+
+def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
+    return torch.cat([tensors[name].float().flatten() for name in sorted(tensors)])
+
+
+def launch_two_watched(config, folder, *arguments, **options):
+    """Joint batches of 16 in two chunks of 4 on each of two processes; a run in `folder / "run"`."""
+    environment = watched(folder)
+    settings = ["--per_device_train_batch_size", "4", "--output_dir", folder / "run"]
+    return launch_two(config, *settings, *arguments, script=folder / "watched.py", **environment, **options)
+
+
+@pytest.fixture(scope="module")
+def finished_by_two(config, tmp_path_factory):
+    """An uninterrupted run of two processes."""
+    folder = tmp_path_factory.mktemp("whole-by-two")
+    launch_two_watched(config, folder)
+    return folder
+
+
+@pytest.mark.parametrize("victims", ["1", "01"], ids=["one", "both"])
+def test_two_processes_killed_mid_epoch_and_resumed_are_the_uninterrupted_run(
+    config, finished_by_two, tmp_path, victims
+):
+    killed = launch_two_watched(
+        config, tmp_path, "--checkpointing_steps", "2", check=False, DIE_AT="5", DIE_BY="SIGKILL", VICTIMS=victims
+    )  # fmt: skip
+    assert killed.returncode != 0
+    assert last_checkpoint(tmp_path / "run").name == "checkpoint-4"
+    for rank in (0, 1):
+        (tmp_path / f"rows-{rank}").unlink()
+    launch_two_watched(config, tmp_path, "--resume_from_checkpoint", "latest")
+    for rank in (0, 1):
+        uninterrupted = rows_of_steps(finished_by_two, rank)
+        assert rows_of_steps(tmp_path, rank) == {step: uninterrupted[step] for step in range(4, 9)}
+    assert rows_of_steps(tmp_path, 0) != rows_of_steps(tmp_path, 1)
+    assert_same_run(tmp_path / "run", finished_by_two / "run")
+
+
+def test_a_dataset_smaller_than_the_batch_is_one_batch(config, tmp_path):
+    process = train(config, tmp_path / "run", "--per_device_train_batch_size", "64", "--num_train_epochs", "2")
+    assert "2 steps of 50 images" in process.stdout + process.stderr
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_stages_run_one_after_the_other_and_reuse_locked_features(config, tmp_path, processes):
+    stages = tmp_path / "stages.yaml"
+    stages.write_text(
+        config.read_text()
+        + "stages:\n- {trainable_image_layers: 0, trainable_text_layers: 0, feature_views: 2}\n"
+        + "- {num_train_epochs: 1, trainable_image_layers: 1, layer_decay: 0.5, ema_decay: 0.9}\n"
+    )
+    if processes == 1:
+        train(stages, tmp_path / "run")
+    else:
+        launch_two(stages, "--output_dir", tmp_path / "run")
+    first = weights(tmp_path / "run" / "stage-1")
+    second = weights(tmp_path / "run")
+    stem = "vision_model.timm_model.conv1.0.weight"
+    head = "visual_projection.fc.weight"
+    top = next(name for name in first if ".layer4." in name and name.endswith("conv1.weight"))
+    assert torch.equal(first[stem], second[stem])
+    assert not torch.equal(first[head], second[head])
+    assert not torch.equal(first[top], second[top])
+
+
+def test_a_stream_trains(config, tmp_path):
+    train(config, tmp_path / "run", "--streaming", "true", "--max_train_steps", "4")
+    assert json.loads((tmp_path / "run" / "training_results.json").read_text())["steps"] == 4
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--loss", "sigmoid", "--captions_per_image", "0", "--gradient_checkpointing", "true"],
+        [
+            "--image_cache",
+            "false",
+            "--label_smoothing",
+            "0.1",
+            "--augmentation",
+            "strong",
+            "--lr_scheduler_type",
+            "cosine",
+        ],
+        ["--mixed_precision", "bf16", "--lr_scheduler_type", "constant", "--validation_split", ""],
+    ],
+    ids=["sigmoid on all captions", "no image cache", "bf16 without validation"],
+)
+def test_other_settings_train_to_the_end(config, tmp_path, arguments):
+    train(config, tmp_path / "run", "--num_train_epochs", "2", *arguments)
+    results = json.loads((tmp_path / "run" / "training_results.json").read_text())
+    assert results["finished"] and results["final_train_loss"] > 0
+    MiniCLIPModel.from_pretrained(tmp_path / "run")
+
+
+def test_a_teacher_is_imitated(config, finished, tmp_path):
+    """With the teacher's share at 1 the labels are not used at all, and the student still comes to agree with it."""
+    arguments = ["--teacher_name_or_path", finished, "--distillation_weight", "1"]
+    train(config, tmp_path / "run", "--num_train_epochs", "8", *arguments)
+    history = json.loads((tmp_path / "run" / "training_results.json").read_text())["history"]
+    assert history[-1]["train_loss"] < history[0]["train_loss"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--dataset_name", "./nowhere"], "dataset './nowhere' not found"),
+        (["--dataset_name", "someone/unreachable"], "cannot be had from the Hub"),
+        (["--caption_columns", "headline"], "no column 'headline'"),
+        (["--image_encoder", "resnet181"], "Did you mean: resnet18"),
+        (["--text_encoder", "no-such-encoder"], "unknown text encoder 'no-such-encoder'"),
+        (["--mixed_precision", "fp16"], "fp16 needs a GPU"),
+        (["--mixed_precision", "int4"], "choose one of no, fp16, bf16"),
+        (["--lr_scheduler_type", "zigzag"], "choose one of onecycle"),
+        (["--report_to", "notebook"], "choose one of all, "),
+        (["--report_to", "swanlab", "--with_tracking", "true"], "--report_to swanlab is not installed"),
+        (["--learning_rat", "1"], "unknown argument --learning_rat"),
+        (["--learning_rate", "fast"], "invalid float value: 'fast'"),
+        (["--resume_from_checkpoint", "nowhere"], "is no checkpoint folder"),
+        (["--text_pooling", "max"], "must be one of: cls, mean"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_status(config, tmp_path, arguments, message):
+    process = train(config, tmp_path / "run", *arguments, check=False)
+    assert process.returncode == 2
+    lines = [line for line in process.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and message in lines[0], process.stderr[-2000:]
+    assert "Traceback" not in process.stderr
+
+
+def test_another_run_is_never_overwritten_unasked(config, finished):
+    before = weights(finished)
+    process = train(config, finished, check=False)
+    assert process.returncode == 2 and "holds another run" in process.stderr
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(finished).items())
+
+
+def test_only_a_run_is_replaced(config, tmp_path, monkeypatch):
+    """Whatever else lies in a folder, or in the one that somebody works in, is not a run's to delete."""
+    (arguments,) = parse_arguments([str(config), "--overwrite_output_dir", "true"])
+    run, other = tmp_path / "run", tmp_path / "photos"
+    for folder, file in ((run, "training_results.json"), (other, "lake.jpg")):
+        folder.mkdir()
+        (folder / file).touch()
+    for folder, working_directory in ((other, tmp_path), (run, run)):
+        monkeypatch.chdir(working_directory)
+        with pytest.raises(UserError, match="more than a run"):
+            prepare_output_dir(folder, arguments)
+    assert (other / "lake.jpg").is_file() and (run / "training_results.json").is_file()
+    monkeypatch.chdir(tmp_path)
+    prepare_output_dir(run, arguments)
+    assert list(run.iterdir()) == []
+
+
+def test_a_full_disk_keeps_the_last_checkpoint(config, tmp_path):
+    """A limit on file sizes stands in for a disk that fills up between two checkpoints."""
+    arguments = ["train_accelerate.py", config, "--output_dir", tmp_path / "run", "--checkpointing_steps", "2"]
+    train_watched(config, tmp_path, "--checkpointing_steps", "2", check=False, DIE_AT="3", DIE_BY="SIGKILL")
+    checkpoint = last_checkpoint(tmp_path / "run")
+    before = weights(checkpoint)
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    process = subprocess.run(
+        [sys.executable, *map(str, arguments), "--resume_from_checkpoint", "latest"],
+        cwd=ROOT, capture_output=True, text=True, preexec_fn=limit, env={**os.environ, "HF_HUB_OFFLINE": "1"},
+    )  # fmt: skip
+    assert process.returncode == 2, process.stderr[-2000:]
+    assert "could not be written" in process.stderr and "free disk space" in process.stderr
+    assert all(torch.equal(before[name], tensor) for name, tensor in weights(checkpoint).items())
+
+
+def test_older_checkpoints_are_deleted(config, tmp_path):
+    train(config, tmp_path / "run", "--checkpointing_steps", "2", "--checkpoints_total_limit", "3")
+    left = {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+    assert left == {"checkpoint-4", "checkpoint-6", "checkpoint-8"}
+
+
+def test_gradients_are_clipped(config, tmp_path):
+    """Clipped to almost nothing they vanish beside AdamW's epsilon, and the model stays where it began."""
+    start = untrained_weights(config)
+    still = ["--weight_decay", "0", "--max_train_steps", "1", "--warmup_ratio", "0", "--lr_scheduler_type", "constant"]
+    for name, norm in (("clipped", "1e-15"), ("free", "1")):
+        train(config, tmp_path / name, *still, "--max_grad_norm", norm)
+    clipped, free = (flat(weights(tmp_path / name)) - flat(start) for name in ("clipped", "free"))
+    assert clipped.norm() < 1e-3 * free.norm()
+
+
+def test_a_checkpoint_of_another_schedule_is_refused(config, finished, tmp_path):
+    checkpoint = finished / "checkpoints" / "checkpoint-6"
+    process = train(
+        config, tmp_path / "run", "--resume_from_checkpoint", checkpoint, "--num_train_epochs", "5", check=False
+    )
+    assert process.returncode == 2 and "is of a run of 9 steps, this one has 15" in process.stderr
+
+
+def test_nan_stops_training_and_names_the_culprit(config, tmp_path):
+    environment = watched(tmp_path, DIE_AT="4")
+    break_a_weight = "self.unwrapped.text_projection.fc.weight.data[0, 0] = float('nan')"
+    script = WATCHED.replace('os.kill(os.getpid(), getattr(signal, os.environ["DIE_BY"]))', break_a_weight)
+    (tmp_path / "watched.py").write_text(script)
+    arguments = [tmp_path / "watched.py", config, "--output_dir", tmp_path / "run", "--checkpointing_steps", "2"]
+    process = run_python(*arguments, check=False, **environment)
+    assert process.returncode == 2
+    assert "the loss is nan at step 4: weights of the heads" in process.stderr
+    assert "checkpoint-4" in process.stderr
+
+
+def test_help_explains_every_setting():
+    text = run_python("train_accelerate.py", "--help").stdout
+    for name in ("--gradient_accumulation_steps", "--trainable_image_layers", "--resume_from_checkpoint"):
+        assert name in text
+    assert "negatives" in text
