@@ -28,7 +28,8 @@ from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 from records import RESULTS, ROOT, save
 
-from miniclip.data.reader import decode_image, find_image_column, load_split
+from miniclip.data.images import decode_image
+from miniclip.data.reader import find_image_column, load_split
 from miniclip.utils.errors import UserError, exit_on_user_error
 from miniclip.utils.loading import load_model
 from zero_shot_miniclip import ZeroShotClassifier

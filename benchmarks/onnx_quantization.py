@@ -23,9 +23,9 @@ import torch
 from records import RESULTS, save
 from torch import nn
 
+from miniclip.data.images import decode_image
 from miniclip.data.reader import (
     captions_of,
-    decode_image,
     find_columns,
     find_image_column,
     find_label_column,

@@ -16,9 +16,9 @@ from flickr8k_table import NAMES, ORIGINAL_LOSS, WAYS, reference_runs
 from matplotlib.figure import Figure
 from records import ROOT
 
+from miniclip.data.images import decode_image
 from miniclip.data.reader import (
     captions_of,
-    decode_image,
     find_columns,
     find_image_column,
     find_label_column,

@@ -30,7 +30,8 @@ from accelerate.utils import set_seed  # noqa: E402
 from records import RESULTS, ROOT, save  # noqa: E402
 from rivals import MODEL_NAME, train_open_clip, write_open_clip_config, write_pairs  # noqa: E402
 
-from miniclip.data.reader import captions_of, decode_image, find_columns, load_split  # noqa: E402
+from miniclip.data.images import decode_image  # noqa: E402
+from miniclip.data.reader import captions_of, find_columns, load_split  # noqa: E402
 from miniclip.evaluation.retrieval import retrieval_metrics  # noqa: E402
 from miniclip.training.arguments import parse_arguments  # noqa: E402
 from miniclip.training.trainer import Trainer  # noqa: E402

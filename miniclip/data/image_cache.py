@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
-from miniclip.data.reader import decode_image
+from miniclip.data.images import decode_image
 from processing_miniclip import to_rgb
 
 

@@ -1,6 +1,5 @@
 """Image-caption and image-label data in every form people have, as `datasets` rows with undecoded images."""
 
-import io
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +7,6 @@ from pathlib import Path
 
 import datasets
 from datasets import Dataset, DatasetDict, IterableDataset
-from PIL import Image, UnidentifiedImageError
 
 from miniclip.data.shapes import shapes_split
 from miniclip.utils.errors import UserError
@@ -228,26 +226,6 @@ def captions_of(row: dict, columns: Columns) -> list[str]:
             value = value.splitlines()
         captions += value if isinstance(value, list | tuple) else [value]
     return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]
-
-
-def decode_image(value) -> Image.Image:
-    """
-    A PIL image from what a row holds: `{"bytes", "path"}`, encoded bytes, a path or a PIL image.
-
-    Raises:
-        ValueError: it cannot be read; the message says why.
-    """
-    if isinstance(value, Image.Image):
-        return value
-    try:
-        if isinstance(value, dict):
-            value = value["bytes"] if value.get("bytes") is not None else value["path"]
-        image = Image.open(io.BytesIO(value) if isinstance(value, bytes) else value)
-        image.load()
-    except (OSError, TypeError, ValueError, SyntaxError, AttributeError, Image.DecompressionBombError) as error:
-        reason = "not an image" if isinstance(error, UnidentifiedImageError) else str(error) or type(error).__name__
-        raise ValueError(f"unreadable image: {reason}") from error
-    return image
 
 
 class SkipReport:

@@ -76,7 +76,7 @@ def _in_a_batch(equal_pairs: float, num_rows: int, batch_size: int) -> float:
 
 
 def image_digest(value) -> bytes:
-    """Hash of what [`~miniclip.data.reader.decode_image`] takes, of the path where the file cannot be read."""
+    """Hash of what [`~miniclip.data.images.decode_image`] takes, of the path where the file cannot be read."""
     if isinstance(value, Image.Image):
         value = value.tobytes()
     elif isinstance(value, dict):

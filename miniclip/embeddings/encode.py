@@ -11,7 +11,8 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from tqdm.auto import tqdm
 
-from miniclip.data.reader import Columns, SkipReport, captions_of, decode_image
+from miniclip.data.images import decode_image
+from miniclip.data.reader import Columns, SkipReport, captions_of
 from miniclip.utils.errors import UserError
 
 AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}

@@ -11,7 +11,8 @@ import onnxruntime.quantization
 from onnxruntime.quantization import CalibrationDataReader, QuantType
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-from miniclip.data.reader import decode_image, find_image_column, load_split
+from miniclip.data.images import decode_image
+from miniclip.data.reader import find_image_column, load_split
 from miniclip.export.onnx import TEXT, VISION
 from miniclip.utils.errors import UserError
 

@@ -3,7 +3,8 @@
 import torch
 
 from miniclip.data.batches import BatchPreparer
-from miniclip.data.reader import Columns, captions_of, decode_image
+from miniclip.data.images import decode_image
+from miniclip.data.reader import Columns, captions_of
 from miniclip.embeddings.encode import embed_texts, inference
 from miniclip.evaluation.calibration import calibrate_on
 from miniclip.evaluation.retrieval import retrieval_metrics

@@ -12,8 +12,9 @@ from datasets import Dataset, DatasetDict
 from PIL import Image
 
 from miniclip.data.image_cache import DecodedImages, cache_images, square_image
+from miniclip.data.images import decode_image
 from miniclip.data.pairs import PairCollator, PairDataset, StreamingPairs, find_usable_rows
-from miniclip.data.reader import Columns, captions_of, decode_image, find_columns, find_label_column, load_split
+from miniclip.data.reader import Columns, captions_of, find_columns, find_label_column, load_split
 from miniclip.data.sampling import ShardedBatchSampler
 from miniclip.utils.errors import UserError
 from processing_miniclip import CROP_MODES, image_processor_for
