@@ -1,4 +1,14 @@
-"""Image-caption and image-label data in every form people have, as `datasets` rows with undecoded images."""
+"""
+Image-caption and image-label data in every form people have, as `datasets` rows with undecoded images.
+
+The interface that the rest of the project builds on:
+
+- [`load_split`] returns a `Dataset` (or an `IterableDataset` when streaming) with one row an image. The image column is
+  `datasets.Image(decode=False)`. A caption column holds a list of texts or one text. A label column is a
+  `datasets.ClassLabel` whose names are words ("tench", not "n01440764", where a names file says so).
+- [`find_columns`] and [`find_label_column`] name these columns; [`captions_of`] reads the captions of a row.
+- [`dataset_templates`] returns the prompts that a dataset brings along, with `{}` for the class name.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -215,6 +225,15 @@ def find_label_column(dataset, label_column: str | None = None) -> tuple[str, li
     if not isinstance(feature, datasets.ClassLabel):
         raise UserError(f"label column {column!r} has no class names: it must be a ClassLabel feature")
     return column, list(feature.names)
+
+
+def dataset_templates(dataset_name: str) -> tuple[str, ...]:
+    """Prompts with `{}` for the class name that lie beside a dataset, as in CLIP_benchmark's exports; often none."""
+    file = Path(dataset_name).expanduser() / "zeroshot_classification_templates.txt"
+    if not file.is_file():
+        return ()
+    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
+    return tuple(line.replace("{c}", "{}") for line in lines if "{c}" in line or "{}" in line)
 
 
 def captions_of(row: dict, columns: Columns) -> list[str]:
