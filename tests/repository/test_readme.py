@@ -75,10 +75,10 @@ ALL_COMMANDS = sorted({command for document in DOCUMENTS for command in commands
 def test_python_blocks_run(calibrated_folder, photo_file, tmp_path):
     shutil.copytree(calibrated_folder, tmp_path / "runs" / "shapes")
     shutil.copy(photo_file, tmp_path / "photo.png")
-    found = blocks(README, "python")
-    assert len(found) == 2
+    found = [block for document in DOCUMENTS for block in blocks(document.read_text(), "python")]
+    assert len(found) == 2, "run the new block here, or in the test of its page"
     script = tmp_path / "blocks.py"  # each with names of its own, as if pasted into a new interpreter
-    script.write_text(f"for block in {found!r}:\n    exec(compile(block, 'README.md', 'exec'), {{}})\n")
+    script.write_text(f"for block in {found!r}:\n    exec(compile(block, 'documents', 'exec'), {{}})\n")
     plain, listed = run_python(script, cwd=tmp_path).stdout.splitlines()[-2:]
     assert set(json.loads(plain.replace("'", '"'))) == {"a red circle", "a blue square", "a green triangle"}
     assert listed.count("'score'") == 4 and "none of these" in listed
@@ -88,8 +88,7 @@ def test_ones_own_photos_step_by_step(tmp_path):
     for entry in ROOT.iterdir():  # as in a clone, whose folders photos and runs are empty
         if entry.name not in ("runs", "photos", ".git"):
             (tmp_path / entry.name).symlink_to(entry)
-    (metadata,) = blocks(README, "csv")
-    assert [metadata] == blocks((ROOT / "docs" / "data.md").read_text(), "csv")
+    (metadata,) = blocks((ROOT / "docs" / "data.md").read_text(), "csv")
     for split in ("train", "validation"):
         folder = tmp_path / "photos" / split
         folder.mkdir(parents=True)
@@ -159,6 +158,15 @@ def anchors(text: str) -> set[str]:
     """Of the headings, as forges make them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_front_page_is_short_and_leads_to_every_page():
+    assert len(README.splitlines()) <= 200
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        if page.name != "README.md":
+            assert f"(docs/{page.name})" in README, page.name
+            assert f"({page.name})" in index, page.name
 
 
 def test_it_is_a_model_card_and_a_space_card():
