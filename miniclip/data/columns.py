@@ -1,0 +1,296 @@
+"""Which column holds the images, the captions, the labels and the splits: by names in any case, and by values."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import datasets
+
+from miniclip.data.image_paths import ImageFinder
+from miniclip.data.json_tables import texts_of
+from miniclip.data.names import (
+    CAPTION_NAMES,
+    IMAGE_NAMES,
+    LABEL_NAMES,
+    SPLIT_NAMES,
+    SPLIT_WORDS,
+    URL_NAMES,
+    is_image_name,
+    plain_name,
+)
+from miniclip.utils.errors import UserError
+
+SAMPLED_VALUES = 200
+FAMILY = re.compile(r"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw)_?(\d+|[a-e])?")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a dataset keeps its images and captions; several caption columns give several captions a row."""
+
+    image: str
+    captions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class TableColumns:
+    """
+    Args:
+        image: names of image files.
+        captions: one or several columns of texts or lists of texts.
+        label, split: where there are such.
+    """
+
+    image: str
+    captions: tuple[str, ...]
+    label: str | None = None
+    split: str | None = None
+
+
+def sample_of(values: Sequence) -> list:
+    """Up to 200 values that are not empty, from all over the column."""
+    step = max(1, len(values) // (5 * SAMPLED_VALUES))
+    usable = [value for value in values[::step] if value is not None and value != "" and value != []]
+    step = max(1, len(usable) // SAMPLED_VALUES)
+    return usable[::step][:SAMPLED_VALUES]
+
+
+def named(names: Sequence[str], wanted: str, flag: str) -> str:
+    """
+    The column of this name, in whatever case.
+
+    Raises:
+        UserError: there is none.
+    """
+    if wanted in names:
+        return wanted
+    alike = [name for name in names if plain_name(name) == plain_name(wanted)]
+    if alike:
+        return alike[0]
+    raise UserError(f"there is no column {wanted!r} ({flag}); the dataset has {', '.join(names)}")
+
+
+def split_list(caption_columns: str) -> list[str]:
+    """The names in a comma separated list."""
+    return [name.strip() for name in caption_columns.split(",") if name.strip()]
+
+
+def understand_columns(
+    columns: dict[str, list], finder: ImageFinder, image_column: str | None = None, caption_columns: str | None = None
+) -> TableColumns | None:
+    """
+    Columns of a table; `None` where no column names images that are there.
+
+    Raises:
+        UserError: a named column is missing.
+    """
+    names = list(columns)
+    samples = {name: sample_of(values) for name, values in columns.items()}
+    image = named(names, image_column, "--image_column") if image_column else find_path_column(samples, finder)
+    if image is None:
+        return None
+    rest = {name: sample for name, sample in samples.items() if name != image}
+    if caption_columns:
+        captions = tuple(named(names, name, "--caption_columns") for name in split_list(caption_columns))
+    else:
+        captions = caption_names(rest)
+    rest = {name: sample for name, sample in rest.items() if name not in captions}
+    label = next((name for name in rest if plain_name(name) in LABEL_NAMES and rest[name]), None)
+    return TableColumns(image, captions, label, _split_column(rest))
+
+
+def find_path_column(samples: dict[str, list], finder: ImageFinder) -> str | None:
+    """The column whose values are files that exist; names with a suffix count more than stems and numbers."""
+    scores = {}
+    for name, sample in samples.items():
+        if not sample or not isinstance(sample[0], str | int | float | list | dict):
+            continue
+        found = [finder.find(value) for value in sample]
+        full = sum(path is not None and how == "name" for path, how in found) / len(sample)
+        stems = sum(path is not None and how == "stem" for path, how in found) / len(sample)
+        numbers = sum(not isinstance(value, str) or value.strip().isdigit() for value in sample) / len(sample)
+        share = full + 0.6 * stems - 0.1 * numbers
+        if full + stems >= 0.1:
+            scores[name] = (round(share, 1), -_rank(name, IMAGE_NAMES))
+    return max(scores, key=scores.get) if scores else None
+
+
+def _rank(name: str, known: tuple[str, ...]) -> int:
+    plain = plain_name(name)
+    return known.index(plain) if plain in known else len(known)
+
+
+def caption_names(samples: dict[str, list]) -> tuple[str, ...]:
+    """Columns of captions: numbered ones together, else the best name that has texts, else the most wordy one."""
+    texts = {name: sample for name, sample in samples.items() if _holds_texts(sample)}
+    if family := _family(list(texts)):
+        return family
+    known = [name for name in sorted(texts, key=lambda name: _rank(name, CAPTION_NAMES))]
+    known = [name for name in known if plain_name(name) in CAPTION_NAMES]
+    if known:
+        return (max(known[:3], key=lambda name: (_share_filled(texts[name]) > 0.5, -known.index(name))),)
+    wordy = {name: _mean_words(sample) for name, sample in texts.items() if not _looks_like_no_caption(name, sample)}
+    wordy = {name: words for name, words in wordy.items() if words >= 1.5}
+    return (max(wordy, key=wordy.get),) if wordy else ()
+
+
+def _family(names: list[str]) -> tuple[str, ...]:
+    """`caption_0` to `caption_4`, or `caption` and `caption.1`."""
+    families: dict[str, list[tuple[str, str]]] = {}
+    for name in names:
+        if match := FAMILY.fullmatch(plain_name(name)):
+            families.setdefault(match.group(1).rstrip("s"), []).append((match.group(2) or "", name))
+    numbered = [
+        members
+        for members in families.values()
+        if any(number.isdigit() for number, _ in members) or sum(bool(number) for number, _ in members) > 1
+    ]
+    if not numbered:
+        return ()
+    best = max(numbered, key=len)
+    return tuple(name for _, name in sorted(best, key=lambda member: (member[0].zfill(9), member[1])))
+
+
+def _share_filled(sample: list) -> float:
+    return sum(any(text.strip() for text in texts_of(value)) for value in sample) / max(1, len(sample))
+
+
+def _holds_texts(sample: list) -> bool:
+    texts = [text for value in sample[:50] for text in texts_of(value) if text.strip()]
+    letters = sum(any(character.isalpha() for character in text) for text in texts)
+    return bool(texts) and letters >= 0.5 * len(texts)
+
+
+def _mean_words(sample: list) -> float:
+    texts = [text for value in sample[:50] for text in texts_of(value)]
+    unspaced = sum(len(text) > 5 and bool(re.search(r"[\u0e00-\u0eff\u3040-\u9fff]", text)) for text in texts)
+    if unspaced > 0.5 * len(texts):  # Chinese, Japanese, Thai: no blanks between words
+        return sum(map(len, texts)) / (2 * len(texts))
+    return sum(len(text.split()) for text in texts) / len(texts)
+
+
+def _looks_like_no_caption(name: str, sample: list) -> bool:
+    texts = [text for value in sample[:50] for text in texts_of(value)]
+    paths = sum(is_image_name(text) or text.startswith(("http:", "https:", "/")) for text in texts)
+    plain = plain_name(name)
+    return paths > 0.5 * len(texts) or plain in (*LABEL_NAMES, *SPLIT_NAMES) or plain.endswith(("_id", "_date", "_time"))
+
+
+def _split_column(samples: dict[str, list]) -> str | None:
+    for name, sample in sorted(samples.items(), key=lambda item: _rank(item[0], SPLIT_NAMES)):
+        words = [value.strip().lower() in SPLIT_WORDS for value in sample if isinstance(value, str)]
+        if words and len(words) == len(sample) and sum(words) >= 0.9 * len(words):
+            return name
+    return None
+
+
+def url_column(columns: dict[str, list]) -> str | None:
+    """A column of web addresses, as in CC3M's and LAION's tables."""
+    for name in sorted(columns, key=lambda name: _rank(name, URL_NAMES)):
+        sample = [value for value in sample_of(columns[name]) if isinstance(value, str)]
+        if sample and sum(bool(re.match(r"\s*https?://", value)) for value in sample) >= 0.8 * len(sample):
+            return name
+    return None
+
+
+# ---------------------------------------------------------------- of a dataset that has been read
+
+
+def column_names(dataset) -> list[str]:
+    """Also of a stream whose features are unknown until a row has been read."""
+    if dataset.column_names is not None:
+        return list(dataset.column_names)
+    return list(next(iter(dataset)))
+
+
+def image_columns(dataset) -> list[str]:
+    """Columns of the type for images."""
+    return [column for column, feature in (dataset.features or {}).items() if isinstance(feature, datasets.Image)]
+
+
+def find_columns(dataset, image_column: str | None = None, caption_columns: str | None = None) -> Columns:
+    """
+    The image column and the caption columns, found by type, by names and by values unless named.
+
+    Args:
+        image_column: name of the image column.
+        caption_columns: names of the caption columns, comma separated.
+
+    Raises:
+        UserError: a named column is missing, or none can be found; the message lists what is there.
+    """
+    names = column_names(dataset)
+    image = find_image_column(dataset, image_column)
+    if caption_columns:
+        captions = tuple(named(names, name, "--caption_columns") for name in split_list(caption_columns))
+    else:
+        captions = _captions_of_dataset(dataset, [name for name in names if name != image])
+    if not captions:
+        raise UserError(
+            f"no caption column among {', '.join(names)}; name it with --caption_columns, or put a file captions.csv "
+            "beside the images, with the first line file_name,caption"
+        )
+    return Columns(image, captions)
+
+
+def _captions_of_dataset(dataset, names: list[str]) -> tuple[str, ...]:
+    if family := _family(names):
+        return family
+    known = [name for name in sorted(names, key=lambda name: _rank(name, CAPTION_NAMES))]
+    known = [name for name in known if plain_name(name) in CAPTION_NAMES]
+    if len(known) == 1:
+        return (known[0],)
+    head = dataset.select_columns(names).take(50) if dataset.column_names is not None else dataset.take(50)
+    rows = list(head)
+    found = caption_names({name: sample_of([row[name] for row in rows]) for name in names}) if rows else ()
+    return found or tuple(known[:1])
+
+
+def find_image_column(dataset, image_column: str | None = None) -> str:
+    """
+    The image column, found by type and by the usual names unless named.
+
+    Raises:
+        UserError: the named column is missing, or none can be found.
+    """
+    names = column_names(dataset)
+    if image_column is not None:
+        return named(names, image_column, "--image_column")
+    usual = [name for name in sorted(names, key=lambda name: _rank(name, IMAGE_NAMES)) if plain_name(name) in IMAGE_NAMES]
+    column = next(iter(image_columns(dataset) + usual), None)
+    if column is None:
+        raise UserError(f"no image column among {', '.join(names)}; name it with --image_column")
+    return column
+
+
+def find_label_column(dataset, label_column: str | None = None) -> tuple[str, list[str]]:
+    """
+    The label column and its class names in label order.
+
+    Raises:
+        UserError: no label column, or one without class names.
+    """
+    names = column_names(dataset)
+    typed = [name for name, feature in (dataset.features or {}).items() if isinstance(feature, datasets.ClassLabel)]
+    usual = [name for name in LABEL_NAMES if name in names]
+    column = named(names, label_column, "--label_column") if label_column else next(iter(typed + usual), None)
+    if column is None:
+        raise UserError(f"no label column among {', '.join(names)}; name it with --label_column")
+    feature = (dataset.features or {}).get(column)
+    if not isinstance(feature, datasets.ClassLabel):
+        raise UserError(
+            f"label column {column!r} has no class names: it must be a ClassLabel feature, or a file classnames.txt "
+            "beside the data must hold a name a line"
+        )
+    return column, list(feature.names)
+
+
+def captions_of(row: dict, columns: Columns) -> list[str]:
+    """The captions of a row that are not empty, stripped."""
+    captions = []
+    for column in columns.captions:
+        value = row[column]
+        if column == "txt" and isinstance(value, str):  # WebDataset's convention: a line is a caption
+            value = value.splitlines()
+        captions += texts_of(value)
+    return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]

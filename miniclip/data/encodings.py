@@ -1,0 +1,67 @@
+"""Bytes of a text file to text, whatever program wrote them."""
+
+import codecs
+import re
+
+from charset_normalizer import from_bytes
+
+BYTE_ORDER_MARKS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+SAMPLED_BYTES = 200_000
+
+
+def decode_text(content: bytes) -> tuple[str, str]:
+    """
+    The text, and the name of its encoding.
+
+    UTF-8, UTF-16 and UTF-32 with or without a byte order mark, Windows-1252, and what charset-normalizer recognises.
+    Bytes that do not belong to the encoding become U+FFFD.
+    """
+    encoding = detect_encoding(content)
+    return content.decode(encoding, errors="replace").removeprefix("\ufeff"), encoding
+
+
+def detect_encoding(content: bytes) -> str:
+    """Name of the encoding, for `bytes.decode`."""
+    for mark, encoding in BYTE_ORDER_MARKS:
+        if content.startswith(mark):
+            return encoding
+    sample = content[:SAMPLED_BYTES]
+    if wide := _utf_16_without_mark(sample):
+        return wide
+    if _is_utf_8(content):
+        return "utf-8"
+    # Letters of Windows-1252 stand alone between ASCII letters; those of Cyrillic or East Asian encodings follow one
+    # another.
+    high = re.findall(rb"[\x80-\xff]+", content[: 10 * SAMPLED_BYTES])
+    if high and sum(len(run) == 1 for run in high) >= 0.6 * len(high):
+        return "cp1252"
+    best = from_bytes(sample).best()
+    return best.encoding if best is not None else "cp1252"
+
+
+def _utf_16_without_mark(sample: bytes) -> str | None:
+    """Text in Latin letters has a NUL for every second byte."""
+    if len(sample) < 4:
+        return None
+    even, odd = sample[0::2].count(0) / len(sample[0::2]), sample[1::2].count(0) / len(sample[1::2])
+    if odd > 0.4 and even < 0.1:
+        return "utf-16-le"
+    return "utf-16-be" if even > 0.4 and odd < 0.1 else None
+
+
+def _is_utf_8(content: bytes) -> bool:
+    """Valid, or valid but for a few broken places, as in a file that was cut off or damaged."""
+    try:
+        content.decode("utf-8")
+    except UnicodeDecodeError:
+        text = content[: 10 * SAMPLED_BYTES].decode("utf-8", errors="replace")
+        broken = text.count("\ufffd")
+        valid = sum(character > "\x7f" for character in text) - broken
+        return valid > 10 * broken or (broken == 1 and text.endswith("\ufffd"))
+    return True

@@ -1,0 +1,172 @@
+"""From the image names that a table holds to the files that are there."""
+
+import copy
+import os
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import PurePosixPath
+from urllib.parse import unquote
+
+from miniclip.data.names import is_image_name, split_in_name
+from miniclip.data.sources import Inventory
+
+NOT_IMAGES = {
+    *("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "arrow", "feather", "xlsx", "xls", "ods", "md", "tar"),
+    *("zip", "gz", "tgz", "7z", "rar", "py", "ipynb", "yaml", "yml", "xml", "html", "pdf", "pkl", "pickle", "pt", "bin"),
+    *("npy", "npz", "mat", "log", "caption", "cap", "cls", "safetensors", "db", "sqlite", "h5", "token", "toml", "lock"),
+}
+OUTSIDE = "outside the folder"
+MISSING = "no such image file"
+
+
+def folded(name: str) -> str:
+    """What two names have in common that differ in case or in how their umlauts are written (NFC, NFD)."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem if is_image_name(name) else name.rpartition("/")[2]
+
+
+class ImageFinder:
+    """
+    Finds files by the names in a table: relative to the table, to the folder, or in whatever folder below has them;
+    with `\\` or `%20`, in another case, with umlauts composed or not, as paths of another machine, without extension,
+    or as numbers without their leading zeros.
+
+    Args:
+        inventory: where to look.
+        near: folder of the table, below the inventory's; it comes first where several folders have a name.
+        split: of the table; a folder of the same split comes next.
+    """
+
+    def __init__(self, inventory: Inventory, near: str = "", split: str | None = None):
+        self.inventory, self.near, self.split = inventory, near, split
+        self.images = [name for name in inventory.files if _may_be_image(name)]
+        self._used: Counter = Counter()
+
+    def near_table(self, near: str, split: str | None) -> "ImageFinder":
+        """The same for another table, without looking through the files again."""
+        other = copy.copy(self)  # what is indexed already goes along
+        other.near, other.split, other._used = near, split, Counter()
+        return other
+
+    @cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        return _index(self.images, lambda path: path.rpartition("/")[2])
+
+    @cached_property
+    def _by_folded_name(self) -> dict[str, list[str]]:
+        return _index(self.images, lambda path: folded(path.rpartition("/")[2]))
+
+    @cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        return _index(self.images, lambda path: folded(_stem(path)))
+
+    @cached_property
+    def _by_number(self) -> dict[str, list[str]]:
+        """`42` for `000000000042.jpg` and for `COCO_val2014_000000000042.jpg`."""
+        numbered = ((path, re.search(r"(?:^|_)0*(\d+)$", _stem(path))) for path in self.images)
+        index: dict[str, list[str]] = {}
+        for path, match in numbered:
+            if match:
+                index.setdefault(match.group(1), []).append(path)
+        return index
+
+    def find(self, name: object) -> tuple[str | None, str]:
+        """Absolute path of the image, or `None`; and how it was found (`name`, `stem`), or why it was not."""
+        plain = _cleaned(name)
+        if not plain or "\x00" in plain or len(plain) > 4000:
+            return None, MISSING
+        for spelling in dict.fromkeys((plain, unquote(plain))):
+            path, how = self._find(spelling)
+            if path is not None or how == OUTSIDE:
+                return path, how
+        return None, MISSING
+
+    def _find(self, name: str) -> tuple[str | None, str]:
+        if _is_absolute(name):
+            if path := self._absolute(name):
+                return path, "name"
+        elif ".." in name.split("/"):
+            target = os.path.normpath(os.path.join(self.near, name)).replace(os.sep, "/")
+            if target.startswith(".."):
+                return None, OUTSIDE
+            name = target
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        if not parts:
+            return None, MISSING
+        relative = "/".join(parts)
+        for candidate in (f"{self.near}/{relative}" if self.near else relative, relative):
+            if candidate in self.inventory.files and _may_be_image(candidate):
+                return self._found(candidate), "name"
+        last = parts[-1]
+        for index, key in ((self._by_name, last), (self._by_folded_name, folded(last))):
+            if key in index:
+                return self._found(self._best(index[key], parts)), "name"
+        for index, key in ((self._by_stem, folded(_stem(last))), (self._by_number, last.lstrip("0"))):
+            if key and key in index:
+                return self._found(self._best(index[key], parts)), "stem"
+        return None, MISSING
+
+    def _absolute(self, name: str) -> str | None:
+        root = str(self.inventory.root).rstrip("/") + "/"
+        if name.startswith(root) and name[len(root) :] in self.inventory.files:
+            return name
+        return name if self.inventory.own and os.path.isfile(name) else None
+
+    def _found(self, relative: str) -> str:
+        self._used[relative.rpartition("/")[0]] += 1
+        return self.inventory.path(relative)
+
+    def _best(self, candidates: list[str], parts: list[str]) -> str:
+        """Of several files with one name, the one whose folders agree, near the table, or where the others are."""
+        if len(candidates) == 1:
+            return candidates[0]
+        wanted = [folded(part) for part in parts]
+
+        def fitness(path: str) -> tuple:
+            have = [folded(part) for part in path.split("/")]
+            common = 0
+            while common < min(len(have), len(wanted)) and have[-1 - common] == wanted[-1 - common]:
+                common += 1
+            folder = path.rpartition("/")[0]
+            beside = path.startswith(f"{self.near}/") if self.near else True
+            same_split = self.split is not None and split_in_name(folder) == self.split
+            return common, same_split, beside, self._used[folder], -len(have)
+
+        return max(candidates, key=fitness)
+
+    def find_all(self, names: Iterable[object]) -> dict[object, tuple[str | None, str]]:
+        """What [`find`] says of every different name."""
+        return {name: self.find(name) for name in dict.fromkeys(names)}
+
+
+def _cleaned(name: object) -> str:
+    if isinstance(name, float) and name.is_integer():
+        name = int(name)
+    if isinstance(name, dict):
+        name = name.get("path") or name.get("file_name") or ""
+    if isinstance(name, list | tuple):
+        name = name[0] if name else ""
+    text = str(name).strip().strip("'\"").removeprefix("file://").replace("\\", "/")
+    return re.sub(r"(\.\w{2,5})#\d+$", r"\1", text)  # `name.jpg#0`: the number of the caption
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith("/") or bool(re.match(r"[A-Za-z]:/", name))
+
+
+def _may_be_image(path: str) -> bool:
+    name = path.rpartition("/")[2]
+    return is_image_name(name) or name.rpartition(".")[2].lower() not in NOT_IMAGES
+
+
+def _index(paths: list[str], key) -> dict[str, list[str]]:
+    index: dict[str, list[str]] = {}
+    for path in paths:
+        index.setdefault(key(path), []).append(path)
+    return index

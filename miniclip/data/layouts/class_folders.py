@@ -1,0 +1,67 @@
+"""Photos sorted into folders by class, and photos without any words at all."""
+
+import re
+from pathlib import PurePosixPath
+
+from miniclip.data.image_paths import ImageFinder
+from miniclip.data.layouts.class_names import as_words, names_file, says_nothing
+from miniclip.data.layouts.found import Found, Rows, build
+from miniclip.data.layouts.tables import folder_splits, split_lists
+from miniclip.data.names import SPLIT_WORDS, is_image_name
+from miniclip.data.sources import Inventory
+
+ROOM_FOLDERS = {"images", "image", "imgs", "img", "photos", "pictures", "data", "dataset", "jpg", "jpeg", "png"}
+
+
+def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | None:
+    """Images labelled by the folder that they lie in; without labels where all lie in one."""
+    images = [name for name in finder.images if is_image_name(name)]
+    if not images:
+        return None
+    rows = Rows([inventory.path(image) for image in images])
+    splits = folder_splits(inventory, rows.paths)
+    if "train" not in splits and not _only_held_out(splits):
+        lists = split_lists(inventory, finder, set())
+        splits = [lists.get(path) for path in rows.paths] if "train" in lists.values() else [None]
+    rows.splits = splits if any(splits) else None
+    classes = [class_of(image) for image in images]
+    if None in classes or len(set(classes)) < 2:
+        found = build(rows, "images without captions or labels", [], inventory)
+        found.captions.clear()
+        return found
+    names = sorted(set(classes))
+    given = names_file(inventory, names)
+    words = {name: given.get(name) or as_words(name) for name in names}
+    rows.label = ("label", classes)
+    found = build(rows, f"class folders ({len(names)} classes)", [], inventory, words)
+    found.captions.clear()
+    found.notes += _notes(names, words, bool(given))
+    return found
+
+
+def _only_held_out(splits: list[str | None]) -> bool:
+    return bool(splits) and None not in splits
+
+
+def class_of(image: str) -> str | None:
+    """The folder of an image that is neither a split nor a room for all images."""
+    for part in reversed(PurePosixPath(image).parent.parts):
+        if re.sub(r"[\W\d_]+", "", part.lower()) not in SPLIT_WORDS and part.lower() not in ROOM_FOLDERS:
+            return part
+    return None
+
+
+def _notes(names: list[str], words: dict[str, str], given: bool) -> list[str]:
+    notes = []
+    changed = [name for name in names if words[name] != name]
+    if changed:
+        shown = ", ".join(f"{name} as {words[name]!r}" for name in changed[:5])
+        source = "by the names file" if given else "as words"
+        notes.append(f"class names are read {source}: {shown}{' and so on' if len(changed) > 5 else ''}")
+    codes = [name for name in names if says_nothing(words[name])]
+    if codes:
+        notes.append(
+            f"{len(codes)} class names say nothing to a text encoder ({', '.join(codes[:5])}): put a file classnames.txt "
+            f"into the folder, with lines such as `{codes[0]} tench`"
+        )
+    return notes

@@ -1,0 +1,94 @@
+"""Words for classes: folder names and numbers as a person would say them, and files that hold such words."""
+
+import re
+
+from miniclip.data.encodings import decode_text
+from miniclip.data.sources import Inventory
+from miniclip.data.tables import split_lines
+from miniclip.utils.errors import UserError
+
+WORDNET_ID = re.compile(r"n\d{8}")
+NAMES_FILES = (
+    *("classnames.txt", "class_names.txt", "classes.txt", "names.txt", "labels.txt", "synset_words.txt", "words.txt"),
+    *("loc_synset_mapping.txt", "classnames.csv", "class_names.csv", "classes.csv", "names.csv", "labels.csv"),
+    *("class_names.json", "classes.json", "classnames.json", "labels.json", "imagenet_class_index.json", "names.json"),
+    *("wnids_to_names.txt", "class_to_name.json", "cat_to_name.json", "label_map.txt"),
+)
+
+
+def as_words(name: str) -> str:
+    """`tench_fish`, `03_tench`, `001.Black_footed_Albatross` and `AnnualCrop` as words."""
+    text = re.sub(r"^(\d+|n\d{8})[ ._\-]+(?=\S)", "", name.strip())
+    text = re.sub(r"[_\s]+|(?<=\w)-(?=\w)" if " " not in text and "_" not in text else r"[_\s]+", " ", text).strip()
+    if " " not in text and re.search(r"[a-z][A-Z]", text):
+        text = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text).lower()
+    return text or name
+
+
+def says_nothing(name: str) -> bool:
+    """Whether a class name is a code, so that no text encoder can know what it means."""
+    return bool(WORDNET_ID.fullmatch(name) or re.fullmatch(r"\d+|class_?\d+|[a-z]?\d{2,}", name))
+
+
+def names_file(inventory: Inventory, folders: list[str] | None = None) -> dict[str, str]:
+    """
+    Words by class, from a file such as `classnames.txt` at the top of the folder; empty where there is none.
+
+    Lines hold a code and its words (`n01440764 tench, Tinca tinca`), or words alone, which are those of the classes
+    0, 1, 2 and so on, in order.
+    """
+    for file in inventory.files:
+        if "/" not in file and file.lower() in NAMES_FILES:
+            try:
+                if words := _read(inventory, file, folders or []):
+                    return words
+            except UserError:
+                continue
+    return {}
+
+
+def _read(inventory: Inventory, file: str, folders: list[str]) -> dict[str, str]:
+    if file.endswith(".json"):
+        return _from_json(inventory, file)
+    text, _ = decode_text(inventory.read(file))
+    lines = [line.strip() for line in split_lines(text) if line.strip()]
+    pairs = [re.match(r"([^\s,;:\t]+)\s*[\s,;:\t=]\s*(.+)", line) for line in lines]
+    codes = {pair.group(1) for pair in pairs if pair}
+    if folders and len(codes & set(folders)) >= 0.5 * len(folders):
+        return {pair.group(1): _first_word(pair.group(2)) for pair in pairs if pair}
+    if all(pair and (WORDNET_ID.fullmatch(pair.group(1)) or pair.group(1).isdigit()) for pair in pairs) and pairs:
+        return {pair.group(1): _first_word(pair.group(2)) for pair in pairs}
+    if folders and len(lines) == len(folders):
+        return dict(zip(sorted(folders), lines, strict=True))
+    return {str(number): line for number, line in enumerate(lines)}
+
+
+def _first_word(words: str) -> str:
+    """The first of several names for one thing: "tench, Tinca tinca"."""
+    return words.strip().strip('"').split(",")[0].strip()
+
+
+def _from_json(inventory: Inventory, file: str) -> dict[str, str]:
+    import json
+
+    text, _ = decode_text(inventory.read(file))
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    if isinstance(value, list) and all(isinstance(name, str) for name in value):
+        return {str(number): name for number, name in enumerate(value)}
+    if not isinstance(value, dict):
+        return {}
+    words = {}
+    for key, part in value.items():
+        if isinstance(part, str):
+            words[str(key)] = part
+        elif isinstance(part, list) and len(part) == 2 and all(isinstance(item, str) for item in part):
+            words[part[0]] = part[1].replace("_", " ")  # {"0": ["n01440764", "tench"]}, as Keras and timm have it
+        elif isinstance(part, int):
+            words[str(part)] = str(key)
+    return words
+
+
+

@@ -1,0 +1,190 @@
+"""Datasets that hold the encoded images themselves: parquet, arrow, `save_to_disk`, and those of the Hub."""
+
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import datasets
+import pyarrow as pa
+from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
+
+from miniclip.data.columns import caption_names, column_names, image_columns, named, sample_of, split_list
+from miniclip.data.grouping import group_consecutive, group_encoded
+from miniclip.data.layouts.found import Options
+from miniclip.data.names import (
+
+    IMAGE_NAMES,
+    SPLIT_NAMES,
+    SPLIT_WORDS,
+    canonical_split,
+    plain_name,
+    split_in_name,
+)
+from miniclip.data.sources import Inventory
+
+BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
+MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x00")
+PEEKED_ROWS = 256
+
+
+def split_of_file(file: str) -> str | None:
+    """As `datasets` names them (`test-00000-of-00001.parquet`), or by a word in the name or a folder's."""
+    name = PurePosixPath(file).name
+    if match := re.match(r"(\w[\w.]*)-\d{4,6}-of-\d{4,6}", name):
+        return canonical_split(match.group(1))
+    parts = PurePosixPath(file).with_suffix("").parts
+    return next((split for part in reversed(parts) if (split := split_in_name(part))), None)
+
+
+def files_by_split(files: list[str]) -> dict[str, list[str]]:
+    """Files of each split in order; all under `train` where no name says more."""
+    found: dict[str, list[str]] = {}
+    for file in sorted(files):
+        found.setdefault(split_of_file(file) or "train", []).append(file)
+    return found
+
+
+def load_files(inventory: Inventory, files: list[str], streaming: bool) -> DatasetDict | IterableDatasetDict:
+    """Parquet or arrow files as they lie in a folder."""
+    builder = BUILDERS[PurePosixPath(files[0]).suffix.lower()]
+    data_files = {
+        split: [inventory.path(name) for name in names] for split, names in files_by_split(files).items()
+    }
+    return datasets.load_dataset(builder, data_files=data_files, streaming=streaming)
+
+
+def load_saved(folder: Path, streaming: bool) -> DatasetDict | IterableDatasetDict:
+    """What `save_to_disk` wrote."""
+    loaded = datasets.load_from_disk(str(folder))
+    splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
+    if not streaming:
+        return splits
+    return IterableDatasetDict(
+        {name: part.to_iterable_dataset(num_shards=max(1, min(16, len(part)))) for name, part in splits.items()}
+    )
+
+
+def usual_splits(splits: dict) -> dict:
+    """Splits under their usual names, those with the same one joined, in the order train, validation, test."""
+    parts: dict[str, list] = {}
+    for name, part in splits.items():
+        parts.setdefault(canonical_split(str(name)), []).append(part)
+    order = ["train", "validation", "test"]
+    names = sorted(parts, key=lambda name: order.index(name) if name in order else len(order))
+    return {
+        name: parts[name][0] if len(parts[name]) == 1 else datasets.concatenate_datasets(parts[name]) for name in names
+    }
+
+
+def undecoded(dataset, image_column: str | None = None, base: Path | None = None):
+    """Switch image decoding off, and make columns of encoded images or of paths image columns."""
+    for column, feature in (dataset.features or {}).items():
+        if isinstance(feature, datasets.Image) or _holds_encoded_images(dataset, column, feature):
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    if image_columns(dataset) or base is None:
+        return dataset
+    names = column_names(dataset)
+    usual = next((name for wanted in IMAGE_NAMES for name in names if plain_name(name) == wanted), None)
+    column = named(names, image_column, "--image_column") if image_column else usual
+    if column is not None:
+        dataset = dataset.map(lambda row: {column: {"bytes": None, "path": str(base / str(row[column]))}})
+        if isinstance(dataset, Dataset):
+            dataset = dataset.cast_column(column, datasets.Image(decode=False))
+    return dataset
+
+
+def _holds_encoded_images(dataset, column: str, feature) -> bool:
+    """Files that pandas, polars or pyarrow wrote do not say that a column holds images."""
+    if isinstance(feature, dict):
+        return set(feature) == {"bytes", "path"}
+    if feature not in (datasets.Value("binary"), datasets.Value("large_binary")):
+        return False
+    if plain_name(column) in IMAGE_NAMES:
+        return True
+    row = next(iter(dataset.select_columns([column]).take(1)), {})
+    return isinstance(row.get(column), bytes) and row[column].startswith(MAGIC)
+
+
+def caption_columns_of(dataset, options: Options) -> tuple[str, ...]:
+    """As the user names them, or by name and value; empty where there are none."""
+    names = column_names(dataset)
+    if options.caption_columns:
+        return tuple(named(names, name, "--caption_columns") for name in split_list(options.caption_columns))
+    features = dataset.features or {}
+    texts = [name for name in names if name not in features or _is_text(features[name])]
+    head = dataset.select_columns(texts).take(50) if dataset.column_names is not None and texts else dataset.take(50)
+    rows = list(head)
+    return caption_names({name: sample_of([row[name] for row in rows]) for name in texts}) if rows and texts else ()
+
+
+def _is_text(feature) -> bool:
+    kind = getattr(feature, "feature", feature)
+    if isinstance(kind, dict):
+        return any(_is_text(part) for part in kind.values())
+    return isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string", "string_view")
+
+
+def one_row_an_image(dataset, image: str, captions: tuple[str, ...]):
+    """Rows of one image joined, unless its captions stand in one row already; a stream's as long as they follow one
+    another."""
+    features = dataset.features or {}
+    if not captions or len(captions) > 1 or not isinstance(features.get(captions[0], datasets.Value("string")), datasets.Value):
+        return dataset
+    if isinstance(dataset, Dataset):
+        return group_encoded(dataset, image, captions)
+    keys = [_key(row[image]) for row in dataset.take(PEEKED_ROWS)]
+    if not any(first == second for first, second in zip(keys, keys[1:], strict=False)):
+        return dataset
+    features = datasets.Features({**features, **{name: datasets.List(datasets.Value("string")) for name in captions}})
+    shards = list(range(dataset.num_shards))
+    arguments = {"shards": shards, "stream": dataset, "image": image, "captions": captions}
+    return IterableDataset.from_generator(_grouped_shards, gen_kwargs=arguments, features=features)
+
+
+def _key(value):
+    return (value.get("bytes") or value.get("path")) if isinstance(value, dict) else value
+
+
+def _grouped_shards(shards: list[int], stream: IterableDataset, image: str, captions: tuple[str, ...]):
+    for shard in shards:
+        part = stream if stream.num_shards == 1 else stream.shard(stream.num_shards, shard)
+        yield from group_consecutive(part, image, captions)
+
+
+def splits_by_column(dataset: Dataset) -> dict[str, Dataset] | None:
+    """Splits that a column of a single split tells apart, as in Flickr30k's parquet files."""
+    for name in dataset.column_names:
+        if plain_name(name) not in SPLIT_NAMES or not isinstance(dataset.features[name], datasets.Value):
+            continue
+        values = dataset.select_columns([name])[:][name]
+        words = [SPLIT_WORDS.get(value.lower()) if isinstance(value, str) else None for value in values]
+        if "train" in words and None not in words:
+            rows: dict[str, list[int]] = {}
+            for row, word in enumerate(words):
+                rows.setdefault(word, []).append(row)
+            return usual_splits({word: dataset.select(numbers) for word, numbers in rows.items()})
+    return None
+
+
+def captions_a_row(dataset: Dataset, captions: tuple[str, ...]) -> Counter:
+    """How many images have how many captions."""
+    table = dataset.select_columns(list(captions)).with_format("arrow")
+    counts: Counter = Counter()
+    for batch in table.iter(batch_size=10_000):
+        lengths = [0] * batch.num_rows
+        for name in captions:
+            column = batch[name]
+            for row, value in enumerate(column):
+                lengths[row] += _length(value)
+        counts += Counter(lengths)
+    return counts
+
+
+def _length(value: pa.Scalar) -> int:
+    if not value.is_valid:
+        return 0
+    if isinstance(value, pa.ListScalar | pa.LargeListScalar):
+        return len(value.values)
+    return int(bool(str(value).strip()))
+
+

@@ -1,0 +1,168 @@
+"""What a layout makes of a folder, and how rows of paths, captions and labels become a dataset."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from datasets import ClassLabel, Dataset, List, Value
+
+from miniclip.data.grouping import (
+    dataset_of,
+    first_by_image,
+    image_numbers,
+    images_of_paths,
+    texts_by_image,
+    undecoded_image,
+)
+from miniclip.data.image_paths import MISSING
+from miniclip.data.skipped import SkipReport
+from miniclip.data.sources import Inventory
+
+
+@dataclass
+class Options:
+    """
+    Args:
+        image_column, caption_columns: as named by the user.
+        class_names: word for a class folder or label, from a names file.
+    """
+
+    image_column: str | None = None
+    caption_columns: str | None = None
+
+
+@dataclass
+class Found:
+    """
+    Args:
+        layout: its name in words.
+        splits: official ones by their usual name; a single one under `""` where there are none.
+        files: what was read, below the folder.
+        keys: of the single split's rows, naming the same images on every machine.
+        images, captions: number of images, and how many have how many captions.
+        skipped: rows and files that are not among these.
+        notes: what else a person should know.
+        templates: prompts that the dataset brings along.
+    """
+
+    layout: str
+    splits: dict[str, Dataset]
+    files: list[str]
+    keys: list | None = None
+    captions: Counter = field(default_factory=Counter)
+    skipped: SkipReport = field(default_factory=SkipReport)
+    notes: list[str] = field(default_factory=list)
+    templates: tuple[str, ...] = ()
+
+
+@dataclass
+class Rows:
+    """
+    Rows as read, several of which may be of one image.
+
+    Args:
+        paths: absolute path of each row's image, `None` where it is missing.
+        image: name of the image column.
+        captions: texts, or lists of texts, by column.
+        label: name and values of the label column.
+        others: further columns, of which the first value of each image is kept.
+        splits: usual name of each row's split, or `None`.
+    """
+
+    paths: list[str | None]
+    image: str = "image"
+    captions: dict[str, list] = field(default_factory=dict)
+    label: tuple[str, list] | None = None
+    others: dict[str, list] = field(default_factory=dict)
+    splits: list[str | None] | None = None
+
+
+def build(rows: Rows, layout: str, files: list[str], inventory: Inventory, words: dict[str, str] | None = None) -> Found:
+    """
+    One row an image; the split of each image is that of its rows.
+
+    Args:
+        words: for labels that are not words.
+    """
+    found = Found(layout, {}, files)
+    names = sorted({split for split in rows.splits or [] if split is not None}, key=_split_order)
+    fingerprint = inventory.signature(layout, rows.image, sorted(rows.captions), names)
+    for split in names or [""]:
+        paths = rows.paths
+        if names:
+            paths = [path if own == split else None for path, own in zip(rows.paths, rows.splits, strict=True)]
+        numbers, images = image_numbers(paths)
+        if not images:
+            continue
+        dataset, lengths = _dataset(rows, numbers, images, f"{fingerprint}{split}", words)
+        found.captions += lengths
+        found.splits[split] = dataset
+        if len(names) < 2:
+            found.keys = [inventory.relative(path) for path in images]
+    if names:
+        lost = sum(split is None for split in rows.splits)
+        if lost:
+            found.skipped.add_text(f"{lost:,} rows whose image is in none of the splits", lost)
+    return found
+
+
+def _split_order(split: str) -> tuple:
+    order = ("train", "validation", "test")
+    return (order.index(split) if split in order else len(order), split)
+
+
+def _dataset(rows: Rows, numbers: np.ndarray, images: list[str], fingerprint: str, words) -> tuple[Dataset, Counter]:
+    columns = {rows.image: images_of_paths(images)}
+    features: dict = {rows.image: undecoded_image()}
+    lengths = np.zeros(len(images), np.int64)
+    for name, values in rows.captions.items():
+        texts = texts_by_image(numbers, len(images), values)
+        columns[name], features[name] = pa.array(texts, pa.list_(pa.string())), List(Value("string"))
+        lengths += np.fromiter(map(len, texts), np.int64, len(texts))
+    if rows.label is not None:
+        name, values = rows.label
+        columns[name], features[name] = _labels(values, first_by_image(numbers, len(images), values), words)
+    for name, values in rows.others.items():
+        if name not in columns and (plain := _plain_column(first_by_image(numbers, len(images), values))):
+            columns[name], features[name] = plain
+    return dataset_of(columns, features, fingerprint), Counter(lengths.tolist())
+
+
+def _labels(values: list, of_images: list, words: dict[str, str] | None) -> tuple[pa.Array, object]:
+    """Class numbers in the order of the names as they stand; numbers remain where nothing names them."""
+    words = words or {}
+    known = {str(value).strip() for value in values if value not in (None, "")}
+    if all(name.isdigit() for name in known) and not known <= set(words):
+        return pa.array([None if value in (None, "") else int(value) for value in of_images], pa.int64()), Value("int64")
+    numeric = all(name.isdigit() for name in known)
+    names = sorted((word for word in words if word.isdigit()), key=int) if numeric else sorted(known)
+    number_of = {name: number for number, name in enumerate(names)}
+    labels = [None if value in (None, "") else number_of[str(value).strip()] for value in of_images]
+    return pa.array(labels, pa.int64()), ClassLabel(names=distinct([words.get(name, name) for name in names], names))
+
+
+def distinct(names: list[str], otherwise: list[str]) -> list[str]:
+    """The names, but where two are equal, what they were before."""
+    counts = Counter(names)
+    return [raw if counts[name] > 1 else name for name, raw in zip(names, otherwise, strict=True)]
+
+
+def _plain_column(values: list) -> tuple[pa.Array, object] | None:
+    """Texts and numbers; anything nested, or of mixed types, is not kept."""
+    for kind, feature in ((str, "string"), (bool, "bool"), (int, "int64"), (float, "float64")):
+        allowed = (int, float) if kind is float else kind
+        if all(value is None or isinstance(value, allowed) for value in values):
+            try:
+                return pa.array(values, getattr(pa, feature)()), Value(feature)
+            except (pa.ArrowInvalid, OverflowError):
+                return None
+    return None
+
+
+def count_missing(names: list, paths: list[str | None], why: dict, skipped: SkipReport, file: str) -> None:
+    """Count the rows whose image is not there."""
+    for number, (name, path) in enumerate(zip(names, paths, strict=True), start=1):
+        if path is None:
+            reason = why.get(name, MISSING)
+            skipped.add_text(f"{file} row {number}: {reason}: {str(name)[:80]!r}")

@@ -1,0 +1,79 @@
+"""Each image with a file of its own that holds its captions: `001.jpg` and `001.txt`, as for diffusion training."""
+
+import json
+import re
+from pathlib import PurePosixPath
+
+from miniclip.data.encodings import decode_text
+from miniclip.data.image_paths import ImageFinder, folded
+from miniclip.data.json_tables import texts_of
+from miniclip.data.layouts.found import Found, Rows, build
+from miniclip.data.layouts.tables import folder_splits
+from miniclip.data.names import is_image_name
+from miniclip.data.skipped import SkipReport
+from miniclip.data.sources import Inventory
+from miniclip.data.tables import MAX_CELL, split_lines
+
+SUFFIXES = (".txt", ".caption", ".cap", ".json")
+CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "title", "sentences", "tags")
+
+
+def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
+    """Images whose captions lie in a file of the same name, beside them or in a folder of texts."""
+    images = [name for name in finder.images if is_image_name(name)]
+    texts = _text_files(inventory, images)
+    if not texts or len(texts) < 0.05 * len(images):
+        return None
+    rows, skipped = Rows([], captions={"caption": []}), SkipReport()
+    for image in images:
+        captions = _captions(inventory, texts[image]) if image in texts else []
+        if not captions:
+            skipped.add_text(f"{image}: " + (f"{texts[image]} holds no caption" if image in texts else "no text file"))
+            continue
+        rows.paths.append(inventory.path(image))
+        rows.captions["caption"].append(captions)
+    if not rows.paths:
+        return None
+    splits = folder_splits(inventory, rows.paths)
+    rows.splits = splits if "train" in splits else None
+    suffixes = sorted({PurePosixPath(text).suffix for text in texts.values()})
+    found = build(rows, f"a {' or '.join(suffixes)} file of captions for each image", sorted(texts.values()), inventory)
+    found.skipped.extend(skipped)
+    return found
+
+
+def _text_files(inventory: Inventory, images: list[str]) -> dict[str, str]:
+    """The text file of each image: in its folder, or the only one of its name."""
+    beside: dict[str, str] = {}
+    by_stem: dict[str, list[str]] = {}
+    for suffix in reversed(SUFFIXES):  # the first has priority
+        for file in inventory.files:
+            if file.lower().endswith(suffix):
+                beside[folded(file[: -len(suffix)])] = file
+                by_stem.setdefault(folded(PurePosixPath(file).stem), []).append(file)
+    found = {}
+    for image in images:
+        stem = image.rpartition(".")[0]
+        name = PurePosixPath(image).stem
+        file = beside.get(folded(stem)) or beside.get(folded(image))  # `001.jpg.txt` exists as well
+        if file is None and len(others := by_stem.get(folded(name), [])) >= 1 and len(set(others)) == 1:
+            file = others[0]
+        if file is not None:
+            found[image] = file
+    return found
+
+
+def _captions(inventory: Inventory, file: str) -> list[str]:
+    """A line is a caption; lines of numbers alone are boxes of a detector."""
+    if inventory.files[file][0] > MAX_CELL:
+        return []
+    text, _ = decode_text(inventory.read(file))
+    if file.lower().endswith(".json"):
+        try:
+            record = json.loads(text)
+        except (ValueError, RecursionError):
+            return []
+        field = next((name for name in CAPTION_FIELDS if isinstance(record, dict) and record.get(name)), None)
+        return [text.strip() for text in texts_of(record[field]) if text.strip()] if field else []
+    lines = [line.replace("\x00", "").strip() for line in split_lines(text)]
+    return [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)]

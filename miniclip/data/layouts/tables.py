@@ -1,0 +1,354 @@
+"""Images named by a table or a json file: Kaggle, COCO, Karpathy, ImageFolder, spreadsheets, lists for fine-tuning."""
+
+import io
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from miniclip.data.columns import TableColumns, understand_columns, url_column
+from miniclip.data.image_paths import ImageFinder, folded
+from miniclip.data.json_tables import read_json_table
+from miniclip.data.layouts.class_names import names_file
+from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
+from miniclip.data.names import CAPTION_NAMES, SPLIT_WORDS, canonical_split, is_image_name, plain_name, split_in_name
+from miniclip.data.skipped import SkipReport
+from miniclip.data.sources import Inventory
+from miniclip.data.tables import Table, read_text_table, split_lines
+from miniclip.utils.errors import UserError
+
+MOST_TABLES = 2000
+NO_TABLES = re.compile(
+    r"(readme|license|licence|requirements|nshards|classnames|zeroshot_|dataset_info|dataset_dict|state|config|"
+    r"instances_|person_keypoints_|stuff_|panoptic_|image_info_|changelog|citation).*|.*_stats\.json",
+    re.IGNORECASE,
+)
+
+
+@dataclass
+class Candidate:
+    """
+    A table and what was understood of it.
+
+    Args:
+        file: below the folder.
+        table: its columns.
+        columns: where images, captions and labels are, `None` where no column names images that are there.
+    """
+
+    file: str
+    table: Table
+    columns: TableColumns | None
+
+    @property
+    def split(self) -> str | None:
+        """The split that the file or one of its folders is named after."""
+        parts = PurePosixPath(self.file).with_suffix("").parts
+        return next((split for part in reversed(parts) if (split := split_in_name(part))), None)
+
+    @property
+    def has_splits(self) -> bool:
+        """Whether it says what is training data."""
+        if self.columns is not None and self.columns.split:
+            return True
+        return self.split == "train"
+
+    @property
+    def kind(self) -> tuple:
+        """Equal for files that are parts of one table."""
+        suffix = PurePosixPath(self.file).suffix.lower()
+        return suffix, tuple(plain_name(name) for name in self.table.columns if not name.startswith("column_"))
+
+    @property
+    def has_captions(self) -> bool:
+        """Whether it holds texts for images."""
+        return self.columns is not None and bool(self.columns.captions)
+
+
+def find_tables(inventory: Inventory, finder: ImageFinder, options: Options) -> tuple[Found | None, list[str]]:
+    """What the tables of a folder hold, and what was seen where that is nothing."""
+    candidates, seen = [], []
+    for file in table_files(inventory, finder):
+        try:
+            table = read_table(inventory, file)
+        except UserError as error:
+            seen.append(str(error))
+            continue
+        if table is None or not len(table):
+            continue
+        candidate = Candidate(file, table, None)
+        near = finder.near_table(_folder(file), candidate.split)
+        candidate.columns = understand_columns(table.columns, near, options.image_column, options.caption_columns)
+        candidates.append(candidate)
+    chosen = choose_tables(candidates)
+    if not chosen:
+        return None, seen + [_why_not(candidate) for candidate in candidates[:5]]
+    found = _read_chosen(inventory, finder, chosen, options)
+    others = [c.file for c in candidates if c not in chosen and (c.has_captions or c.split is None)]
+    if others:
+        found.notes.append(f"not used: {', '.join(others[:5])}{' and others' if len(others) > 5 else ''}")
+    found.notes += [message for message in seen[:3]]
+    return found, []
+
+
+def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
+    """Files that may be tables: no texts beside single images, nothing that only describes the dataset."""
+    stems = None
+    files = []
+    for file in inventory.files:
+        path = PurePosixPath(file)
+        if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
+            continue
+        if path.suffix.lower() in (".txt", ".json"):
+            if stems is None:
+                stems = {folded(PurePosixPath(name).stem) for name in finder.images}
+            if folded(path.stem) in stems:
+                continue
+        files.append(file)
+    return sorted(files, key=_split_last)[:MOST_TABLES]
+
+
+def _split_last(file: str) -> tuple:
+    return ("lemma" in file.lower(), file)
+
+
+def _folder(file: str) -> str:
+    return file.rpartition("/")[0]
+
+
+def read_table(inventory: Inventory, file: str) -> Table | None:
+    """
+    Columns of a file of any kind; `None` where it is no table.
+
+    Raises:
+        UserError: broken, or of a kind that cannot be read here.
+    """
+    reader = READERS[PurePosixPath(file).suffix.lower()]
+    try:
+        return reader(inventory.read(file), file)
+    except (pa.ArrowException, MemoryError, RecursionError) as error:
+        raise UserError(f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again") from error
+
+
+def _parquet(content: bytes, file: str) -> Table | None:
+    """Only if it holds names: embedded images are read by another layout, without being held in memory."""
+    parquet = pq.ParquetFile(io.BytesIO(content))
+    return _arrow_table(parquet.schema_arrow, parquet.read)
+
+
+def _feather(content: bytes, file: str) -> Table | None:
+    from pyarrow import feather
+
+    table = feather.read_table(io.BytesIO(content))
+    return _arrow_table(table.schema, lambda: table)
+
+
+def _arrow_table(schema: pa.Schema, read: Callable[[], pa.Table]) -> Table | None:
+    if any(_may_hold_bytes(kind) for kind in schema.types):
+        return None
+    table = read()
+    names = [name for name in table.column_names if name != "__index_level_0__"]
+    return Table({name: table[name].to_pylist() for name in names}, "parquet or feather")
+
+
+def _may_hold_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):
+        return any(_may_hold_bytes(field.type) for field in kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return _may_hold_bytes(kind.value_type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def _spreadsheet(content: bytes, file: str) -> Table | None:
+    import pandas as pd
+
+    try:
+        frame = pd.read_excel(io.BytesIO(content))
+    except ImportError as error:
+        package = "odfpy" if file.lower().endswith(".ods") else "openpyxl" if file.lower().endswith("x") else "xlrd"
+        raise UserError(f"{file}: save the sheet as CSV, or install what reads it: pip install {package}") from error
+    except Exception as error:  # each engine has exceptions of its own
+        raise UserError(f"{file} cannot be read as a spreadsheet ({error}): save it as CSV") from error
+    frame = frame.astype(object).where(frame.notna(), None)
+    return Table({str(name): frame[name].tolist() for name in frame.columns}, "a spreadsheet")
+
+
+READERS: dict[str, Callable[[bytes, str], Table | None]] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), read_text_table),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson"), read_json_table),
+    ".parquet": _parquet,
+    ".feather": _feather,
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), _spreadsheet),
+}
+
+
+def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
+    """The table, or the tables of one kind, that say most: captions rather than labels, splits rather than none."""
+    kinds: dict[tuple, list[Candidate]] = {}
+    for candidate in candidates:
+        columns = candidate.columns
+        if columns is not None and (columns.captions or columns.label):
+            lemmas = "lemma" in candidate.file.lower()
+            kinds.setdefault((*candidate.kind, lemmas, candidate.has_captions), []).append(candidate)
+
+    def worth(members: list[Candidate]) -> tuple:
+        first = members[0]
+        splits = any(member.has_splits for member in members)
+        rows = sum(len(member.table) for member in members)
+        return first.has_captions, "lemma" not in first.file.lower(), splits, rows
+
+    return max(kinds.values(), key=worth) if kinds else []
+
+
+def _why_not(candidate: Candidate) -> str:
+    columns, names = candidate.table.columns, ", ".join(list(candidate.table.columns)[:8])
+    if url := url_column(columns):
+        form = "parquet" if candidate.file.endswith("parquet") else "tsv" if "tab" in candidate.table.how else "csv"
+        return (
+            f"{candidate.file} names its images by web addresses (column {url!r}) and the images are not here: download "
+            f"them first (pip install img2dataset; img2dataset --url_list {candidate.file} --input_format {form} "
+            f"--url_col {url} --output_format webdataset --output_folder images), then give that folder"
+        )
+    if candidate.columns is None:
+        images = [value for values in columns.values() for value in values[:1] if is_image_name(str(value))]
+        example = f", such as {str(images[0])[:80]!r}" if images else ""
+        return f"{candidate.file} has the columns {names}, but none that names images which are here{example}"
+    return f"{candidate.file} has the columns {names}: no captions and no labels among them"
+
+
+# ---------------------------------------------------------------- reading the chosen ones
+
+
+def _read_chosen(inventory: Inventory, finder: ImageFinder, chosen: list[Candidate], options: Options) -> Found:
+    rows, skipped, notes = Rows([]), SkipReport(), []
+    first = chosen[0].columns
+    rows.image = first.image
+    rows.captions = {name: [] for name in first.captions}
+    rows.splits = []
+    labels: list = []
+    others: dict[str, list] = {name: [] for name in chosen[0].table.columns}
+    for candidate in chosen:
+        columns = candidate.columns
+        before = len(rows.paths)
+        names = [_hashable(value) for value in candidate.table.columns[columns.image]]
+        near = finder.near_table(_folder(candidate.file), candidate.split)
+        why = near.find_all(names)
+        paths = [why[name][0] for name in names]
+        count_missing(names, paths, {name: how for name, (_, how) in why.items()}, skipped, candidate.file)
+        skipped.extend(candidate.table.skipped, f"{candidate.file} ")
+        rows.paths += paths
+        for mine, theirs in zip(first.captions, columns.captions, strict=False):
+            rows.captions[mine] += candidate.table.columns[theirs]
+        for values in rows.captions.values():
+            values += [None] * (len(rows.paths) - len(values))
+        labels += candidate.table.columns[columns.label] if columns.label else [None] * len(paths)
+        rows.splits += _splits_of(candidate, len(paths))
+        for name in others:
+            others[name] += candidate.table.columns.get(name) or [None] * (len(rows.paths) - before)
+    if len(chosen) > 1:
+        _drop_repeated(rows)
+    _finish_splits(inventory, finder, chosen, rows, notes)
+    if first.label:
+        rows.label = (first.label, labels)
+    taken = {rows.image, *rows.captions, first.label}
+    rows.others = {name: values for name, values in others.items() if name not in taken}
+    if not options.caption_columns:
+        _rename_unknown(rows)
+    found = build(rows, _name(chosen), [c.file for c in chosen], inventory, names_file(inventory))
+    found.skipped.extend(skipped)
+    found.notes = [f"{c.file}: {c.table.how}" for c in chosen[:3] if c.table.how] + notes
+    return found
+
+
+def _hashable(value: object):
+    return str(value) if isinstance(value, dict | list) and not value else _first(value)
+
+
+def _first(value: object):
+    if isinstance(value, list):
+        return _first(value[0])
+    return value.get("path") or value.get("file_name") or "" if isinstance(value, dict) else value
+
+
+def _name(chosen: list[Candidate]) -> str:
+    suffix = PurePosixPath(chosen[0].file).suffix.lower()
+    table = {".json": "a json file", ".jsonl": "a file of json lines", ".parquet": "a parquet table"}.get(suffix, "a table")
+    captions, label = chosen[0].columns.captions, chosen[0].columns.label
+    what = f"captions in {', '.join(map(repr, captions))}" if captions else f"labels in {label!r}"
+    return f"{table} that names the images (in {chosen[0].columns.image!r}) and has {what}"
+
+
+def _splits_of(candidate: Candidate, number: int) -> list[str | None]:
+    column = candidate.columns.split
+    if column is None:
+        return [candidate.split] * number
+    values = candidate.table.columns[column]
+    return [canonical_split(value) if isinstance(value, str) and value.strip() else None for value in values]
+
+
+def _drop_repeated(rows: Rows) -> None:
+    """The same captions in a second file, as where a table was saved in two encodings, are no further captions."""
+    seen: set = set()
+    for number, path in enumerate(rows.paths):
+        split = rows.splits[number]
+        texts = tuple(str(values[number]) for values in rows.captions.values())
+        if path is not None and rows.captions:
+            if (path, split, texts) in seen:
+                for values in rows.captions.values():
+                    values[number] = None
+            seen.add((path, split, texts))
+
+
+def _finish_splits(inventory, finder, chosen: list[Candidate], rows: Rows, notes: list[str]) -> None:
+    """Splits of the rows: as the tables say, else by lists of names, else by the images' own folders."""
+    if any(split is not None for split in rows.splits):
+        return
+    lists = split_lists(inventory, finder, {candidate.file for candidate in chosen})
+    if "train" in lists.values():
+        rows.splits = [lists.get(path) for path in rows.paths]
+        return
+    by_folder = folder_splits(inventory, rows.paths)
+    rows.splits = by_folder if "train" in by_folder else None
+
+
+def folder_splits(inventory: Inventory, paths: list[str | None]) -> list[str | None]:
+    """The split that a folder of each image is called, word for word."""
+    of_folder: dict[str, str | None] = {}
+    splits = []
+    for path in paths:
+        relative = inventory.relative(path or "")
+        folder = "" if relative == path else relative.rpartition("/")[0]
+        if folder not in of_folder:
+            words = [re.sub(r"[\W\d_]+|images?$", "", part.lower()) for part in folder.split("/")]
+            of_folder[folder] = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
+        splits.append(of_folder[folder])
+    return splits
+
+
+def split_lists(inventory: Inventory, finder: ImageFinder, but: set[str]) -> dict[str, str]:
+    """Split of each image, from files such as `Flickr_8k.trainImages.txt` or `val.txt`, which list names of images."""
+    found: dict[str, str] = {}
+    for file in inventory.files:
+        path = PurePosixPath(file)
+        split = split_in_name(path.stem)
+        if split is None or path.suffix.lower() not in ("", ".txt", ".csv", ".lst", ".list") or file in but:
+            continue
+        lines = [line.strip() for line in split_lines(inventory.read(file).decode("utf-8", errors="replace"))]
+        paths = [finder.find(line.split(",")[0])[0] for line in lines if line]
+        if paths and sum(path is not None for path in paths) >= 0.5 * len(paths):
+            found.update(dict.fromkeys((path for path in paths if path is not None), split))
+    return found
+
+
+def _rename_unknown(rows: Rows) -> None:
+    """Names that say nothing become the usual ones, so that everything downstream finds the columns by name."""
+    known = [plain_name(name) in CAPTION_NAMES or re.search(r"_?\d+$", plain_name(name)) for name in rows.captions]
+    if not all(known) or any(name.startswith("column_") for name in rows.captions):
+        names = ["caption"] if len(rows.captions) == 1 else [f"caption_{n}" for n in range(len(rows.captions))]
+        rows.captions = dict(zip(names, rows.captions.values(), strict=True))
+    if rows.image.startswith("column_"):
+        rows.image = "image"
+

@@ -1,0 +1,152 @@
+"""WebDataset archives: img2dataset's shards, CLIP_benchmark's exports, tars of folders; here or behind an address."""
+
+import json
+import re
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+import fsspec
+from datasets import ClassLabel, Features, List, Value
+
+from miniclip.data.columns import caption_names
+from miniclip.data.encodings import decode_text
+from miniclip.data.grouping import undecoded_image
+from miniclip.data.json_tables import texts_of
+from miniclip.data.names import is_image_name
+from miniclip.data.skipped import SkipReport
+from miniclip.utils.errors import UserError
+
+LARGEST_IMAGE = 500_000_000  # bytes
+TEXT_SUFFIXES = ("txt", "caption", "cap", "text")
+PEEKED_SAMPLES = 50
+
+
+def read_samples(tar: str, skipped: SkipReport) -> Iterator[dict]:
+    """
+    Samples of an archive, in order: `key`, `image` bytes, and what else there is of `captions`, `json` and `cls`.
+
+    Members of a sample follow one another and have their name up to the first dot in common. Nothing is written to
+    disk, and links are not followed.
+
+    Raises:
+        UserError: it cannot be opened, or is no archive.
+    """
+    sample: dict = {}
+    try:
+        with fsspec.open(tar, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            for member in archive:
+                folder, _, name = member.name.rpartition("/")
+                if not member.isfile():
+                    if not member.isdir():
+                        skipped.add_text(f"{_short(tar)}: {member.name} is a link")
+                    continue
+                stem, _, suffix = name.partition(".")
+                if name.startswith(".") or not suffix or "__MACOSX" in folder:
+                    continue
+                key = f"{folder}/{stem}" if folder else stem
+                if sample and sample["key"] != key:
+                    yield sample
+                    sample = {}
+                sample = sample or {"key": key}
+                _add(sample, suffix.lower(), archive, member, tar, skipped)
+    except (tarfile.TarError, EOFError, OSError, ValueError) as error:
+        if isinstance(error, FileNotFoundError | PermissionError) or not sample and not skipped.count:
+            raise UserError(f"archive {tar} cannot be read: {error}") from error
+        skipped.add_text(f"{_short(tar)} is cut off or broken after {sample.get('key')} ({error})")
+        sample = {}  # its last file may be half there
+    if sample:
+        yield sample
+
+
+def _short(tar: str) -> str:
+    return tar.rpartition("/")[2]
+
+
+def _add(sample: dict, suffix: str, archive, member, tar: str, skipped: SkipReport) -> None:
+    last = suffix.rpartition(".")[2]
+    is_image = is_image_name(f"x.{last}") and "seg" not in suffix.split(".")[:-1]
+    if member.size > LARGEST_IMAGE or not (is_image or last in (*TEXT_SUFFIXES, "json", "cls")):
+        return
+    content = archive.extractfile(member).read()
+    if len(content) < member.size:
+        raise tarfile.ReadError("unexpected end of data")
+    if is_image:
+        sample.setdefault("image", content)
+    elif last in TEXT_SUFFIXES:
+        sample["captions"] = [line.strip() for line in decode_text(content)[0].splitlines() if line.strip()]
+    elif last == "cls":
+        text = decode_text(content)[0].strip()
+        if re.fullmatch(r"-?\d+", text):
+            sample["cls"] = int(text)
+        else:
+            skipped.add_text(f"{_short(tar)}: {member.name} holds no number of a class")
+    else:
+        try:
+            sample["json"] = json.loads(decode_text(content)[0])
+        except (ValueError, RecursionError):
+            skipped.add_text(f"{_short(tar)}: {member.name} is no JSON")
+
+
+def peek(tar: str) -> list[dict]:
+    """The first samples of an archive."""
+    samples = []
+    for sample in read_samples(tar, SkipReport()):
+        samples.append(sample)
+        if len(samples) == PEEKED_SAMPLES:
+            break
+    return samples
+
+
+def is_webdataset(tar: str) -> bool:
+    """Whether images of an archive stand beside their captions or classes."""
+    return any("image" in sample and len(sample) > 2 for sample in peek(tar))
+
+
+def fields_of(samples: list[dict], caption_columns: str | None, class_names: list[str]) -> tuple[Features, str | None]:
+    """Columns of an archive's rows, and the field of its json that holds captions where it has no texts."""
+    features = {"__key__": Value("string"), "image": undecoded_image()}
+    records = [sample["json"] for sample in samples if isinstance(sample.get("json"), dict)]
+    field = caption_columns
+    has_texts = any("captions" in sample for sample in samples)
+    if records and field is None and not has_texts:
+        names = dict.fromkeys(name for record in records for name in record)
+        texts = {name: [record[name] for record in records if record.get(name)] for name in names}
+        field = next(iter(caption_names({name: sample for name, sample in texts.items() if sample})), None)
+    if has_texts or field:
+        features[caption_columns or "captions"] = List(Value("string"))
+    if any("cls" in sample for sample in samples):
+        features["label"] = ClassLabel(names=class_names) if class_names else Value("int64")
+    return Features(features), field
+
+
+def rows_of(
+    tars: list[str], names: list[str], field: str | None, signature: str = "", skips: str | None = None
+) -> Iterator[dict]:
+    """
+    Rows of archives, one an image that has what the columns need.
+
+    Args:
+        names: columns.
+        field: of the json that holds captions; of the texts if it is `None`.
+        signature: only makes another dataset of archives that have changed.
+        skips: file that what was skipped is written to, for a later start that reads the cache.
+    """
+    skipped = SkipReport()
+    for tar in tars:
+        for sample in read_samples(tar, skipped):
+            row = {"__key__": f"{PurePosixPath(tar).stem}/{sample['key']}", "image": None}
+            if "image" not in sample:
+                skipped.add_text(f"{_short(tar)}: {sample['key']} has no image")
+                continue
+            row["image"] = {"bytes": sample["image"], "path": None}
+            for name in names:
+                if name == "label":
+                    row["label"] = sample.get("cls")
+                elif name not in row:
+                    record = sample.get("json")
+                    texts = texts_of(record[field]) if field and isinstance(record, dict) and record.get(field) else []
+                    row[name] = texts or sample.get("captions", [])
+            yield row
+    if skips is not None:
+        Path(skips).write_text(json.dumps({"count": skipped.count, "first": skipped.first}), encoding="utf-8")

@@ -1,0 +1,54 @@
+"""The names that people give to columns, files and splits."""
+
+import re
+
+IMAGE_SUFFIXES = (
+    *("jpg", "jpeg", "jpe", "jfif", "png", "webp", "bmp", "gif", "tif", "tiff", "heic", "heif", "avif"),
+    *("ppm", "pgm", "jp2"),
+)
+
+# In order of preference; compared in lower case, with `_` for blanks and other characters.
+IMAGE_NAMES = (
+    *("image", "img", "jpg", "jpeg", "png", "webp", "photo", "picture", "pic", "image_path", "img_path"),
+    *("image_file", "image_filename", "image_file_name", "image_name", "img_name", "file_name", "filename", "file"),
+    *("filepath", "file_path", "path", "imagepath", "imagename", "images", "bytes", "image_bytes", "img_bytes"),
+    *("image_id", "img_id", "imageid", "image_data", "photo_path", "bild", "datei", "foto"),
+)
+CAPTION_NAMES = (
+    *("caption", "captions", "text", "txt", "texts", "sentences", "sentence", "raw", "description", "descriptions"),
+    *("comment", "comments", "alt_text", "alt", "alttext", "prompt", "prompts", "title", "titles", "caption_text"),
+    *("caption_str", "reference_strs", "image_caption", "image_description", "blip_caption", "conversations"),
+    *("messages", "phrase", "beschreibung", "bildunterschrift", "titel", "query", "answer", "p"),
+)
+LABEL_NAMES = ("label", "labels", "cls", "class", "class_name", "classname", "category", "fine_label", "target", "species")
+SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_split")
+URL_NAMES = ("url", "image_url", "img_url", "urls", "link", "image_link", "photo_image_url", "imageurl")
+
+SPLIT_WORDS = {
+    "train": "train", "training": "train", "trn": "train", "restval": "train",
+    "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "eval": "validation",
+    "test": "test", "testing": "test", "tst": "test",
+}  # fmt: skip
+
+
+def plain_name(name: object) -> str:
+    """A column's name in lower case, its words joined by `_`: "Image Name" and "imageName" become "image_name"."""
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name).strip().strip("\ufeff"))
+    return re.sub(r"[^\w]+", "_", text.lower()).strip("_")
+
+
+def canonical_split(name: str) -> str:
+    """The usual name of a split: "val", "dev" and "valid" are "validation"; others stay as they are."""
+    return SPLIT_WORDS.get(name.strip().lower(), name.strip())
+
+
+def split_in_name(text: str) -> str | None:
+    """The split that a file or folder is named after, as in `captions_train2017` or `Flickr_8k.devImages`."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", text)
+    found = [SPLIT_WORDS[word.lower()] for word in words if word.lower() in SPLIT_WORDS]
+    return found[0] if found else None
+
+
+def is_image_name(name: str) -> bool:
+    """Whether a file is called like an image."""
+    return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and "." in name

@@ -1,0 +1,29 @@
+"""What cannot be used is counted, and the first few are named; nothing disappears without a word."""
+
+
+class SkipReport:
+    """Counts rows that cannot be used and remembers the first few, to be told once."""
+
+    def __init__(self, keep: int = 5):
+        self.count = 0
+        self.first: list[str] = []
+        self._keep = keep
+
+    def add(self, row: int | str, reason: str) -> None:
+        """`row` is a row number, or whatever else names the place."""
+        self.add_text(f"row {row}: {reason}")
+
+    def add_text(self, text: str, count: int = 1) -> None:
+        """Something that is no row, or `count` things with one reason."""
+        self.count += count
+        if len(self.first) < self._keep:
+            self.first.append(text)
+
+    def extend(self, other: "SkipReport", prefix: str = "") -> None:
+        """Add what another report holds."""
+        self.count += other.count
+        self.first += [prefix + text for text in other.first[: self._keep - len(self.first)]]
+
+    def __str__(self) -> str:
+        more = f" and {self.count - len(self.first)} more" if self.count > len(self.first) else ""
+        return f"skipped {self.count} unusable rows ({'; '.join(self.first)}{more})"

@@ -1,0 +1,244 @@
+"""What a person points at: a folder, a file, several files at once, an archive, or an address that fsspec reaches."""
+
+import os
+import re
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from pathlib import Path
+
+import datasets
+import fsspec
+
+from miniclip.data.skipped import SkipReport
+from miniclip.utils.errors import UserError
+
+# Set by people whose own folders are made of links; a downloaded folder must not lead to other files of theirs.
+TRUST_LINKS = "MINICLIP_TRUST_LINKS"
+IGNORED_FOLDERS = {"__MACOSX", "__pycache__", "node_modules", "lost+found"}
+IGNORED_FILES = {"thumbs.db", "desktop.ini"}
+
+
+@dataclass
+class Inventory:
+    """
+    The files below a folder.
+
+    Args:
+        root: the folder, or its address.
+        files: size and time of change of each file, by its path below the folder, `/` between its parts.
+        refused: links that lead out of the folder.
+        own: the user named the table itself: what it says about other places on this machine counts.
+    """
+
+    root: Path | str
+    files: dict[str, tuple[int, int]]
+    refused: SkipReport = field(default_factory=SkipReport)
+    own: bool = False
+
+    def path(self, name: str) -> str:
+        """Absolute path or address of a file."""
+        return f"{str(self.root).rstrip('/')}/{name}"
+
+    def relative(self, path: str) -> str:
+        """Path below the folder, or as it is where it lies elsewhere."""
+        start = f"{str(self.root).rstrip('/')}/"
+        return path[len(start) :] if path.startswith(start) else path
+
+    def read(self, name: str) -> bytes:
+        """
+        Content of a file.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        try:
+            with fsspec.open(self.path(name), "rb") as file:
+                return file.read()
+        except Exception as error:  # each file system of fsspec has exceptions of its own
+            raise UserError(f"{self.path(name)} cannot be read: {error}") from error
+
+    def signature(self, *more: object) -> str:
+        """Changes when a file is added, removed, or changed in size or time."""
+        digest = blake2b(repr((str(self.root), more)).encode(), digest_size=16)
+        for name in sorted(self.files):
+            digest.update(f"{name}\0{self.files[name]}\0".encode(errors="surrogateescape"))
+        return digest.hexdigest()
+
+
+def take_inventory(root: Path, tops: set[str] | None = None) -> Inventory:
+    """
+    All files below a folder but hidden ones. Links are followed where they stay inside.
+
+    Args:
+        tops: look only into these of its folders.
+
+    Raises:
+        UserError: the folder cannot be read.
+    """
+    inventory = Inventory(root, {})
+    allowed = [os.path.realpath(root)]
+    if "snapshots" in root.parts:  # files of the Hub's cache are links to the `blobs` beside
+        allowed.append(os.path.realpath(Path(*root.parts[: root.parts.index("snapshots")])))
+    try:
+        _walk(str(root), "", inventory, allowed, {allowed[0]}, tops)
+    except PermissionError as error:
+        raise UserError(f"folder {str(root)!r} cannot be read: {error.strerror}") from error
+    return inventory
+
+
+def _walk(folder: str, prefix: str, inventory: Inventory, allowed: list[str], seen: set[str], tops=None) -> None:
+    with os.scandir(folder) as entries:
+        entries = sorted(entries, key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS or entry.name.lower() in IGNORED_FILES:
+            continue
+        if entry.is_symlink():
+            target = os.path.realpath(entry.path)
+            if not _inside(target, allowed) and not os.environ.get(TRUST_LINKS):
+                inventory.refused.add_text(f"{prefix}{entry.name} is a link out of the folder")
+                continue
+            if entry.is_dir() and target in seen:
+                continue
+            seen.add(target)
+        try:
+            if entry.is_dir():
+                if tops is not None and entry.name not in tops:
+                    continue
+                _walk(entry.path, f"{prefix}{entry.name}/", inventory, allowed, seen)
+                continue
+            status = entry.stat()
+        except OSError:
+            inventory.refused.add_text(f"{prefix}{entry.name} cannot be read")
+            continue
+        if stat.S_ISREG(status.st_mode):
+            inventory.files[prefix + entry.name] = (status.st_size, status.st_mtime_ns)
+
+
+def _inside(path: str, allowed: list[str]) -> bool:
+    return any(path == root or path.startswith(root.rstrip(os.sep) + os.sep) for root in allowed)
+
+
+def is_url(name: str) -> bool:
+    """Whether a name is an address for fsspec (`hf://`, `s3://`, `https://`, `memory://`)."""
+    return bool(re.match(r"[a-z][a-z0-9+.\-]+://", name)) or "::" in name
+
+
+def has_pattern(name: str) -> bool:
+    """Whether a name stands for several files."""
+    return bool(re.search(r"[*?\[{]", name))
+
+
+def expand_braces(pattern: str) -> Iterator[str]:
+    """`{00..10}` and `{a,b}` as a shell expands them; numbers keep their zeros."""
+    match = re.search(r"\{([^{}]*)\}", pattern)
+    if match is None:
+        yield pattern
+        return
+    start, end = pattern[: match.start()], pattern[match.end() :]
+    if numbers := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", match.group(1)):
+        first, last = (int(number) for number in numbers.groups())
+        if abs(last - first) >= 1_000_000:
+            raise UserError(f"{pattern} stands for over a million files")
+        width = len(numbers.group(1)) if numbers.group(1).startswith("0") else 0
+        parts = [str(number).zfill(width) for number in range(first, last + 1)]
+    else:
+        parts = match.group(1).split(",")
+    for part in parts:
+        yield from expand_braces(start + part + end)
+
+
+def expand(name: str) -> list[str]:
+    """
+    The files that a pattern stands for, sorted; a name without pattern stands for itself.
+
+    Raises:
+        UserError: none is there.
+    """
+    found: list[str] = []
+    missing = []
+    for pattern in expand_braces(name):
+        matches = _matches(pattern)
+        found += matches
+        if not matches:
+            missing.append(pattern)
+    if not found:
+        raise UserError(f"dataset {name!r} not found: no file fits {missing[0]!r}; check --dataset_name")
+    if missing and "{" in name:
+        more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(f"dataset {name!r}: {missing[0]!r}{more} of its files are not there; correct the numbers")
+    return sorted(dict.fromkeys(found))
+
+
+def _matches(pattern: str) -> list[str]:
+    try:
+        if is_url(pattern):
+            if not re.search(r"[*?\[]", pattern):
+                return [pattern]
+            filesystem, path = fsspec.core.url_to_fs(pattern)
+            return [filesystem.unstrip_protocol(match) for match in sorted(filesystem.glob(path))]
+        path = Path(pattern).expanduser()
+        if path.exists():
+            return [str(path)]
+        if re.search(r"[*?\[]", pattern):
+            anchor = Path(path.anchor) if path.anchor else Path()
+            return sorted(map(str, anchor.glob(str(path.relative_to(path.anchor)))))
+    except (OSError, ValueError, NotImplementedError, ImportError) as error:
+        raise UserError(f"dataset {pattern!r} cannot be listed: {error}") from error
+    return []
+
+
+def unpacked(archive: Path) -> Path:
+    """
+    The folder that holds the content of a zip or tar of files, unpacked once into the cache.
+
+    Members that lead out of the archive are left out.
+
+    Raises:
+        UserError: broken, or larger than the space left.
+    """
+    status = archive.stat()
+    key = blake2b(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode(), digest_size=8).hexdigest()
+    folder = Path(datasets.config.HF_DATASETS_CACHE) / "miniclip" / f"{archive.stem}-{key}"
+    if not folder.is_dir():
+        part = folder.with_name(f"{folder.name}.part{os.getpid()}")
+        part.mkdir(parents=True, exist_ok=True)
+        try:
+            if zipfile.is_zipfile(archive):
+                _unpack_zip(archive, part)
+            else:
+                _unpack_tar(archive, part)
+        except (zipfile.BadZipFile, tarfile.TarError, OSError, EOFError, RuntimeError, ValueError) as error:
+            raise UserError(f"{archive} is cut off or broken ({error}): download it again") from error
+        if not folder.is_dir():
+            part.rename(folder)
+    return folder
+
+
+def _unpack_zip(archive: Path, folder: Path) -> None:
+    with zipfile.ZipFile(archive) as file:
+        members = [member for member in file.infolist() if not member.is_dir() and not _leads_out(member.filename)]
+        _check_space(archive, sum(member.file_size for member in members), folder)
+        for member in members:
+            file.extract(member, folder)
+
+
+def _unpack_tar(archive: Path, folder: Path) -> None:
+    with tarfile.open(archive) as file:
+        members = [member for member in file.getmembers() if member.isfile() and not _leads_out(member.name)]
+        _check_space(archive, sum(member.size for member in members), folder)
+        file.extractall(folder, members, filter="data")
+
+
+def _leads_out(name: str) -> bool:
+    parts = name.replace("\\", "/").split("/")
+    return name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]
+
+
+def _check_space(archive: Path, needed: int, folder: Path) -> None:
+    status = os.statvfs(folder) if hasattr(os, "statvfs") else None
+    if status and needed > 0.9 * status.f_bavail * status.f_frsize:
+        raise UserError(f"{archive} unpacks to {needed / 1e9:.0f} GB, more than is free in {folder.parent}")

@@ -1,0 +1,120 @@
+"""Splits: those that a dataset has, under their usual names, and those drawn where it has none."""
+
+import re
+from hashlib import blake2b
+
+import datasets
+import numpy as np
+from datasets import ReadInstruction
+
+from miniclip.data.names import canonical_split
+from miniclip.utils.errors import UserError
+
+# Not the seed of training: an evaluation knows nothing of that one, and must find the same pictures held out.
+SPLIT_SEED = 0
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 1000
+DRAWN = ("train", "validation", "test")
+
+
+class SplitMissing(UserError):
+    """The dataset has other splits than the one asked for."""
+
+
+def held_out_size(num_images: int) -> int:
+    """Images in each of validation and test, where they are drawn."""
+    if num_images < 3:
+        return 0
+    return min(max(1, int(HELD_OUT_SHARE * num_images)), HELD_OUT_MOST)
+
+
+def split_hash(key: str | bytes, seed: int = SPLIT_SEED) -> int:
+    """A number of 63 bits that decides in which split an image falls."""
+    key = key.encode(errors="surrogateescape") if isinstance(key, str) else key
+    return int.from_bytes(blake2b(key, digest_size=8, salt=seed.to_bytes(8, "little")).digest()) >> 1
+
+
+def bounds_of(hashes: np.ndarray) -> tuple[int, int]:
+    """Images whose hash lies below the first bound are the validation split; from there below the second, the test
+    split. Equal hashes, those of one picture, always fall on one side."""
+    different = np.unique(hashes)
+    size = held_out_size(len(different))
+    if not size:
+        return 0, 0
+    return int(different[size]), int(different[2 * size])
+
+
+def draw_splits(keys: list) -> dict[str, np.ndarray]:
+    """
+    Row numbers of train, validation and test, a function of the images' keys alone.
+
+    Args:
+        keys: what names the image of each row on every machine; rows with equal keys stay together.
+    """
+    hashes = np.fromiter((split_hash(key) for key in keys), np.int64, len(keys))
+    first, second = bounds_of(hashes)
+    validation, test = hashes < first, (hashes >= first) & (hashes < second)
+    return {
+        "train": np.flatnonzero(~(validation | test)),
+        "validation": np.flatnonzero(validation),
+        "test": np.flatnonzero(test),
+    }
+
+
+def parse_split(split: str) -> list[tuple[str, str]]:
+    """Usual name and slice of each part of `train[:90%]+val`.
+
+    Raises:
+        UserError: no split can be read in it.
+    """
+    parts = []
+    for part in split.split("+"):
+        match = re.fullmatch(r"\s*([^\[\]]+?)\s*(\[[^\]]*\])?\s*(\([^)]*\))?\s*", part)
+        if match is None:
+            raise UserError(f"{split!r} names no split; write for example train, or train[:90%]")
+        parts.append((canonical_split(match.group(1)), (match.group(2) or "") + (match.group(3) or "")))
+    return parts
+
+
+def select_split(splits: dict[str, datasets.Dataset], split: str, dataset_name: str) -> datasets.Dataset:
+    """
+    Rows of a split, of a slice of one, of several joined by `+`, or of all of them by `all`.
+
+    Raises:
+        SplitMissing: there is no such split.
+        UserError: it has no rows, or the slice cannot be read.
+    """
+    chosen = []
+    for name, part in parse_split(split):
+        whole = _union(splits) if name == "all" and "all" not in splits else splits.get(name)
+        if whole is None:
+            raise SplitMissing(missing_split(dataset_name, name, {key: len(rows) for key, rows in splits.items()}))
+        chosen.append(_slice(whole, part, split))
+    dataset = chosen[0] if len(chosen) == 1 else datasets.concatenate_datasets(chosen)
+    if len(dataset) == 0:
+        raise UserError(f"dataset {dataset_name!r} has no rows in split {split!r}")
+    return dataset
+
+
+def _union(splits: dict[str, datasets.Dataset]) -> datasets.Dataset:
+    parts = list(splits.values())
+    return parts[0] if len(parts) == 1 else datasets.concatenate_datasets(parts)
+
+
+def _slice(whole: datasets.Dataset, part: str, split: str) -> datasets.Dataset:
+    if not part:
+        return whole
+    try:
+        (instruction,) = ReadInstruction.from_spec(f"whole{part}").to_absolute({"whole": len(whole)})
+    except (ValueError, AssertionError) as error:
+        raise UserError(f"{split!r} cannot be read as a slice of a split: {error}") from error
+    start = instruction.from_ or 0
+    return whole.select(range(start, len(whole) if instruction.to is None else instruction.to))
+
+
+def missing_split(dataset_name: str, split: str, lengths: dict[str, int | None]) -> str:
+    """What to say where a split is asked for that is not there."""
+    have = ", ".join(name if number is None else f"{name} ({number:,} images)" for name, number in lengths.items())
+    return (
+        f'dataset {dataset_name!r}: unknown split "{split}"; it has {have}, and all of them together as "all". '
+        "Choose one with the split argument (--train_split, --validation_split, --split or --zero_shot_split)."
+    )

@@ -1,0 +1,234 @@
+"""Text tables: which delimiter, with or without a header, and what is wrong with some of the rows."""
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from miniclip.data.encodings import decode_text
+from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, IMAGE_SUFFIXES, plain_name
+from miniclip.data.skipped import SkipReport
+from miniclip.utils.errors import UserError
+
+DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
+MAX_COLUMNS = 1000
+MAX_CELL = 100_000  # characters; a caption has hundreds
+SNIFFED_LINES = 60
+IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\d+)?\s*", re.IGNORECASE)
+NAME_THEN_TEXT = re.compile(rf"(\S+\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\d+)?:?\s+(\S.*)", re.IGNORECASE)
+
+
+@dataclass
+class Table:
+    """
+    Args:
+        columns: values of each column, all equally many.
+        how: the form of the file in words, such as "separated by commas, utf-8".
+        skipped: rows that are not among the values.
+    """
+
+    columns: dict[str, list]
+    how: str = ""
+    skipped: SkipReport = field(default_factory=SkipReport)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.columns.values()), []))
+
+
+def read_text_table(content: bytes, name: str) -> Table | None:
+    """
+    A table from the bytes of a text file; `None` where it is plain text.
+
+    Args:
+        content: of the file.
+        name: of the file, for messages.
+
+    Raises:
+        UserError: too broken to read.
+    """
+    text, encoding = decode_text(content)
+    lines = list(_first_lines(text))
+    delimiter = _sniff_delimiter(lines)
+    if delimiter is None:
+        return _name_then_text(text, lines, encoding)
+    options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
+    rows, mended = _parse(text, options)
+    header = next(rows, None)
+    if header is None:
+        return None
+    if len(header) > MAX_COLUMNS:
+        raise UserError(f"{name} has {len(header):,} columns, which no table of images has: look at its first line")
+    second = next(rows, None)
+    first_rows = [header] if second is None else [header, second]
+    names, data_rows = _header(first_rows, plain=lines)
+    table = _collect(names, _chain(data_rows, rows), delimiter + " " * options["skipinitialspace"])
+    table.how = f"separated by {DELIMITERS[delimiter]}, {encoding}"
+    if mended.count:
+        table.how += f", quotes left open in {mended.count} lines"
+    return table
+
+
+def split_lines(text: str) -> Iterator[str]:
+    """Lines ended by any of the three conventions, mixed or not; `str.splitlines` also ends them at rarer characters."""
+    return (match.group() for match in re.finditer(r"[^\r\n]+", text))
+
+
+def _first_lines(text: str) -> Iterator[str]:
+    for number, line in enumerate(split_lines(text)):
+        if number == SNIFFED_LINES:
+            return
+        yield line[:MAX_CELL]
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    try:
+        return next(csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != "\t"), [])
+    except csv.Error:
+        return line.split(delimiter)
+
+
+def _sniff_delimiter(lines: list[str]) -> str | None:
+    """The delimiter that makes image names of cells, known names of the header's, and rows of one length."""
+    scores = {}
+    for delimiter in DELIMITERS:
+        rows = [_cells(line, delimiter) for line in lines]
+        rows = [row for row in rows if any(cell.strip() for cell in row)]
+        several = [row for row in rows if len(row) > 1]
+        if len(several) < max(1, 0.5 * len(rows)):
+            continue
+        names = {plain_name(cell) for cell in rows[0]}
+        known = 2 * bool(names & set(IMAGE_NAMES)) + 2 * bool(names & set(CAPTION_NAMES)) * (len(rows[0]) > 1)
+        images = sum(any(IMAGE_CELL.fullmatch(cell) for cell in row) for row in several) / len(rows)
+        (_, same_length), *_ = Counter(map(len, several)).most_common(1)
+        scores[delimiter] = known + 2 * images + same_length / len(rows)
+    return max(scores, key=scores.get) if scores else None
+
+
+def _parse(text: str, options: dict) -> tuple[Iterator[list[str]], SkipReport]:
+    """Rows by the rules for quotes; where the file breaks these, line by line with the quotes of broken lines taken as
+    they stand. The report counts such lines."""
+    csv.field_size_limit(2**31 - 1)
+    mended = SkipReport()
+    if options["delimiter"] == "\t" and not re.search(r'\t"[^\t\r\n]*"(\t|\r|\n|$)|^"[^\t\r\n]*"\t', text[: 20 * MAX_CELL]):
+        return csv.reader(io.StringIO(text, newline=""), quoting=csv.QUOTE_NONE, **options), mended
+    if _quotes_are_sound(text, options):
+        return csv.reader(io.StringIO(text, newline=""), strict=True, **options), mended
+    return _line_by_line(text, options, mended), mended
+
+
+def _quotes_are_sound(text: str, options: dict) -> bool:
+    if '"' not in text:
+        return True
+    try:
+        for row in csv.reader(io.StringIO(text, newline=""), strict=True, **options):
+            for cell in row:
+                # An open quote swallows the following rows, image names and all.
+                if "\n" in cell and any(_starts_a_row(line, options["delimiter"]) for line in cell.splitlines()[1:]):
+                    return False
+    except csv.Error:
+        return False
+    return True
+
+
+def _starts_a_row(line: str, delimiter: str) -> bool:
+    return any(IMAGE_CELL.fullmatch(cell) for cell in line.split(delimiter))
+
+
+def _line_by_line(text: str, options: dict, mended: SkipReport) -> Iterator[list[str]]:
+    for number, line in enumerate(split_lines(text), start=1):
+        try:
+            yield next(csv.reader([line], strict=True, **options), [])
+        except csv.Error:
+            mended.add(number, "a quote is left open")
+            yield [cell.strip().strip('"') for cell in line.split(options["delimiter"])]
+
+
+def _header(first_rows: list[list[str]], plain: list[str]) -> tuple[list[str], list[list[str]]]:
+    """Column names, and the rows that are data; `column_0` and so on where there is no header."""
+    header = [cell.strip().strip('"') for cell in first_rows[0]]
+    has_image = any(IMAGE_CELL.fullmatch(cell) for cell in header)
+    known = {plain_name(cell) for cell in header} & {*IMAGE_NAMES, *CAPTION_NAMES}
+    words = all(len(cell) < 60 and not cell.startswith(("http:", "https:")) for cell in header)
+    is_header = words and not has_image and (bool(known) or _names_like_a_header(header, first_rows[1:]))
+    if not is_header:
+        return [f"column_{number}" for number in range(len(header))], first_rows
+    seen: Counter = Counter()
+    names = []
+    for number, name in enumerate(header):
+        name = name or f"column_{number}"
+        names.append(f"{name}.{seen[name]}" if seen[name] else name)
+        seen[name] += 1
+    return names, first_rows[1:]
+
+
+def _names_like_a_header(header: list[str], following: list[list[str]]) -> bool:
+    """Short cells without blanks above an image name or above longer texts."""
+    if not following or not all(re.fullmatch(r"[\w .:/()\-]{0,40}", cell) for cell in header):
+        return False
+    longer = [len(below) > 2 * len(cell) and " " in below for cell, below in zip(header, following[0], strict=False)]
+    images = [bool(IMAGE_CELL.fullmatch(cell)) for cell in following[0]]
+    return all(len(cell.split()) <= 3 for cell in header) and (any(images) or any(longer))
+
+
+def _chain(first: list[list[str]], rest: Iterator[list[str]]) -> Iterator[list[str]]:
+    yield from first
+    yield from rest
+
+
+def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
+    """Rows to columns. A delimiter inside an unquoted caption makes a row too long: `glue` joins the excess again."""
+    width, skipped = len(names), SkipReport()
+    columns: list[list[str]] = [[] for _ in names]
+    image_last = None
+    strings: dict[str, str] = {}  # the name of an image that has several rows is kept once
+    for number, row in enumerate(rows, start=1):
+        if len(row) != width:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) > width:
+                if image_last is None:
+                    image_last = bool(columns[0]) and bool(IMAGE_CELL.fullmatch(columns[-1][-1]))
+                row = _joined(row, width, glue, image_last)
+            elif glue == "\t" and len(row) == width - 1:
+                row = [*row, ""]
+            else:
+                skipped.add(number, f"{len(row)} cells instead of {width}")
+                continue
+        if problem := _problem(row):
+            skipped.add(number, problem)
+            continue
+        for column, cell in zip(columns, row, strict=True):
+            column.append(strings.setdefault(cell, cell) if len(strings) < 2_000_000 else cell)
+    return Table(dict(zip(names, columns, strict=True)), skipped=skipped)
+
+
+def _joined(row: list[str], width: int, glue: str, image_last: bool) -> list[str]:
+    excess = len(row) - width + 1
+    if image_last:
+        return [glue.join(row[:excess]), *row[excess:]]
+    return [*row[: width - 1], glue.join(row[width - 1 :])]
+
+
+def _problem(row: list[str]) -> str | None:
+    for cell in row:
+        if "\x00" in cell:
+            return "holds NUL bytes"
+        if len(cell) > MAX_CELL:
+            return f"a cell of {len(cell):,} characters"
+    return None
+
+
+def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
+    """`name.jpg some words`, one a line."""
+    if not lines or sum(bool(NAME_THEN_TEXT.fullmatch(line.strip())) for line in lines) < 0.8 * len(lines):
+        return None
+    table = Table({"image": [], "caption": []}, f"a file name and a text a line, {encoding}")
+    for number, line in enumerate(split_lines(text), start=1):
+        if match := NAME_THEN_TEXT.fullmatch(line.strip()):
+            table.columns["image"].append(match.group(1))
+            table.columns["caption"].append(match.group(2))
+        elif line.strip():
+            table.skipped.add(number, "not a file name and a text")
+    return table

@@ -1,0 +1,475 @@
+"""From what a person points at to its splits: which layout knows it, and which splits have to be drawn."""
+
+import functools
+import os
+import re
+from collections import Counter
+from pathlib import Path, PurePosixPath
+
+import datasets
+import fsspec
+import numpy as np
+from datasets import Dataset, IterableDataset
+
+from miniclip.data.columns import find_image_column
+from miniclip.data.encodings import decode_text
+from miniclip.data.image_paths import ImageFinder
+from miniclip.data.layouts import embedded, webdataset
+from miniclip.data.layouts.class_folders import find_class_folders
+from miniclip.data.layouts.found import Found, Options
+from miniclip.data.layouts.side_files import find_side_files
+from miniclip.data.layouts.tables import READERS, find_tables
+from miniclip.data.names import is_image_name
+from miniclip.data.sources import Inventory, expand, has_pattern, is_url, take_inventory, unpacked
+from miniclip.data.splits import bounds_of, draw_splits, split_hash
+from miniclip.data.table_cache import cache_folder, load_found, store_found
+from miniclip.data.understanding import Understanding
+from miniclip.utils.errors import UserError
+from miniclip.utils.hub import looks_like_path
+
+ARCHIVES = (".tar", ".tar.gz", ".tgz")
+EXACT_HASHES = 20e9  # bytes of a stream that are read once to draw splits of exact sizes
+SAMPLES_A_SHARD = 10_000  # img2dataset's default, where nothing says how many images a stream has
+KINDS = "csv, tsv, txt, json, jsonl, parquet, arrow, feather, xlsx, tar, zip"
+
+
+def understand_local(path: Path, name: str, options: Options, streaming: bool) -> Understanding:
+    """
+    A folder, or a file that may need others beside it.
+
+    Raises:
+        UserError: nothing in it is understood; the message says what was seen.
+    """
+    if path.is_dir():
+        return understand_folder(path, name, options, streaming)
+    suffix = path.suffix.lower()
+    if suffix == ".zip":
+        return understand_folder(unpacked(path), name, options, streaming)
+    return understand_files([str(path)], name, options, streaming)
+
+
+def understand_folder(folder: Path, name: str, options: Options, streaming: bool) -> Understanding:
+    """Every layout is asked in turn whether it knows the folder."""
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        try:
+            saved = embedded.load_saved(folder, streaming)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"dataset {name!r} cannot be read: {str(error).splitlines()[0]}") from error
+        return understand_embedded(saved, name, "saved by `datasets`", options, base=folder)
+    inventory = take_inventory(folder.resolve())
+    zips = [file for file in inventory.files if file.lower().endswith(".zip")]
+    if len(zips) == 1 and not any(is_image_name(file) for file in inventory.files) and len(inventory.files) < 5:
+        return understand_folder(unpacked(folder / zips[0]), name, options, streaming)
+    if not inventory.files:
+        raise UserError(f"dataset {name!r}: the folder is empty{_refused(inventory)}")
+    return _understand_inventory(inventory, name, options, streaming)
+
+
+def _understand_inventory(inventory: Inventory, name: str, options: Options, streaming: bool) -> Understanding:
+    signature = inventory.signature(options)
+    found, seen = load_found(signature), []
+    if found is None:
+        found, seen = _find_paths(inventory, options)
+        if found is not None and not found.skipped.count and inventory.refused.count:
+            found.skipped.extend(inventory.refused)
+        if found is not None:
+            store_found(signature, found)
+    if found is not None and found.layout != _ONLY_IMAGES:
+        return _of_found(found, name, streaming)
+    held = [file for file in inventory.files if PurePosixPath(file).suffix.lower() in embedded.BUILDERS]
+    tars = [file for file in inventory.files if file.lower().endswith(ARCHIVES)]
+    if tars and (archives := _understand_archives(inventory, tars, name, options, streaming)):
+        return archives
+    for suffix in embedded.BUILDERS:
+        files = [file for file in held if file.lower().endswith(suffix)]
+        if files and not found:
+            return _understand_held(inventory, files, name, options, streaming)
+    if found is not None:
+        found.notes += seen
+        return _of_found(found, name, streaming)
+    raise UserError(_not_understood(inventory, name, seen))
+
+
+_ONLY_IMAGES = "images without captions or labels"
+
+
+def _find_paths(inventory: Inventory, options: Options) -> tuple[Found | None, list[str]]:
+    """Layouts whose images are files of their own."""
+    finder = ImageFinder(inventory)
+    found, seen = find_tables(inventory, finder, options)
+    found = found or find_side_files(inventory, finder) or find_class_folders(inventory, finder)
+    return found, seen
+
+
+def _of_found(found: Found, name: str, streaming: bool) -> Understanding:
+    understanding = Understanding(
+        name,
+        found.layout,
+        found.splits,
+        files=found.files,
+        captions=found.captions,
+        skipped=found.skipped,
+        notes=found.notes,
+        templates=found.templates,
+    )
+    if set(found.splits) <= {"", "train"}:
+        (whole,) = found.splits.values()
+        _draw(understanding, whole, found.keys)
+    if streaming:
+        understanding.splits = {key: _as_stream(part) for key, part in understanding.splits.items()}
+        understanding.whole = None if understanding.whole is None else _as_stream(understanding.whole)
+    return understanding
+
+
+def _as_stream(dataset: Dataset) -> IterableDataset:
+    return dataset.to_iterable_dataset(num_shards=max(1, min(16, len(dataset))))
+
+
+def _draw(understanding: Understanding, whole: Dataset, keys: list) -> None:
+    rows = draw_splits(keys)
+    understanding.splits = {split: whole.select(numbers) for split, numbers in rows.items() if len(numbers)}
+    understanding.whole, understanding.drawn = whole, True
+
+
+# ---------------------------------------------------------------- files
+
+
+def understand_files(files: list[str], name: str, options: Options, streaming: bool) -> Understanding:
+    """
+    One file or several of a kind.
+
+    Raises:
+        UserError: not understood.
+    """
+    suffixes = {_suffix(file) for file in files}
+    if len(suffixes) > 1:
+        raise UserError(f"dataset {name!r} stands for files of several kinds ({', '.join(sorted(suffixes))}): name one")
+    (suffix,) = suffixes
+    root, relative = _common_root(files)
+    if suffix in ARCHIVES:
+        inventory = _named_files(root, relative)
+        understood = _understand_archives(inventory, relative, name, options, streaming)
+        if understood is not None:
+            return understood
+        if len(files) == 1 and not is_url(files[0]):
+            return understand_folder(unpacked(Path(files[0])), name, options, streaming)
+        raise UserError(f"dataset {name!r}: no images beside texts or classes in {files[0]}")
+    if suffix in READERS:
+        understood = _understand_tables(root, relative, name, options, streaming)
+        if understood is not None:
+            return understood
+    if suffix in embedded.BUILDERS:
+        return _understand_held(_named_files(root, relative), relative, name, options, streaming)
+    if suffix in READERS:
+        raise UserError(_not_understood(_named_files(root, relative), name, _seen_in(root, relative, options)))
+    pickles = " A pickle can run code when it is opened." if suffix in (".pkl", ".pickle") else ""
+    raise UserError(f"dataset {name!r}: files of type {suffix!r} are not read; use one of {KINDS}.{pickles}")
+
+
+def _suffix(file: str) -> str:
+    lower = file.lower()
+    return ".tar.gz" if lower.endswith(".tar.gz") else PurePosixPath(lower).suffix
+
+
+def _common_root(files: list[str]) -> tuple[str, list[str]]:
+    """The folder that holds all files, and their paths below it."""
+    if is_url(files[0]):
+        folders = [file.rpartition("/")[0] for file in files]
+        root = os.path.commonprefix([folder + "/" for folder in folders]).rpartition("/")[0]
+    else:
+        files = [str(Path(file).resolve().parent / Path(file).name) for file in files]
+        root = os.path.commonpath([str(Path(file).parent) for file in files])
+    return root, [file[len(root.rstrip("/")) + 1 :].replace(os.sep, "/") for file in files]
+
+
+def _named_files(root: str, relative: list[str]) -> Inventory:
+    """An inventory of just these files."""
+    inventory = Inventory(root if is_url(root) else Path(root), {}, own=True)
+    for file in relative:
+        if is_url(root):
+            inventory.files[file] = (0, 0)
+            continue
+        try:
+            status = os.stat(inventory.path(file))
+        except OSError as error:
+            raise UserError(f"{inventory.path(file)} cannot be read: {error.strerror}") from error
+        inventory.files[file] = (status.st_size, status.st_mtime_ns)
+    return inventory
+
+
+def _understand_tables(root: str, relative: list[str], name: str, options: Options, streaming: bool):
+    """Tables, with the images beside them, in folders beside them, or in folders beside theirs."""
+    for inventory in _places(root, relative):
+        signature = inventory.signature(options, relative)
+        found = load_found(signature)
+        if found is None:
+            tables = _only(inventory, relative)
+            found, _ = find_tables(tables, ImageFinder(inventory), options)
+            if found is not None:
+                store_found(signature, found)
+        if found is not None:
+            return _of_found(found, name, streaming)
+    return None
+
+
+def _only(inventory: Inventory, relative: list[str]) -> Inventory:
+    return Inventory(inventory.root, {file: inventory.files.get(file, (0, 0)) for file in relative}, own=inventory.own)
+
+
+def _places(root: str, relative: list[str]):
+    """Inventories in which the images of a table may be, the likeliest first."""
+    if is_url(root):
+        yield _remote_inventory(root, relative)
+        return
+    folder = Path(root)
+    beside = take_inventory(folder)
+    beside.own = True
+    yield beside
+    parent = folder.parent
+    if parent != folder and len(parent.parts) > 1:
+        tops = {entry.name for entry in _folders(parent)}
+        if len(tops) <= 50:
+            wider = take_inventory(parent, tops)
+            wider.own = True
+            moved = [f"{folder.name}/{file}" for file in relative]
+            relative[:] = moved
+            yield wider
+
+
+def _folders(parent: Path) -> list[os.DirEntry]:
+    try:
+        with os.scandir(parent) as entries:
+            return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+    except OSError:
+        return []
+
+
+def _remote_inventory(root: str, relative: list[str]) -> Inventory:
+    """What lies beside a remote table, where the file system can list it."""
+    inventory = Inventory(root, dict.fromkeys(relative, (0, 0)))
+    try:
+        filesystem, path = fsspec.core.url_to_fs(root)
+        base = path.rstrip("/") + "/"
+        for file in filesystem.find(path):
+            inventory.files.setdefault(file[len(base) :] if file.startswith(base) else file, (0, 0))
+    except Exception:  # noqa: S110  # a web server lists nothing
+        pass
+    return inventory
+
+
+def _seen_in(root: str, relative: list[str], options: Options) -> list[str]:
+    inventory = _named_files(root, [Path(file).name if not (Path(root) / file).exists() else file for file in relative])
+    _, seen = find_tables(inventory, ImageFinder(inventory), options)
+    return seen
+
+
+# ---------------------------------------------------------------- images inside the files
+
+
+def _understand_held(inventory: Inventory, files: list[str], name: str, options, streaming: bool) -> Understanding:
+    try:
+        loaded = embedded.load_files(inventory, files, streaming)
+    except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+        cause = str(error.__cause__ or error).strip().splitlines()
+        raise UserError(f"dataset {name!r} cannot be read: {cause[0] if cause else type(error).__name__}") from error
+    suffix = PurePosixPath(files[0]).suffix[1:]
+    base = Path(inventory.path(files[0])).parent
+    understanding = understand_embedded(loaded, name, f"{suffix} files that hold the images", options, base)
+    understanding.files = files
+    return understanding
+
+
+def understand_embedded(loaded: dict, name: str, layout: str, options: Options, base: Path | None = None):
+    """
+    Splits of `datasets` whose rows hold the images.
+
+    Raises:
+        UserError: no image column.
+    """
+    splits = {}
+    for split, part in embedded.usual_splits(loaded).items():
+        splits[split] = embedded.undecoded(part, options.image_column, base)
+    understanding = Understanding(name, layout, splits)
+    if len(splits) == 1 and isinstance(first := next(iter(splits.values())), Dataset) and len(first):
+        splits = embedded.splits_by_column(first) or splits
+    for split, part in splits.items():
+        if isinstance(part, Dataset) and not len(part):
+            understanding.splits[split] = part
+            continue
+        image = find_image_column(part, options.image_column)
+        captions = embedded.caption_columns_of(part, options)
+        part = embedded.one_row_an_image(part, image, captions)
+        splits[split] = part
+        if captions and isinstance(part, Dataset):
+            understanding.captions += embedded.captions_a_row(part, captions)
+    understanding.splits = splits
+    if set(splits) == {"train"}:
+        _draw_embedded(understanding, splits["train"], options)
+    return understanding
+
+
+def _draw_embedded(understanding: Understanding, whole, options: Options) -> None:
+    if isinstance(whole, Dataset) and not len(whole):
+        return
+    image = find_image_column(whole, options.image_column)
+    if isinstance(whole, Dataset):
+        _draw(understanding, whole, _image_keys(whole, image))
+        return
+    _draw_stream(understanding, whole, image, _known_length(whole))
+
+
+def _image_keys(dataset: Dataset, image: str) -> list[bytes]:
+    keys = []
+    for batch in dataset.select_columns([image]).with_format("arrow").iter(batch_size=200):
+        keys += [split_key(value) for value in batch[image].to_pylist()]
+    return keys
+
+
+def split_key(value) -> bytes:
+    """What decides in which split an embedded image falls: its bytes, or its name where there are none."""
+    if isinstance(value, dict):
+        value = value["bytes"] if value.get("bytes") is not None else PurePosixPath(str(value.get("path"))).name
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _known_length(stream: IterableDataset) -> int:
+    splits = stream.info.splits or {}
+    known = sum(info.num_examples or 0 for info in splits.values())
+    return known or SAMPLES_A_SHARD * stream.num_shards
+
+
+def _draw_stream(understanding: Understanding, whole: IterableDataset, image: str, length: int, bounds=None) -> None:
+    """By hashes of the images: exact sizes where all could be read before, else about the sizes."""
+    if bounds is None:
+        share = min(0.05, 1000 / max(length, 1))
+        bounds = int(share * 2**63), int(2 * share * 2**63)
+    keep = functools.partial(_falls_into, image=image, bounds=bounds)
+    understanding.splits = {
+        split: whole.filter(functools.partial(keep, split=split)) for split in ("train", "validation", "test")
+    }
+    understanding.whole, understanding.drawn = whole, True
+
+
+def _falls_into(row: dict, image: str, bounds: tuple[int, int], split: str) -> bool:
+    number = split_hash(split_key(row[image]))
+    return split == ("validation" if number < bounds[0] else "test" if number < bounds[1] else "train")
+
+
+# ---------------------------------------------------------------- archives
+
+
+def _understand_archives(inventory: Inventory, tars: list[str], name: str, options: Options, streaming: bool):
+    """WebDataset shards; `None` where the archives hold something else."""
+    tars = sorted(tars)
+    samples = webdataset.peek(inventory.path(tars[0]))
+    if not any("image" in sample and len(sample) > 2 for sample in samples):
+        return None
+    class_names = _lines(inventory, "classnames.txt")
+    features, field = webdataset.fields_of(samples, options.caption_columns, class_names)
+    splits = {}
+    understanding = Understanding(name, f"WebDataset archives ({len(tars)})", splits, files=tars)
+    understanding.templates = _templates(inventory)
+    for split, files in embedded.files_by_split(tars).items():
+        splits[split] = _archive_rows(inventory, files, split, features, field, streaming, understanding)
+    captions = tuple(column for column, feature in features.items() if isinstance(feature, datasets.List))
+    for split, part in splits.items():
+        splits[split] = part = embedded.one_row_an_image(part, "image", captions)
+        if captions and isinstance(part, Dataset):
+            understanding.captions += embedded.captions_a_row(part, captions)
+    understanding.splits = embedded.usual_splits(splits)
+    if set(splits) == {"train"}:
+        whole = splits["train"]
+        if streaming and not is_url(str(inventory.root)) and sum(inventory.files[t][0] for t in tars) < EXACT_HASHES:
+            hashes = [split_hash(split_key(row["image"])) for row in whole]
+            _draw_stream(understanding, whole, "image", len(hashes), bounds_of(np.array(hashes, dtype=np.int64)))
+        else:
+            _draw_embedded(understanding, whole, options)
+    return understanding
+
+
+def _archive_rows(inventory, files: list[str], split: str, features, field, streaming: bool, understanding):
+    paths = [inventory.path(file) for file in files]
+    arguments = {"tars": paths, "names": list(features), "field": field}
+    if streaming:
+        return IterableDataset.from_generator(webdataset.rows_of, features=features, gen_kwargs=arguments)
+    signature = Inventory(inventory.root, {file: inventory.files[file] for file in files}).signature(split, str(features))
+    skips = cache_folder(signature).with_suffix(".json")
+    skips.parent.mkdir(parents=True, exist_ok=True)
+    arguments |= {"signature": signature, "skips": str(skips)}
+    try:
+        dataset = Dataset.from_generator(webdataset.rows_of, features=features, gen_kwargs=arguments)
+    except datasets.exceptions.DatasetGenerationError as error:
+        raise UserError(f"{understanding.name} cannot be read: {error.__cause__ or error}") from error
+    if skips.is_file():
+        import json
+
+        told = json.loads(skips.read_text(encoding="utf-8"))
+        for text in told["first"]:
+            understanding.skipped.add_text(text)
+        understanding.skipped.count += told["count"] - len(told["first"])
+    return dataset
+
+
+def _lines(inventory: Inventory, name: str) -> list[str]:
+    """Lines of a file at the top of the folder, or in the folder above the one that holds the archives."""
+    if is_url(str(inventory.root)):
+        return []
+    for folder in (Path(inventory.root), Path(inventory.root).parent):
+        if (folder / name).is_file():
+            text, _ = decode_text((folder / name).read_bytes())
+            return [line.strip() for line in text.splitlines() if line.strip()]
+    return []
+
+
+def _templates(inventory: Inventory) -> tuple[str, ...]:
+    lines = _lines(inventory, "zeroshot_classification_templates.txt") or _lines(inventory, "templates.txt")
+    return tuple(re.sub(r"\{c\}", "{}", line) for line in lines if re.search(r"\{c?\}", line))
+
+
+# ---------------------------------------------------------------- what is said where nothing is understood
+
+
+def _not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
+    kinds = Counter(PurePosixPath(file).suffix.lower() or "without suffix" for file in inventory.files)
+    shown = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(6))
+    why = "; ".join(seen[:3])
+    return (
+        f"dataset {name!r} is not understood. Seen: {shown}{f'; {why}' if why else ''}{_refused(inventory)}. Looked for: "
+        "a table or json with names of image files that are here and captions, a text file beside each image, class "
+        "folders, or parquet and tar files that hold images. Write a file captions.csv beside the images with the "
+        "first line file_name,caption, or name the columns with --image_column and --caption_columns"
+    )
+
+
+def _refused(inventory: Inventory) -> str:
+    if not inventory.refused.count:
+        return ""
+    return (
+        f"; {inventory.refused.count} links that lead out of the folder were not followed "
+        f"({inventory.refused.first[0]}): if the folder is your own, set MINICLIP_TRUST_LINKS=1"
+    )
+
+
+def is_local_dataset(name: str) -> bool:
+    """Whether a name stands for files, here or behind an address, rather than for a dataset of the Hub."""
+    path = Path(name).expanduser()
+    try:
+        exists = path.exists()
+    except OSError:
+        exists = False
+    return exists or is_url(name) or has_pattern(name) or looks_like_path(name)
+
+
+def understand_named_files(name: str, options: Options, streaming: bool) -> Understanding:
+    """
+    A folder, file, pattern or address.
+
+    Raises:
+        UserError: not there, or not understood.
+    """
+    path = Path(name).expanduser()
+    if not is_url(name) and path.exists():
+        return understand_local(path, name, options, streaming)
+    if has_pattern(name) or is_url(name):
+        return understand_files(expand(name), name, options, streaming)
+    raise UserError(f"dataset {name!r} not found: no such file or folder; check --dataset_name")
