@@ -113,7 +113,13 @@ def belong_to_model(args: EvaluationArguments) -> bool:
 
 
 def load_captioned(args: EvaluationArguments, split: str) -> tuple:
-    dataset = load_split(args.dataset_name, split, dataset_config_name=args.dataset_config_name)
+    dataset = load_split(
+        args.dataset_name,
+        split,
+        dataset_config_name=args.dataset_config_name,
+        image_column=args.image_column,
+        caption_columns=args.caption_columns,
+    )
     return sample(dataset, args), find_columns(dataset, args.image_column, args.caption_columns)
 
 

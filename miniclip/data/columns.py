@@ -1,7 +1,7 @@
 """Which column holds the images, the captions, the labels and the splits: by names in any case, and by values."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import datasets
@@ -120,13 +120,17 @@ def _rank(name: str, known: tuple[str, ...]) -> int:
     return known.index(plain) if plain in known else len(known)
 
 
+def _known(names: Iterable[str], known: tuple[str, ...]) -> list[str]:
+    """Those with a known name, the most usual first."""
+    return sorted((name for name in names if plain_name(name) in known), key=lambda name: _rank(name, known))
+
+
 def caption_names(samples: dict[str, list]) -> tuple[str, ...]:
     """Columns of captions: numbered ones together, else the best name that has texts, else the most wordy one."""
     texts = {name: sample for name, sample in samples.items() if _holds_texts(sample)}
     if family := _family(list(texts)):
         return family
-    known = [name for name in sorted(texts, key=lambda name: _rank(name, CAPTION_NAMES))]
-    known = [name for name in known if plain_name(name) in CAPTION_NAMES]
+    known = _known(texts, CAPTION_NAMES)
     if known:
         return (max(known[:3], key=lambda name: (_share_filled(texts[name]) > 0.5, -known.index(name))),)
     wordy = {name: _mean_words(sample) for name, sample in texts.items() if not _looks_like_no_caption(name, sample)}
@@ -173,7 +177,9 @@ def _looks_like_no_caption(name: str, sample: list) -> bool:
     texts = [text for value in sample[:50] for text in texts_of(value)]
     paths = sum(is_image_name(text) or text.startswith(("http:", "https:", "/")) for text in texts)
     plain = plain_name(name)
-    return paths > 0.5 * len(texts) or plain in (*LABEL_NAMES, *SPLIT_NAMES) or plain.endswith(("_id", "_date", "_time"))
+    return (
+        paths > 0.5 * len(texts) or plain in (*LABEL_NAMES, *SPLIT_NAMES) or plain.endswith(("_id", "_date", "_time"))
+    )
 
 
 def _split_column(samples: dict[str, list]) -> str | None:
@@ -236,8 +242,7 @@ def find_columns(dataset, image_column: str | None = None, caption_columns: str 
 def _captions_of_dataset(dataset, names: list[str]) -> tuple[str, ...]:
     if family := _family(names):
         return family
-    known = [name for name in sorted(names, key=lambda name: _rank(name, CAPTION_NAMES))]
-    known = [name for name in known if plain_name(name) in CAPTION_NAMES]
+    known = _known(names, CAPTION_NAMES)
     if len(known) == 1:
         return (known[0],)
     head = dataset.select_columns(names).take(50) if dataset.column_names is not None else dataset.take(50)
@@ -256,7 +261,9 @@ def find_image_column(dataset, image_column: str | None = None) -> str:
     names = column_names(dataset)
     if image_column is not None:
         return named(names, image_column, "--image_column")
-    usual = [name for name in sorted(names, key=lambda name: _rank(name, IMAGE_NAMES)) if plain_name(name) in IMAGE_NAMES]
+    usual = [
+        name for name in sorted(names, key=lambda name: _rank(name, IMAGE_NAMES)) if plain_name(name) in IMAGE_NAMES
+    ]
     column = next(iter(image_columns(dataset) + usual), None)
     if column is None:
         raise UserError(f"no image column among {', '.join(names)}; name it with --image_column")

@@ -5,10 +5,10 @@ from hashlib import blake2b
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset, Features, Image, List, Value
+from datasets import Dataset, DatasetInfo, Features, Image, List, Value
+from datasets.table import InMemoryTable
 
 from miniclip.data.json_tables import texts_of
-from miniclip.data.skipped import SkipReport
 
 EDGE = 64  # bytes looked at, at the end and in the middle of an encoded image, before all of them are compared
 
@@ -145,22 +145,7 @@ def undecoded_image() -> Image:
 
 def dataset_of(columns: dict[str, pa.Array], features: dict, fingerprint: str) -> Dataset:
     """A dataset in memory whose fingerprint is known, so that caches made from it are found again."""
-    from datasets import DatasetInfo
-    from datasets.table import InMemoryTable
-
     info = DatasetInfo(features=Features(features))
-    return Dataset(InMemoryTable(pa.table(columns)).cast(info.features.arrow_schema), info=info, fingerprint=fingerprint)
-
-
-__all__ = [
-    "SkipReport",
-    "dataset_of",
-    "encoded_image_keys",
-    "first_by_image",
-    "group_consecutive",
-    "group_encoded",
-    "image_numbers",
-    "images_of_paths",
-    "texts_by_image",
-    "undecoded_image",
-]
+    return Dataset(
+        InMemoryTable(pa.table(columns)).cast(info.features.arrow_schema), info=info, fingerprint=fingerprint
+    )

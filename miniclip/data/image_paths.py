@@ -15,8 +15,40 @@ from miniclip.data.sources import Inventory
 
 NOT_IMAGES = {
     *("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "arrow", "feather", "xlsx", "xls", "ods", "md", "tar"),
-    *("zip", "gz", "tgz", "7z", "rar", "py", "ipynb", "yaml", "yml", "xml", "html", "pdf", "pkl", "pickle", "pt", "bin"),
-    *("npy", "npz", "mat", "log", "caption", "cap", "cls", "safetensors", "db", "sqlite", "h5", "token", "toml", "lock"),
+    *(
+        "zip",
+        "gz",
+        "tgz",
+        "7z",
+        "rar",
+        "py",
+        "ipynb",
+        "yaml",
+        "yml",
+        "xml",
+        "html",
+        "pdf",
+        "pkl",
+        "pickle",
+        "pt",
+        "bin",
+    ),
+    *(
+        "npy",
+        "npz",
+        "mat",
+        "log",
+        "caption",
+        "cap",
+        "cls",
+        "safetensors",
+        "db",
+        "sqlite",
+        "h5",
+        "token",
+        "toml",
+        "lock",
+    ),
 }
 OUTSIDE = "outside the folder"
 MISSING = "no such image file"
@@ -107,7 +139,7 @@ class ImageFinder:
         for index, key in ((self._by_name, last), (self._by_folded_name, folded(last))):
             if key in index:
                 return self._found(self._best(index[key], parts)), "name"
-        for index, key in ((self._by_stem, folded(_stem(last))), (self._by_number, last.lstrip("0"))):
+        for index, key in ((self._by_stem, folded(_stem(last))), (self._by_number, last.lstrip("0") or "0")):
             if key and key in index:
                 return self._found(self._best(index[key], parts)), "stem"
         return None, MISSING

@@ -6,7 +6,14 @@ import re
 from collections.abc import Iterable
 
 from miniclip.data.encodings import decode_text
-from miniclip.data.names import SPLIT_WORDS, canonical_split, is_image_name, plain_name
+from miniclip.data.names import (
+    CAPTION_NAMES,
+    IMAGE_NAMES,
+    SPLIT_WORDS,
+    canonical_split,
+    is_image_name,
+    plain_name,
+)
 from miniclip.data.skipped import SkipReport
 from miniclip.data.tables import MAX_CELL, MAX_COLUMNS, Table, split_lines
 from miniclip.utils.errors import UserError
@@ -114,16 +121,8 @@ def _records_of_splits(value: dict, splits: list[str]) -> list[dict] | None:
 
 def _records_of_mapping(value: dict) -> list[dict] | None:
     """{name: captions}, {name: record}, or columns: {column: {row: cell}} and {column: [cells]}."""
-    parts = list(value.values())
-    if len({plain_name(name) for name in value}) <= 50 and not any(is_image_name(str(name)) for name in value):
-        if all(isinstance(part, dict) for part in parts) and len({tuple(part) for part in parts}) == 1 and len(parts) > 1:
-            rows = list(parts[0])
-            if not any(plain_name(row) in ("caption", "captions", "image", "text", "file_name") for row in rows):
-                return [{name: column[row] for name, column in value.items()} for row in rows]
-        if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1 and len(parts) > 1:
-            named = {plain_name(name) for name in value} & {"image", "caption", "captions", "text", "file_name", "filename"}
-            if named:
-                return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
+    if columns := _records_of_columns(value):
+        return columns
     records = []
     for name, part in value.items():
         if isinstance(part, dict):
@@ -131,6 +130,30 @@ def _records_of_mapping(value: dict) -> list[dict] | None:
         elif isinstance(part, str | list):
             records.append({"file_name": name, "caption": part})
     return records or None
+
+
+def _records_of_columns(value: dict) -> list[dict] | None:
+    """As pandas writes them by default, `{column: {row: cell}}`, or with lists of cells."""
+    parts = list(value.values())
+    if len(parts) < 2 or not {plain_name(name) for name in value} & {*IMAGE_NAMES, *CAPTION_NAMES}:
+        return None
+    if all(isinstance(part, dict) for part in parts) and len({tuple(part) for part in parts}) == 1:
+        return [{name: column[row] for name, column in value.items()} for row in parts[0]]
+    if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
+    return None
+
+
+def _records_of_columns(value: dict) -> list[dict] | None:
+    """As pandas writes them by default, `{column: {row: cell}}`, or with lists of cells."""
+    parts = list(value.values())
+    if len(parts) < 2 or not {plain_name(name) for name in value} & {*IMAGE_NAMES, *CAPTION_NAMES}:
+        return None
+    if all(isinstance(part, dict) for part in parts) and len({tuple(part) for part in parts}) == 1:
+        return [{name: column[row] for name, column in value.items()} for row in parts[0]]
+    if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
+        return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
+    return None
 
 
 def _coco_records(value: dict) -> list[dict] | None:

@@ -20,7 +20,18 @@ CAPTION_NAMES = (
     *("caption_str", "reference_strs", "image_caption", "image_description", "blip_caption", "conversations"),
     *("messages", "phrase", "beschreibung", "bildunterschrift", "titel", "query", "answer", "p"),
 )
-LABEL_NAMES = ("label", "labels", "cls", "class", "class_name", "classname", "category", "fine_label", "target", "species")
+LABEL_NAMES = (
+    "label",
+    "labels",
+    "cls",
+    "class",
+    "class_name",
+    "classname",
+    "category",
+    "fine_label",
+    "target",
+    "species",
+)
 SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_split")
 URL_NAMES = ("url", "image_url", "img_url", "urls", "link", "image_link", "photo_image_url", "imageurl")
 

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
@@ -69,12 +70,13 @@ class Inventory:
         return digest.hexdigest()
 
 
-def take_inventory(root: Path, tops: set[str] | None = None) -> Inventory:
+def take_inventory(root: Path, tops: set[str] | None = None, most: int | None = None) -> Inventory:
     """
     All files below a folder but hidden ones. Links are followed where they stay inside.
 
     Args:
         tops: look only into these of its folders.
+        most: files after which to stop looking.
 
     Raises:
         UserError: the folder cannot be read.
@@ -84,16 +86,18 @@ def take_inventory(root: Path, tops: set[str] | None = None) -> Inventory:
     if "snapshots" in root.parts:  # files of the Hub's cache are links to the `blobs` beside
         allowed.append(os.path.realpath(Path(*root.parts[: root.parts.index("snapshots")])))
     try:
-        _walk(str(root), "", inventory, allowed, {allowed[0]}, tops)
+        _walk(str(root), "", inventory, allowed, {allowed[0]}, tops, most or sys.maxsize)
     except PermissionError as error:
         raise UserError(f"folder {str(root)!r} cannot be read: {error.strerror}") from error
     return inventory
 
 
-def _walk(folder: str, prefix: str, inventory: Inventory, allowed: list[str], seen: set[str], tops=None) -> None:
+def _walk(folder: str, prefix: str, inventory: Inventory, allowed: list[str], seen: set[str], tops, most: int) -> None:
     with os.scandir(folder) as entries:
         entries = sorted(entries, key=lambda entry: entry.name)
     for entry in entries:
+        if len(inventory.files) > most:
+            return
         if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS or entry.name.lower() in IGNORED_FILES:
             continue
         if entry.is_symlink():
@@ -108,7 +112,7 @@ def _walk(folder: str, prefix: str, inventory: Inventory, allowed: list[str], se
             if entry.is_dir():
                 if tops is not None and entry.name not in tops:
                     continue
-                _walk(entry.path, f"{prefix}{entry.name}/", inventory, allowed, seen)
+                _walk(entry.path, f"{prefix}{entry.name}/", inventory, allowed, seen, None, most)
                 continue
             status = entry.stat()
         except OSError:

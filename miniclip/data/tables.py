@@ -16,6 +16,7 @@ DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
 MAX_COLUMNS = 1000
 MAX_CELL = 100_000  # characters; a caption has hundreds
 SNIFFED_LINES = 60
+QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\d+)?\s*", re.IGNORECASE)
 NAME_THEN_TEXT = re.compile(rf"(\S+\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\d+)?:?\s+(\S.*)", re.IGNORECASE)
 
@@ -71,7 +72,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
 
 
 def split_lines(text: str) -> Iterator[str]:
-    """Lines ended by any of the three conventions, mixed or not; `str.splitlines` also ends them at rarer characters."""
+    """Lines ended by any of the three conventions; `str.splitlines` also ends them at rarer characters."""
     return (match.group() for match in re.finditer(r"[^\r\n]+", text))
 
 
@@ -111,7 +112,7 @@ def _parse(text: str, options: dict) -> tuple[Iterator[list[str]], SkipReport]:
     they stand. The report counts such lines."""
     csv.field_size_limit(2**31 - 1)
     mended = SkipReport()
-    if options["delimiter"] == "\t" and not re.search(r'\t"[^\t\r\n]*"(\t|\r|\n|$)|^"[^\t\r\n]*"\t', text[: 20 * MAX_CELL]):
+    if options["delimiter"] == "\t" and not QUOTED_BETWEEN_TABS.search(text[: 20 * MAX_CELL]):
         return csv.reader(io.StringIO(text, newline=""), quoting=csv.QUOTE_NONE, **options), mended
     if _quotes_are_sound(text, options):
         return csv.reader(io.StringIO(text, newline=""), strict=True, **options), mended
@@ -169,7 +170,12 @@ def _names_like_a_header(header: list[str], following: list[list[str]]) -> bool:
         return False
     longer = [len(below) > 2 * len(cell) and " " in below for cell, below in zip(header, following[0], strict=False)]
     images = [bool(IMAGE_CELL.fullmatch(cell)) for cell in following[0]]
-    return all(len(cell.split()) <= 3 for cell in header) and (any(images) or any(longer))
+    numbers = [_is_number(below) and not _is_number(cell) for cell, below in zip(header, following[0], strict=False)]
+    return all(len(cell.split()) <= 3 for cell in header) and (any(images) or any(longer) or any(numbers))
+
+
+def _is_number(cell: str) -> bool:
+    return bool(re.fullmatch(r"\s*-?\d+([.,]\d+)?\s*", cell))
 
 
 def _chain(first: list[list[str]], rest: Iterator[list[str]]) -> Iterator[list[str]]:

@@ -29,6 +29,7 @@ from miniclip.utils.hub import looks_like_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 EXACT_HASHES = 20e9  # bytes of a stream that are read once to draw splits of exact sizes
+MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # looked through beside the folder of a table, for its images
 SAMPLES_A_SHARD = 10_000  # img2dataset's default, where nothing says how many images a stream has
 KINDS = "csv, tsv, txt, json, jsonl, parquet, arrow, feather, xlsx, tar, zip"
 
@@ -83,7 +84,10 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
     for suffix in embedded.BUILDERS:
         files = [file for file in held if file.lower().endswith(suffix)]
         if files and not found:
-            return _understand_held(inventory, files, name, options, streaming)
+            try:
+                return _understand_held(inventory, files, name, options, streaming)
+            except UserError as error:
+                raise UserError(_not_understood(inventory, name, seen)) if seen else error from error
     if found is not None:
         found.notes += seen
         return _of_found(found, name, streaming)
@@ -154,12 +158,14 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
         if len(files) == 1 and not is_url(files[0]):
             return understand_folder(unpacked(Path(files[0])), name, options, streaming)
         raise UserError(f"dataset {name!r}: no images beside texts or classes in {files[0]}")
-    if suffix in READERS:
+    if suffix in READERS and not embedded.may_hold_images(files[0]):
         understood = _understand_tables(root, relative, name, options, streaming)
         if understood is not None:
             return understood
     if suffix in embedded.BUILDERS:
-        return _understand_held(_named_files(root, relative), relative, name, options, streaming)
+        seen = _seen_in(root, relative, options) if suffix in READERS else []
+        if not seen:
+            return _understand_held(_named_files(root, relative), relative, name, options, streaming)
     if suffix in READERS:
         raise UserError(_not_understood(_named_files(root, relative), name, _seen_in(root, relative, options)))
     pickles = " A pickle can run code when it is opened." if suffix in (".pkl", ".pickle") else ""
@@ -199,11 +205,11 @@ def _named_files(root: str, relative: list[str]) -> Inventory:
 
 def _understand_tables(root: str, relative: list[str], name: str, options: Options, streaming: bool):
     """Tables, with the images beside them, in folders beside them, or in folders beside theirs."""
-    for inventory in _places(root, relative):
-        signature = inventory.signature(options, relative)
+    for inventory, files in _places(root, relative):
+        signature = inventory.signature(options, files)
         found = load_found(signature)
         if found is None:
-            tables = _only(inventory, relative)
+            tables = _only(inventory, files)
             found, _ = find_tables(tables, ImageFinder(inventory), options)
             if found is not None:
                 store_found(signature, found)
@@ -219,21 +225,19 @@ def _only(inventory: Inventory, relative: list[str]) -> Inventory:
 def _places(root: str, relative: list[str]):
     """Inventories in which the images of a table may be, the likeliest first."""
     if is_url(root):
-        yield _remote_inventory(root, relative)
+        yield _remote_inventory(root, relative), relative
         return
     folder = Path(root)
     beside = take_inventory(folder)
     beside.own = True
-    yield beside
+    yield beside, relative
     parent = folder.parent
     if parent != folder and len(parent.parts) > 1:
         tops = {entry.name for entry in _folders(parent)}
-        if len(tops) <= 50:
-            wider = take_inventory(parent, tops)
+        if len(tops) <= MOST_FOLDERS:
+            wider = take_inventory(parent, tops, most=MOST_FILES)
             wider.own = True
-            moved = [f"{folder.name}/{file}" for file in relative]
-            relative[:] = moved
-            yield wider
+            yield wider, [f"{folder.name}/{file}" for file in relative]
 
 
 def _folders(parent: Path) -> list[os.DirEntry]:
@@ -258,7 +262,7 @@ def _remote_inventory(root: str, relative: list[str]) -> Inventory:
 
 
 def _seen_in(root: str, relative: list[str], options: Options) -> list[str]:
-    inventory = _named_files(root, [Path(file).name if not (Path(root) / file).exists() else file for file in relative])
+    inventory = _named_files(root, relative)
     _, seen = find_tables(inventory, ImageFinder(inventory), options)
     return seen
 
@@ -270,18 +274,29 @@ def _understand_held(inventory: Inventory, files: list[str], name: str, options,
     try:
         loaded = embedded.load_files(inventory, files, streaming)
     except (OSError, ValueError, datasets.exceptions.DatasetGenerationError) as error:
+        if "corresponds to no data" in str(error):
+            raise UserError(f"dataset {name!r} has no rows") from error
         cause = str(error.__cause__ or error).strip().splitlines()
         raise UserError(f"dataset {name!r} cannot be read: {cause[0] if cause else type(error).__name__}") from error
     suffix = PurePosixPath(files[0]).suffix[1:]
     base = Path(inventory.path(files[0])).parent
-    understanding = understand_embedded(loaded, name, f"{suffix} files that hold the images", options, base)
+    size = sum(inventory.files[file][0] for file in files)
+    exact = 0 < size < EXACT_HASHES
+    layout = f"{suffix} files that hold the images"
+    understanding = understand_embedded(loaded, name, layout, options, base, read_first=exact)
     understanding.files = files
     return understanding
 
 
-def understand_embedded(loaded: dict, name: str, layout: str, options: Options, base: Path | None = None):
+def understand_embedded(
+    loaded: dict, name: str, layout: str, options: Options, base: Path | None = None, read_first: bool = False
+) -> Understanding:
     """
     Splits of `datasets` whose rows hold the images.
+
+    Args:
+        base: of paths to images that stand in a column.
+        read_first: a stream is read once to draw splits of exact sizes.
 
     Raises:
         UserError: no image column.
@@ -297,25 +312,30 @@ def understand_embedded(loaded: dict, name: str, layout: str, options: Options, 
             understanding.splits[split] = part
             continue
         image = find_image_column(part, options.image_column)
-        captions = embedded.caption_columns_of(part, options)
-        part = embedded.one_row_an_image(part, image, captions)
+        head = embedded.head_of(part)
+        captions = embedded.caption_columns_of(part, head, options)
+        part = embedded.one_row_an_image(part, head, image, captions)
         splits[split] = part
         if captions and isinstance(part, Dataset):
             understanding.captions += embedded.captions_a_row(part, captions)
     understanding.splits = splits
     if set(splits) == {"train"}:
-        _draw_embedded(understanding, splits["train"], options)
+        _draw_embedded(understanding, splits["train"], options, read_first)
     return understanding
 
 
-def _draw_embedded(understanding: Understanding, whole, options: Options) -> None:
+def _draw_embedded(understanding: Understanding, whole, options: Options, read_first: bool = False) -> None:
     if isinstance(whole, Dataset) and not len(whole):
         return
     image = find_image_column(whole, options.image_column)
     if isinstance(whole, Dataset):
         _draw(understanding, whole, _image_keys(whole, image))
         return
-    _draw_stream(understanding, whole, image, _known_length(whole))
+    bounds = None
+    if read_first:
+        hashes = [split_hash(split_key(row[image])) for row in whole.select_columns([image])]
+        bounds = bounds_of(np.array(hashes, dtype=np.int64))
+    _draw_stream(understanding, whole, image, _known_length(whole), bounds)
 
 
 def _image_keys(dataset: Dataset, image: str) -> list[bytes]:
@@ -373,26 +393,24 @@ def _understand_archives(inventory: Inventory, tars: list[str], name: str, optio
         splits[split] = _archive_rows(inventory, files, split, features, field, streaming, understanding)
     captions = tuple(column for column, feature in features.items() if isinstance(feature, datasets.List))
     for split, part in splits.items():
-        splits[split] = part = embedded.one_row_an_image(part, "image", captions)
+        splits[split] = part = embedded.one_row_an_image(part, embedded.head_of(part), "image", captions)
         if captions and isinstance(part, Dataset):
             understanding.captions += embedded.captions_a_row(part, captions)
     understanding.splits = embedded.usual_splits(splits)
     if set(splits) == {"train"}:
-        whole = splits["train"]
-        if streaming and not is_url(str(inventory.root)) and sum(inventory.files[t][0] for t in tars) < EXACT_HASHES:
-            hashes = [split_hash(split_key(row["image"])) for row in whole]
-            _draw_stream(understanding, whole, "image", len(hashes), bounds_of(np.array(hashes, dtype=np.int64)))
-        else:
-            _draw_embedded(understanding, whole, options)
+        exact = not is_url(str(inventory.root)) and sum(inventory.files[tar][0] for tar in tars) < EXACT_HASHES
+        _draw_embedded(understanding, splits["train"], options, read_first=exact)
     return understanding
 
 
 def _archive_rows(inventory, files: list[str], split: str, features, field, streaming: bool, understanding):
     paths = [inventory.path(file) for file in files]
-    arguments = {"tars": paths, "names": list(features), "field": field}
+    arguments = {"tars": paths, "names": tuple(features), "field": field}
     if streaming:
         return IterableDataset.from_generator(webdataset.rows_of, features=features, gen_kwargs=arguments)
-    signature = Inventory(inventory.root, {file: inventory.files[file] for file in files}).signature(split, str(features))
+    signature = Inventory(inventory.root, {file: inventory.files[file] for file in files}).signature(
+        split, str(features)
+    )
     skips = cache_folder(signature).with_suffix(".json")
     skips.parent.mkdir(parents=True, exist_ok=True)
     arguments |= {"signature": signature, "skips": str(skips)}
@@ -432,12 +450,12 @@ def _templates(inventory: Inventory) -> tuple[str, ...]:
 def _not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
     kinds = Counter(PurePosixPath(file).suffix.lower() or "without suffix" for file in inventory.files)
     shown = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(6))
-    why = "; ".join(seen[:3])
+    why = "".join(f"; {message}" for message in seen[:3])
     return (
-        f"dataset {name!r} is not understood. Seen: {shown}{f'; {why}' if why else ''}{_refused(inventory)}. Looked for: "
-        "a table or json with names of image files that are here and captions, a text file beside each image, class "
-        "folders, or parquet and tar files that hold images. Write a file captions.csv beside the images with the "
-        "first line file_name,caption, or name the columns with --image_column and --caption_columns"
+        f"dataset {name!r} is not understood. Seen: {shown}{why}{_refused(inventory)}. Looked for: a table or json "
+        "with names of image files that are here and captions, a text file beside each image, class folders, or "
+        "parquet and tar files that hold images. Write a file captions.csv beside the images with the first line "
+        "file_name,caption, or name the columns with --image_column and --caption_columns"
     )
 
 

@@ -1,4 +1,4 @@
-"""What was understood of a dataset, in words: files, layout, images, captions, splits, what was left out, a few pairs."""
+"""What was understood of a dataset, in words: files, layout, images, captions, splits, what was left out."""
 
 import random
 from collections import Counter
@@ -50,7 +50,7 @@ class Understanding:
         sizes = ", ".join(f"{name} {number:,}" if number is not None else name for name, number in self.sizes.items())
         if not self.drawn:
             return f"splits of the dataset itself: {sizes}"
-        return f"the dataset has one split only: validation and test were drawn from it by image, always alike ({sizes})"
+        return f"it has one split only, so validation and test are drawn from it by image, always the same: {sizes}"
 
     def __str__(self) -> str:
         lines = [f"dataset {self.name}: {self.layout}"]

@@ -176,7 +176,12 @@ def load_training_split(arguments: Arguments):
     """
     data = arguments.data
     dataset = load_split(
-        data.dataset_name, data.train_split, dataset_config_name=data.dataset_config_name, streaming=data.streaming
+        data.dataset_name,
+        data.train_split,
+        dataset_config_name=data.dataset_config_name,
+        streaming=data.streaming,
+        image_column=data.image_column,
+        caption_columns=data.caption_columns,
     )
     if data.max_train_samples is not None:
         dataset = dataset.take(data.max_train_samples)

@@ -124,6 +124,8 @@ class Trainer:
             data.validation_split,
             dataset_config_name=data.dataset_config_name,
             streaming=data.streaming,  # otherwise the whole training split would be downloaded with it
+            image_column=data.image_column,
+            caption_columns=data.caption_columns,
         )
         precision = self.accelerator.mixed_precision
         return Validator(model, self.processor, dataset, columns, self.prepare, precision, data.max_validation_samples)

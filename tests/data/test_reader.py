@@ -82,7 +82,7 @@ FORMS += ["pandas, bytes and path", "pandas, bytes"]
 @pytest.mark.parametrize("form", FORMS)
 def test_every_form_gives_the_same_pairs(tmp_path, table, form, streaming):
     name = write(form, table, tmp_path / "data")
-    dataset = load_split(name, "train", streaming=streaming)
+    dataset = load_split(name, "all", streaming=streaming)
     columns = find_columns(dataset)
     seen = {}
     for row in dataset:
@@ -129,7 +129,7 @@ def test_labels_need_names(table):
     [
         ("./nowhere", "train", "no such file or folder"),
         ("someone/no-such-dataset", "train", "cannot be had from the Hub"),
-        ("DATA", "dev", r"unknown split \"dev\".*train"),
+        ("DATA", "unseen", r"unknown split \"unseen\".*train"),
     ],
 )
 def test_what_cannot_be_loaded_is_one_line(tmp_path, table, name, split, message):
@@ -276,7 +276,7 @@ def test_a_dataset_smaller_than_a_batch_is_still_one_batch():
 
 def test_a_stream_gives_every_pair_once_an_epoch_in_new_order(tmp_path, table):
     name = write("parquet folder", table, tmp_path / "data")
-    stream = load_split(name, "train", streaming=True)
+    stream = load_split(name, "all", streaming=True)
     pairs = StreamingPairs(stream, find_columns(stream), 32, shuffle_buffer_size=4, seed=0)
     orders = []
     for epoch in (0, 1, 0):
@@ -294,6 +294,6 @@ def test_a_dataset_with_configurations(table, tmp_path):
         f"- config_name: {name}\n  data_files:\n  - {{split: train, path: {name}.parquet}}\n" for name in ("all", "few")
     )
     (tmp_path / "README.md").write_text(f"---\nconfigs:\n{configs}---\n")
-    assert len(load_split(str(tmp_path), "train", dataset_config_name="few")) == 3
+    assert len(load_split(str(tmp_path), "all", dataset_config_name="few")) == 3
     with pytest.raises(UserError, match="few.*--dataset_config_name"):
         load_split(str(tmp_path), "train")

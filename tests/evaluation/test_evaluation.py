@@ -444,7 +444,7 @@ def test_configurations_of_several_datasets(monkeypatch):
     """One for all or one each, as splits are."""
     loaded = []
 
-    def load(name, split, dataset_config_name):
+    def load(name, split, dataset_config_name, **columns):
         loaded.append((name, split, dataset_config_name))
         return undecoded({"image": [encoded_image("red")], "label": [0]}, label=datasets.ClassLabel(names=["red"]))
 

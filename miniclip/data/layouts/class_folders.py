@@ -61,7 +61,7 @@ def _notes(names: list[str], words: dict[str, str], given: bool) -> list[str]:
     codes = [name for name in names if says_nothing(words[name])]
     if codes:
         notes.append(
-            f"{len(codes)} class names say nothing to a text encoder ({', '.join(codes[:5])}): put a file classnames.txt "
-            f"into the folder, with lines such as `{codes[0]} tench`"
+            f"{len(codes)} class names say nothing to a text encoder ({', '.join(codes[:5])}): put a file "
+            f"classnames.txt into the folder, with lines such as `{codes[0]} tench`"
         )
     return notes

@@ -89,6 +89,3 @@ def _from_json(inventory: Inventory, file: str) -> dict[str, str]:
         elif isinstance(part, int):
             words[str(part)] = str(key)
     return words
-
-
-

@@ -5,14 +5,16 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 
 import datasets
+import fsspec
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from miniclip.data.columns import caption_names, column_names, image_columns, named, sample_of, split_list
 from miniclip.data.grouping import group_consecutive, group_encoded
+from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Options
 from miniclip.data.names import (
-
     IMAGE_NAMES,
     SPLIT_NAMES,
     SPLIT_WORDS,
@@ -44,12 +46,31 @@ def files_by_split(files: list[str]) -> dict[str, list[str]]:
     return found
 
 
+def may_hold_images(file: str) -> bool:
+    """Whether a parquet file has a column that may hold encoded images."""
+    if not file.lower().endswith(".parquet"):
+        return False
+    try:
+        with fsspec.open(file, "rb") as opened:
+            schema = pq.read_schema(opened)
+    except Exception:  # whatever is wrong with it, who reads it will tell
+        return True
+    return any(may_hold_bytes(kind) for kind in schema.types)
+
+
+def may_hold_bytes(kind: pa.DataType) -> bool:
+    """Whether a type has room for encoded images."""
+    if pa.types.is_struct(kind):
+        return any(may_hold_bytes(field.type) for field in kind)
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return may_hold_bytes(kind.value_type)
+    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
 def load_files(inventory: Inventory, files: list[str], streaming: bool) -> DatasetDict | IterableDatasetDict:
     """Parquet or arrow files as they lie in a folder."""
     builder = BUILDERS[PurePosixPath(files[0]).suffix.lower()]
-    data_files = {
-        split: [inventory.path(name) for name in names] for split, names in files_by_split(files).items()
-    }
+    data_files = {split: [inventory.path(name) for name in names] for split, names in files_by_split(files).items()}
     return datasets.load_dataset(builder, data_files=data_files, streaming=streaming)
 
 
@@ -105,16 +126,19 @@ def _holds_encoded_images(dataset, column: str, feature) -> bool:
     return isinstance(row.get(column), bytes) and row[column].startswith(MAGIC)
 
 
-def caption_columns_of(dataset, options: Options) -> tuple[str, ...]:
+def head_of(dataset) -> list[dict]:
+    """The first rows; of a stream also those that tell whether it is sorted by image."""
+    return list(dataset.take(50 if isinstance(dataset, Dataset) else PEEKED_ROWS))
+
+
+def caption_columns_of(dataset, head: list[dict], options: Options) -> tuple[str, ...]:
     """As the user names them, or by name and value; empty where there are none."""
     names = column_names(dataset)
     if options.caption_columns:
         return tuple(named(names, name, "--caption_columns") for name in split_list(options.caption_columns))
     features = dataset.features or {}
     texts = [name for name in names if name not in features or _is_text(features[name])]
-    head = dataset.select_columns(texts).take(50) if dataset.column_names is not None and texts else dataset.take(50)
-    rows = list(head)
-    return caption_names({name: sample_of([row[name] for row in rows]) for name in texts}) if rows and texts else ()
+    return caption_names({name: sample_of([row.get(name) for row in head]) for name in texts})
 
 
 def _is_text(feature) -> bool:
@@ -124,18 +148,19 @@ def _is_text(feature) -> bool:
     return isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string", "string_view")
 
 
-def one_row_an_image(dataset, image: str, captions: tuple[str, ...]):
+def one_row_an_image(dataset, head: list[dict], image: str, captions: tuple[str, ...]):
     """Rows of one image joined, unless its captions stand in one row already; a stream's as long as they follow one
     another."""
-    features = dataset.features or {}
-    if not captions or len(captions) > 1 or not isinstance(features.get(captions[0], datasets.Value("string")), datasets.Value):
+    if len(captions) != 1 or any(len(texts_of(row[captions[0]])) > 1 for row in head[:50]):
         return dataset
     if isinstance(dataset, Dataset):
         return group_encoded(dataset, image, captions)
-    keys = [_key(row[image]) for row in dataset.take(PEEKED_ROWS)]
+    keys = [_key(row[image]) for row in head]
     if not any(first == second for first, second in zip(keys, keys[1:], strict=False)):
         return dataset
-    features = datasets.Features({**features, **{name: datasets.List(datasets.Value("string")) for name in captions}})
+    features = datasets.Features(
+        {**dataset.features, **{name: datasets.List(datasets.Value("string")) for name in captions}}
+    )
     shards = list(range(dataset.num_shards))
     arguments = {"shards": shards, "stream": dataset, "image": image, "captions": captions}
     return IterableDataset.from_generator(_grouped_shards, gen_kwargs=arguments, features=features)
@@ -186,5 +211,3 @@ def _length(value: pa.Scalar) -> int:
     if isinstance(value, pa.ListScalar | pa.LargeListScalar):
         return len(value.values)
     return int(bool(str(value).strip()))
-
-

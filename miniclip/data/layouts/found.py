@@ -78,7 +78,9 @@ class Rows:
     splits: list[str | None] | None = None
 
 
-def build(rows: Rows, layout: str, files: list[str], inventory: Inventory, words: dict[str, str] | None = None) -> Found:
+def build(
+    rows: Rows, layout: str, files: list[str], inventory: Inventory, words: dict[str, str] | None = None
+) -> Found:
     """
     One row an image; the split of each image is that of its rows.
 
@@ -134,7 +136,9 @@ def _labels(values: list, of_images: list, words: dict[str, str] | None) -> tupl
     words = words or {}
     known = {str(value).strip() for value in values if value not in (None, "")}
     if all(name.isdigit() for name in known) and not known <= set(words):
-        return pa.array([None if value in (None, "") else int(value) for value in of_images], pa.int64()), Value("int64")
+        return pa.array([None if value in (None, "") else int(value) for value in of_images], pa.int64()), Value(
+            "int64"
+        )
     numeric = all(name.isdigit() for name in known)
     names = sorted((word for word in words if word.isdigit()), key=int) if numeric else sorted(known)
     number_of = {name: number for number, name in enumerate(names)}

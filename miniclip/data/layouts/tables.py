@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 from miniclip.data.columns import TableColumns, understand_columns, url_column
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import read_json_table
-from miniclip.data.layouts.class_names import names_file
+from miniclip.data.layouts.class_names import NAMES_FILES, names_file
+from miniclip.data.layouts.embedded import may_hold_bytes
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
 from miniclip.data.names import CAPTION_NAMES, SPLIT_WORDS, canonical_split, is_image_name, plain_name, split_in_name
 from miniclip.data.skipped import SkipReport
@@ -90,7 +91,7 @@ def find_tables(inventory: Inventory, finder: ImageFinder, options: Options) -> 
     others = [c.file for c in candidates if c not in chosen and (c.has_captions or c.split is None)]
     if others:
         found.notes.append(f"not used: {', '.join(others[:5])}{' and others' if len(others) > 5 else ''}")
-    found.notes += [message for message in seen[:3]]
+    found.notes += seen[:3]
     return found, []
 
 
@@ -101,6 +102,8 @@ def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
     for file in inventory.files:
         path = PurePosixPath(file)
         if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
+            continue
+        if path.name.lower() in NAMES_FILES and path.stem.lower() != "labels" and path.suffix.lower() != ".csv":
             continue
         if path.suffix.lower() in (".txt", ".json"):
             if stems is None:
@@ -130,7 +133,9 @@ def read_table(inventory: Inventory, file: str) -> Table | None:
     try:
         return reader(inventory.read(file), file)
     except (pa.ArrowException, MemoryError, RecursionError) as error:
-        raise UserError(f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again") from error
+        raise UserError(
+            f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again"
+        ) from error
 
 
 def _parquet(content: bytes, file: str) -> Table | None:
@@ -147,19 +152,11 @@ def _feather(content: bytes, file: str) -> Table | None:
 
 
 def _arrow_table(schema: pa.Schema, read: Callable[[], pa.Table]) -> Table | None:
-    if any(_may_hold_bytes(kind) for kind in schema.types):
+    if any(may_hold_bytes(kind) for kind in schema.types):
         return None
     table = read()
     names = [name for name in table.column_names if name != "__index_level_0__"]
     return Table({name: table[name].to_pylist() for name in names}, "parquet or feather")
-
-
-def _may_hold_bytes(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return any(_may_hold_bytes(field.type) for field in kind)
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
-        return _may_hold_bytes(kind.value_type)
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
 
 
 def _spreadsheet(content: bytes, file: str) -> Table | None:
@@ -208,8 +205,8 @@ def _why_not(candidate: Candidate) -> str:
     if url := url_column(columns):
         form = "parquet" if candidate.file.endswith("parquet") else "tsv" if "tab" in candidate.table.how else "csv"
         return (
-            f"{candidate.file} names its images by web addresses (column {url!r}) and the images are not here: download "
-            f"them first (pip install img2dataset; img2dataset --url_list {candidate.file} --input_format {form} "
+            f"{candidate.file} names its images by web addresses (column {url!r}) and they are not here: download them "
+            f"first (pip install img2dataset; img2dataset --url_list {candidate.file} --input_format {form} "
             f"--url_col {url} --output_format webdataset --output_folder images), then give that folder"
         )
     if candidate.columns is None:
@@ -275,7 +272,9 @@ def _first(value: object):
 
 def _name(chosen: list[Candidate]) -> str:
     suffix = PurePosixPath(chosen[0].file).suffix.lower()
-    table = {".json": "a json file", ".jsonl": "a file of json lines", ".parquet": "a parquet table"}.get(suffix, "a table")
+    table = {".json": "a json file", ".jsonl": "a file of json lines", ".parquet": "a parquet table"}.get(
+        suffix, "a table"
+    )
     captions, label = chosen[0].columns.captions, chosen[0].columns.label
     what = f"captions in {', '.join(map(repr, captions))}" if captions else f"labels in {label!r}"
     return f"{table} that names the images (in {chosen[0].columns.image!r}) and has {what}"
@@ -351,4 +350,3 @@ def _rename_unknown(rows: Rows) -> None:
         rows.captions = dict(zip(names, rows.captions.values(), strict=True))
     if rows.image.startswith("column_"):
         rows.image = "image"
-
