@@ -17,7 +17,14 @@ import torch
 from datasets import Dataset
 from transformers import HfArgumentParser
 
-from miniclip.data.reader import find_columns, find_image_column, find_label_column, load_split
+from miniclip.data.reader import (
+    dataset_templates,
+    find_columns,
+    find_image_column,
+    find_label_column,
+    load_split,
+    said_back,
+)
 from miniclip.evaluation.calibration import calibrate, store_calibration
 from miniclip.evaluation.report import retrieval_table, zero_shot_table
 from miniclip.evaluation.retrieval import evaluate_retrieval
@@ -120,7 +127,9 @@ def load_captioned(args: EvaluationArguments, split: str) -> tuple:
         image_column=args.image_column,
         caption_columns=args.caption_columns,
     )
-    return sample(dataset, args), find_columns(dataset, args.image_column, args.caption_columns)
+    columns = find_columns(dataset, args.image_column, args.caption_columns)
+    print(said_back(args.dataset_name, dataset, columns), flush=True)
+    return sample(dataset, args), columns
 
 
 def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
@@ -166,7 +175,8 @@ def measure(model, processor, args: EvaluationArguments, captioned: tuple | None
         retrieval = timed(evaluate_retrieval, model, processor, *captioned, **settings)
         results["retrieval"] = {"dataset_name": args.dataset_name, "split": args.split} | retrieval
     for key, (parts, origin) in labelled.items():
-        zero_shot = origin | timed(evaluate_zero_shot, model, processor, *parts, templates=args.templates, **settings)
+        templates = args.templates or dataset_templates(origin["dataset_name"])
+        zero_shot = origin | timed(evaluate_zero_shot, model, processor, *parts, templates=templates, **settings)
         results.setdefault("zero_shot", zero_shot)
         results.setdefault("zero_shot_sets", {})[key] = zero_shot
     return results

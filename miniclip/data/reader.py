@@ -27,7 +27,7 @@ from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import take_inventory
 from miniclip.data.splits import SplitMissing, missing_split, parse_split, select_split
 from miniclip.data.understand import is_local_dataset, understand_embedded, understand_named_files
-from miniclip.data.understanding import Understanding
+from miniclip.data.understanding import Understanding, pairs_in_words
 from miniclip.utils.errors import UserError
 from miniclip.utils.hub import go_offline_if_unreachable, is_local
 
@@ -41,6 +41,7 @@ __all__ = [
     "find_image_column",
     "find_label_column",
     "load_split",
+    "said_back",
     "understanding_of",
     "usable_captions",
 ]
@@ -85,6 +86,7 @@ def load_split(
         image_column=image_column,
         caption_columns=caption_columns,
     )
+    _last_understood[dataset_name] = understanding
     if understanding.drawn:
         _tell_once(f"{dataset_name}: {understanding.split_line()}")
     splits = _named_after_file(understanding, dataset_name, split)
@@ -122,7 +124,19 @@ def understanding_of(
 
 
 _understood: dict[tuple, Understanding] = {}
+_last_understood: dict[str, Understanding] = {}
 _told: set[str] = set()
+
+
+def said_back(dataset_name: str, dataset, columns: Columns) -> str:
+    """
+    What was understood of a dataset and five of its pairs, to be told before it is used.
+
+    Args:
+        dataset: a split of it, as [`load_split`] returns it.
+    """
+    last = _last_understood.get(dataset_name)
+    return "\n".join(filter(None, (str(last) if last else "", "  for example", pairs_in_words(dataset, columns))))
 
 
 def _time_of(name: str) -> object:
@@ -207,12 +221,9 @@ def _load_error(name: str, error: Exception) -> str:
 
 
 def dataset_templates(dataset_name: str) -> tuple[str, ...]:
-    """Prompts with `{}` for the class name that lie beside a dataset, as in CLIP_benchmark's exports; often none."""
-    file = Path(dataset_name).expanduser() / "zeroshot_classification_templates.txt"
-    if not file.is_file():
-        return ()
-    lines = (line.strip() for line in file.read_text(encoding="utf-8").splitlines())
-    return tuple(line.replace("{c}", "{}") for line in lines if "{c}" in line or "{}" in line)
+    """Prompts with `{}` for the class name that a dataset brings along, as CLIP_benchmark's exports do; often none."""
+    last = _last_understood.get(dataset_name)
+    return last.templates if last else ()
 
 
 def usable_captions(dataset: Iterable[dict], columns: Columns) -> Iterator[tuple[int, list[str]]]:

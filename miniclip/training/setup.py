@@ -16,7 +16,7 @@ from miniclip.data.augmentation import CropDraw, train_transform
 from miniclip.data.batches import BatchPreparer
 from miniclip.data.image_cache import CachedImages, DecodedImages, cache_images
 from miniclip.data.pairs import ImageFeatures, PairCollator, PairDataset, StreamingPairs, find_usable_rows
-from miniclip.data.reader import Columns, SkipReport, find_columns, load_split, usable_captions
+from miniclip.data.reader import Columns, SkipReport, find_columns, load_split, said_back, usable_captions
 from miniclip.data.sampling import ShardedBatchSampler
 from miniclip.data.tokenizer import train_tokenizer
 from miniclip.training.arguments import Arguments, json_setting
@@ -187,6 +187,8 @@ def load_training_split(arguments: Arguments):
         dataset = dataset.take(data.max_train_samples)
     columns = find_columns(dataset, data.image_column, data.caption_columns)
     rows = islice(dataset, 10_000) if data.streaming else dataset
+    if rank() == 0:
+        print(said_back(data.dataset_name, dataset, columns), flush=True)
     captions = [captions for _, captions in usable_captions(rows, columns)]
     if not any(captions):
         raise UserError(f"the caption column {', '.join(columns.captions)} is empty in every row")

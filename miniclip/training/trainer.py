@@ -14,8 +14,8 @@ import torch
 from accelerate import Accelerator
 from tqdm.auto import tqdm
 
-from miniclip.data.reader import load_split
-from miniclip.training.arguments import Arguments
+from miniclip.data.reader import SplitMissing, load_split
+from miniclip.training.arguments import Arguments, DataArguments
 from miniclip.training.checkpoints import CheckpointStore, TrainerState, write_atomically
 from miniclip.training.diagnostics import (
     embedding_statistics,
@@ -119,14 +119,20 @@ class Trainer:
         data = self.arguments.data
         if not data.validation_split or not self.accelerator.is_main_process:
             return None
-        dataset = load_split(
-            data.dataset_name,
-            data.validation_split,
-            dataset_config_name=data.dataset_config_name,
-            streaming=data.streaming,  # otherwise the whole training split would be downloaded with it
-            image_column=data.image_column,
-            caption_columns=data.caption_columns,
-        )
+        try:
+            dataset = load_split(
+                data.dataset_name,
+                data.validation_split,
+                dataset_config_name=data.dataset_config_name,
+                streaming=data.streaming,  # otherwise the whole training split would be downloaded with it
+                image_column=data.image_column,
+                caption_columns=data.caption_columns,
+            )
+        except SplitMissing as error:
+            if data.validation_split != DataArguments.validation_split:
+                raise
+            self._say(f"no validation: the last model will be the best ({error})")
+            return None
         precision = self.accelerator.mixed_precision
         return Validator(model, self.processor, dataset, columns, self.prepare, precision, data.max_validation_samples)
 

@@ -48,7 +48,7 @@ def cases(shared, tmp_path, monkeypatch):
 def known(cases) -> list[tuple[np.ndarray, str, str]]:
     """Small version, colour and shape of each picture, from Kaggle's table, read here by hand."""
     with (cases / "kaggle_flickr8k" / "captions.txt").open(newline="") as file:
-        first = {name: text for name, text in reversed(list(csv.reader(file))[1:])}
+        first = dict(reversed(list(csv.reader(file))[1:]))
     return [
         (small(str(cases / "kaggle_flickr8k" / "Images" / name)), *text.split()[1:3]) for name, text in first.items()
     ]
