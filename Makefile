@@ -34,7 +34,7 @@ train: $(RESULTS) ## train on drawn shapes (three minutes on two cores) and meas
 
 # A run that did not get as far as its results is started anew.
 $(RESULTS): | $(INSTALLED)
-	$(PY) train_accelerate.py configs/shapes.yaml --output_dir $(MODEL) --overwrite_output_dir
+	$(PY) train_accelerate.py configs/shapes.yaml --output_dir $(MODEL) --existing_run replace
 	$(PY) evaluate_miniclip.py --model_name_or_path $(MODEL) --dataset_name shapes \
 		--zero_shot_dataset shapes --zero_shot_split unseen --templates "a {}" "a photo of a {}" \
 		--output_json $(RESULTS)

@@ -65,9 +65,9 @@ def examine(stages: list[Arguments], folder: Path) -> int:
 
 
 def create_publisher(arguments: Arguments, output_dir: Path) -> TrainingPublisher | None:
-    """What puts the run on the Hub; on the main process, with --push_to_hub. Whether it may is asked now."""
+    """What puts the run on the Hub; on the main process, with --hub_model_id. Whether it may is asked now."""
     settings = arguments.training
-    if not settings.push_to_hub or not PartialState(cpu=on_cpu()).is_main_process:
+    if not settings.hub_model_id or not PartialState(cpu=on_cpu()).is_main_process:
         return None
     publisher = TrainingPublisher(
         output_dir, settings.hub_model_id, settings.hub_private_repo, settings=arguments.to_dict()
@@ -81,10 +81,10 @@ def train(arguments: Arguments, folder: Path, publisher: TrainingPublisher | Non
     settings = arguments.training
     accelerator = create_accelerator(arguments, folder)
     set_seed(settings.seed)
-    if settings.resume_from_checkpoint == "latest" and not any(folder.glob("checkpoints/checkpoint-*")):
-        settings.resume_from_checkpoint = None  # stopped before this stage saved anything
+    if settings.existing_run == "resume" and not any(folder.glob("checkpoints/checkpoint-*")):
+        settings.existing_run = "stop"  # it was stopped before this stage saved anything
     trainer = Trainer(accelerator, arguments, folder, *([publisher.after_checkpoint] if publisher else []))
-    if settings.with_tracking:
+    if settings.report_to != "none":
         shown = without_machine_paths(arguments.to_dict())  # logs are published with the model
         accelerator.init_trackers("miniclip", config={name: str(value) for name, value in shown.items()})
     trainer.fit()
@@ -102,7 +102,7 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
     return Accelerator(
         cpu=on_cpu(),
         mixed_precision=settings.mixed_precision,
-        log_with=settings.report_to if settings.with_tracking else None,
+        log_with=None if settings.report_to == "none" else settings.report_to,
         project_dir=folder / "logs",
         step_scheduler_with_optimizer=False,
         fsdp_plugin=sharding_plugin(settings),
@@ -118,12 +118,12 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
     process = PartialState(cpu=on_cpu())
     if process.is_main_process:
         try:
-            if settings.overwrite_output_dir and not settings.resume_from_checkpoint:
+            if settings.existing_run == "replace":
                 delete_run(output_dir)
-            elif holds_run(output_dir) and not settings.resume_from_checkpoint:
+            elif settings.existing_run == "stop" and holds_run(output_dir):
                 raise UserError(
-                    f"output folder {str(output_dir)!r} holds another run: continue it with --resume_from_checkpoint "
-                    "latest, replace it with --overwrite_output_dir, or choose another --output_dir"
+                    f"output folder {str(output_dir)!r} holds another run: continue it with --existing_run "
+                    "resume, replace it with --existing_run replace, or choose another --output_dir"
                 )
             output_dir.mkdir(parents=True, exist_ok=True)
             (output_dir / ".writable").touch()

@@ -32,9 +32,8 @@ HEADS = {
     "no dropout before the heads": {"feature_dropout": 0.0},
     "256 dimensions": {"projection_dim": 256},
     "images of 224 px": {"image_size": 224},
-    "plain view only": {"augmentation": "none", "feature_views": 1},
-    "four views": {"feature_views": 4},
-    "four views, strong augmentation": {"feature_views": 4, "augmentation": "strong"},
+    "plain view only": {"augmentation": "none"},
+    "four views, strong augmentation": {"augmentation": "strong"},
     "batch 128": {"per_device_train_batch_size": 128},
     "all five captions": {"captions_per_image": 0},
     "sigmoid loss": {"loss": "sigmoid"},
@@ -118,7 +117,7 @@ def run(table: str, common: dict, changes: dict, seed: int, start: Path, epochs:
     settings = stage(table, 0)
     if table != "heads":
         settings = stage(table, 1) | {"model_name_or_path": str(start)}
-        settings |= {"num_train_epochs": epochs, "validation_epochs": 1}
+        settings |= {"num_train_epochs": epochs}
     folder = start.with_name("run")
     changes = {key: str(start) if value == START else value for key, value in changes.items()}
     try:
@@ -130,7 +129,7 @@ def run(table: str, common: dict, changes: dict, seed: int, start: Path, epochs:
 def train(settings: dict, folder: Path) -> dict:
     """The run's own record, after `train_accelerate.py` has trained with these settings."""
     config = folder.with_suffix(".yaml")
-    config.write_text(yaml.safe_dump(settings | {"checkpointing_steps": "no", "with_tracking": False}))
+    config.write_text(yaml.safe_dump(settings | {"checkpointing_steps": "no", "report_to": "none"}))
     command = [sys.executable, "train_accelerate.py", str(config), "--output_dir", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
     return json.loads((folder / "training_results.json").read_text())

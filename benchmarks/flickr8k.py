@@ -67,7 +67,7 @@ def training(args: argparse.Namespace, run: Path, seed: int) -> list[str]:
     """Command of one run, which goes on where an earlier one stopped."""
     script = [sys.executable, "-m", "accelerate.commands.launch", "train_accelerate.py", CONFIGS[args.name]]
     given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name)}
-    options = {"output_dir": str(run), "seed": str(seed), "resume_from_checkpoint": "latest"} | given
+    options = {"output_dir": str(run), "seed": str(seed), "existing_run": "resume"} | given
     return [
         *script,
         *(part for name, value in options.items() for part in (f"--{name}", value)),

@@ -65,7 +65,6 @@ def settings(args: argparse.Namespace, precision: str, **more) -> Arguments:
         "mixed_precision": precision,
         "max_train_steps": steps,
         "num_train_epochs": steps,
-        "validation_epochs": steps,
         "checkpointing_steps": "no",
         "output_dir": args.work_dir / "run",
         "seed": args.seed,

@@ -292,7 +292,7 @@ def disk(results: dict) -> str:
     stored = DATASETS[2].download_bytes * 2 + DATASETS[2].images * CACHED_BYTES
     note = (
         f"On disk: the Hub's cache, its arrow copy, and decoded images of {IMAGE_SIZE} px ({CACHED_BYTES:,} bytes; "
-        f"none with --image_cache false). CC3M without streaming would take {rough(stored / 1e12, ' TB')}. A stream is "
+        f"none with --cache_dir none). CC3M without streaming would take {rough(stored / 1e12, ' TB')}. A stream is "
         f"downloaded anew in every pass unless its archives are stored first. Sizes of {SIZES_READ}."
     )
     return "\n".join([*lines, "", note])

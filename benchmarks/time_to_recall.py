@@ -34,7 +34,7 @@ from miniclip.data.images import decode_image  # noqa: E402
 from miniclip.data.reader import captions_of, find_columns, load_split  # noqa: E402
 from miniclip.evaluation.retrieval import retrieval_metrics  # noqa: E402
 from miniclip.training.arguments import parse_arguments  # noqa: E402
-from miniclip.training.trainer import Trainer  # noqa: E402
+from miniclip.training.trainer import VALIDATION_IMAGES, Trainer  # noqa: E402
 from miniclip.training.validation import HEADLINE  # noqa: E402
 from miniclip.utils.errors import exit_on_user_error  # noqa: E402
 from miniclip.utils.loading import default_device  # noqa: E402
@@ -63,7 +63,7 @@ def open_clip_recall(args: argparse.Namespace, checkpoint: Path) -> float:
     model.load_state_dict(torch.load(checkpoint)["state_dict"])
     model.eval()
     tokenizer = open_clip.get_tokenizer(MODEL_NAME)
-    dataset = load_split(args.dataset_name, "validation").take(args.max_validation_samples)
+    dataset = load_split(args.dataset_name, "validation").take(VALIDATION_IMAGES)
     columns = find_columns(dataset)
     image_embeds, text_embeds, image_of_text = [], [], []
     for number, row in enumerate(dataset):
@@ -99,7 +99,6 @@ def run_ours(args: argparse.Namespace) -> dict:
     options = ["--dataset_name", args.dataset_name, "--image_encoder", args.image_encoder]
     options += ["--text_encoder", args.text_encoder, "--cache_dir", str(args.work_dir / "cache")]
     options += ["--max_train_samples", str(args.max_train_samples), "--seed", str(args.seed)]
-    options += ["--max_validation_samples", str(args.max_validation_samples)]
     stages = parse_arguments([args.config, *options, *args.training_settings])
     previous = None
     for number, arguments in enumerate(stages, start=1):
@@ -124,7 +123,7 @@ def in_new_process(args: argparse.Namespace, way: str, *more: str) -> dict:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "measurement.json"
         names = ("config", "dataset_name", "image_encoder", "text_encoder", "image_size", "batch_size", "seed")
-        names += ("max_train_samples", "max_validation_samples")
+        names += ("max_train_samples",)
         options = [str(word) for name in names for word in (f"--{name}", getattr(args, name))]
         options += ["--way", way, "--work_dir", folder, "--measurement", str(file), *more]
         script = [sys.executable, __file__, *options, "--training_settings", *args.training_settings]
@@ -143,7 +142,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=64, help="of open_clip")
     parser.add_argument("--max_train_samples", type=int, default=6000)
-    parser.add_argument("--max_validation_samples", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_json", type=Path, default=RESULTS / "time_to_recall.json")
     parser.add_argument("--way", choices=("ours", "open_clip"), help=argparse.SUPPRESS)

@@ -88,7 +88,6 @@ def our_settings(args: argparse.Namespace, folder: Path, steps: int, locked: boo
         "per_device_train_batch_size": args.locked_batch_size if locked else args.batch_size,
         "max_train_steps": steps,
         "num_train_epochs": steps,
-        "validation_epochs": steps,
         "mixed_precision": "bf16",
         "checkpointing_steps": "no",
         "output_dir": folder,

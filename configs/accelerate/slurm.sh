@@ -23,7 +23,7 @@ port=$(( 20000 + SLURM_JOB_ID % 10000 ))
 
 resume=()
 if (( ${SLURM_RESTART_COUNT:-0} > 0 )); then
-    resume=(--resume_from_checkpoint latest)
+    resume=(--existing_run resume)
 fi
 
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1

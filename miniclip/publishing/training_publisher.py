@@ -1,4 +1,4 @@
-"""A run on the Hub while it is still training (`--push_to_hub`), and complete when it has ended."""
+"""A run on the Hub while it is still training (`--hub_model_id`), and complete when it has ended."""
 
 import os
 import shutil

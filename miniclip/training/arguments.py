@@ -1,204 +1,239 @@
-"""All settings of training, as dataclasses that read a YAML file and the command line."""
+"""All settings of training, as dataclasses that read YAML files and the command line. Each is a group of `--help`."""
 
-import difflib
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import yaml
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
-from transformers import HfArgumentParser
 
 from configuration_miniclip import MiniCLIPConfig
 from miniclip.data.augmentation import AUGMENTATIONS
+from miniclip.training.deprecated_arguments import DEPRECATED, apply_deprecated, take_deprecated
+from miniclip.training.hints import HINTS
 from miniclip.training.optimization import SCHEDULES
+from miniclip.utils.arguments_parser import DataclassParser, hint, setting
 from miniclip.utils.errors import UserError
 from processing_miniclip import CROP_MODES
 
 MIXED_PRECISIONS = ("no", "fp16", "bf16")
 
 
-def _help(text: str, **metadata) -> dict:
-    return {"help": text.replace("%", "%%"), **metadata}  # argparse formats help with %
-
-
 @dataclass
 class ModelArguments:
     """Which encoders, and how they are joined."""
 
-    image_encoder: str = field(
-        default="resnet18", metadata=_help("timm name, Hub id (owner/name) or local timm folder")
+    _argument_group_name = "model"
+    _example = "--image_encoder timm/resnet50.a1_in1k --text_encoder google-bert/bert-base-uncased --text_pooling mean"
+
+    image_encoder: str = setting(
+        "resnet18", "image encoder: a timm name, a Hub id (owner/name) or a local folder written by timm"
     )
-    text_encoder: str = field(
-        default="distilbert-base-uncased",
-        metadata=_help("Hub id or local transformers folder; with --pretrained false also a model type such as bert"),
+    text_encoder: str = setting(
+        "distilbert-base-uncased",
+        "text encoder: a Hub id or a local transformers folder; with --pretrained false also a model type such as bert",
     )
-    model_name_or_path: str | None = field(
-        default=None,
-        metadata=_help(
-            "start from this MiniCLIP folder or Hub id instead of from two encoders; of the settings of a model only "
-            "dropout can then be changed"
-        ),
+    model_name_or_path: str | None = setting(
+        None,
+        "start from this MiniCLIP model (folder or Hub id) instead of joining two encoders; of the other settings in "
+        "this group, only the two dropouts can then be changed",
     )
-    pretrained: bool = field(default=True, metadata=_help("false: encoders start at random, nothing is downloaded"))
-    image_size: int | None = field(default=None, metadata=_help("side in pixels, when not the image encoder's own"))
-    crop_mode: str | None = field(
-        default=None,
-        metadata=_help(
-            "squash: the whole picture, squeezed to a square; center: its middle; by default as the encoder was trained"
-        ),
+    pretrained: bool = setting(True, "load pretrained encoders; false starts from random weights without a download")
+    image_size: int | None = setting(
+        None, "side of the square image that the model sees, in pixels; by default the image encoder's own"
     )
-    vision_config: str | None = field(
-        default=None, metadata=_help('timm model arguments, JSON: {"drop_path_rate": 0.1}')
+    crop_mode: str | None = setting(
+        None,
+        "how an image becomes square: center keeps its middle, squash squeezes all of it; by default as the image "
+        "encoder was trained",
+        metavar="|".join(CROP_MODES),
     )
-    text_config: str | None = field(
-        default=None, metadata=_help('fields to change in the text encoder\'s config, JSON: {"n_layers": 2}')
+    vision_config: str | None = setting(
+        None, 'arguments of the timm model, as JSON or a YAML mapping: {"drop_path_rate": 0.1}'
     )
-    vocab_size: int = field(
-        default=8000,
-        metadata=_help("most word pieces of the tokenizer that a random text encoder learns from the captions"),
+    text_config: str | None = setting(
+        None,
+        'fields to change in the text encoder\'s configuration, as JSON or a YAML mapping: {"n_layers": 2}; for a '
+        "random text encoder, vocab_size limits the tokenizer that is learned from the captions",
     )
-    max_length: int = field(default=77, metadata=_help("tokens kept of a caption"))
-    projection_dim: int = field(
-        default=MiniCLIPConfig.projection_dim, metadata=_help("size of the shared embedding space")
+    max_length: int = setting(77, "tokens kept of a caption")
+    projection_dim: int = setting(MiniCLIPConfig.projection_dim, "numbers in an embedding")
+    projection_head: str = setting(
+        MiniCLIPConfig.projection_head, "head that maps an encoder's output to an embedding", metavar="mlp|linear"
     )
-    projection_head: str = field(default=MiniCLIPConfig.projection_head, metadata=_help("mlp or linear"))
-    projection_dropout: float | None = field(
-        default=None,
-        metadata=_help(
-            f"dropout inside the MLP heads; by default {MiniCLIPConfig.projection_dropout}, or that of the model to "
-            "start from"
-        ),
+    projection_dropout: float | None = setting(
+        None,
+        f"dropout inside the mlp heads, from 0 to 1; by default {MiniCLIPConfig.projection_dropout}, or that of the "
+        "model to start from",
     )
-    feature_dropout: float | None = field(
-        default=None,
-        metadata=_help(
-            "dropout on the encoders' outputs, before the heads; by default "
-            f"{MiniCLIPConfig.feature_dropout}, or that of the model to start from"
-        ),
+    feature_dropout: float | None = setting(
+        None,
+        "dropout between the encoders and the heads, from 0 to 1; by default "
+        f"{MiniCLIPConfig.feature_dropout}, or that of the model to start from",
     )
-    text_pooling: str = field(
-        default=MiniCLIPConfig.text_pooling, metadata=_help("cls: the first token's state, or mean over the tokens")
+    text_pooling: str = setting(
+        MiniCLIPConfig.text_pooling,
+        "how the tokens become one vector: cls takes the first token, mean averages all",
+        metavar="cls|mean",
     )
-    loss: str = field(default=MiniCLIPConfig.loss, metadata=_help("infonce (CLIP) or sigmoid (SigLIP)"))
-    logit_scale_init_value: float = field(
-        default=MiniCLIPConfig.logit_scale_init_value,
-        metadata=_help("start of the learned temperature, as a logarithm; 2.659 = ln(1/0.07)"),
+    loss: str = setting(
+        MiniCLIPConfig.loss, "contrastive loss: infonce as in CLIP, sigmoid as in SigLIP", metavar="infonce|sigmoid"
+    )
+    logit_scale_init_value: float = setting(
+        MiniCLIPConfig.logit_scale_init_value,
+        "start of the learned temperature: the logarithm of the factor on the cosines; 2.659 is ln(1/0.07)",
     )
 
 
 @dataclass
 class DataArguments:
-    """Which images and captions, and what is done to them."""
+    """Which images and captions, and how images are changed while training."""
 
-    dataset_name: str = field(
-        default="jxie/flickr8k",
-        metadata=_help("Hub id, local folder (parquet, images with metadata.csv, save_to_disk), local file, or shapes"),
+    _argument_group_name = "data"
+    _example = "--dataset_name photos/ --validation_split test --captions_per_image 2 --augmentation strong"
+
+    dataset_name: str = setting(
+        "jxie/flickr8k", "Hub id, local folder or local file (docs/data.md lists the layouts); shapes is drawn in code"
     )
-    dataset_config_name: str | None = field(default=None, metadata=_help("configuration of the dataset"))
-    train_split: str = field(default="train", metadata=_help("split to train on; slices such as train[:10%] work"))
-    validation_split: str = field(
-        default="validation", metadata=_help("split whose recall picks the best epoch; empty for none")
+    dataset_config_name: str | None = setting(None, "configuration of a Hub dataset that has several")
+    train_split: str = setting("train", "split to train on; slices such as train[:10%] work")
+    validation_split: str = setting(
+        "validation",
+        "split whose recall picks the best epoch; its first 1,000 images are used; empty for no validation",
     )
-    image_column: str | None = field(default=None, metadata=_help("image column, when not found by itself"))
-    caption_columns: str | None = field(
-        default=None, metadata=_help("caption columns, comma separated, when not found by themselves")
+    image_column: str | None = setting(None, "column with the images; found automatically by default")
+    caption_columns: str | None = setting(
+        None, "columns with the captions, separated by commas; found automatically by default"
     )
-    captions_per_image: int = field(
-        default=1, metadata=_help("different captions of an image in a batch, all its positives; 0 for all of them")
+    captions_per_image: int = setting(
+        1, "captions of each image in a batch, all of them right answers for it; 0 takes all its captions"
     )
-    augmentation: str = field(default="light", metadata=_help(f"of training images: {', '.join(AUGMENTATIONS)}"))
-    train_image_size: int | None = field(
-        default=None,
-        metadata=_help(
-            "side in pixels of training images, when not the one that the model is used at; a smaller one is faster "
-            "and often better, since random crops enlarge what they show"
-        ),
+    augmentation: str = setting(
+        "light",
+        "how training images are varied: light crops and mirrors, strong also changes colours",
+        metavar="|".join(AUGMENTATIONS),
     )
-    max_train_samples: int | None = field(default=None, metadata=_help("use only the first training images"))
-    max_validation_samples: int | None = field(default=1000, metadata=_help("use only the first validation images"))
-    streaming: bool = field(default=False, metadata=_help("read the training split as a stream, never whole"))
-    shuffle_buffer_size: int = field(default=1000, metadata=_help("rows among which a stream is shuffled"))
-    image_cache: bool = field(
-        default=True, metadata=_help("decode images once into a memory-mapped file (147 kB an image at 224 px)")
+    train_image_size: int | None = setting(
+        None,
+        "side of training images in pixels, if it differs from --image_size; a smaller one trains faster and is often "
+        "better, because random crops enlarge what they show",
     )
-    cache_dir: str = field(
-        default="~/.cache/miniclip", metadata=_help("folder for decoded images and features of locked encoders")
-    )
-    dataloader_num_workers: int | None = field(
-        default=None,
-        metadata=_help("processes that read images; by default none without a GPU, else one a core, up to 16"),
+    max_train_samples: int | None = setting(None, "train on the first so many images only")
+    streaming: bool = setting(
+        False, "read the training split as a stream that is never stored whole; needs --max_train_steps"
     )
 
 
 @dataclass
-class TrainingArguments:
-    """How to train."""
+class OptimizationArguments:
+    """How long to train, in which batches and at which learning rates."""
 
-    output_dir: str = field(default="runs/miniclip", metadata=_help("folder for model, checkpoints and logs"))
-    overwrite_output_dir: bool = field(default=False, metadata=_help("replace the run that the output folder holds"))
-    doctor: bool = field(
-        default=False, metadata=_help("examine data, model and learning rates for a minute instead of training")
+    _argument_group_name = "optimisation"
+    _example = "--num_train_epochs 10 --per_device_train_batch_size 128 --learning_rate 5e-4 --trainable_image_layers 2"
+
+    num_train_epochs: int = setting(15, "passes over the training images")
+    max_train_steps: int | None = setting(None, "train for so many steps instead of --num_train_epochs")
+    per_device_train_batch_size: int = setting(
+        64, "pairs that pass through the model at once on each device; halve it when memory runs out"
     )
-    seed: int = field(default=0, metadata=_help("of new weights, order, captions, augmentation and dropout"))
-    num_train_epochs: int = field(default=15, metadata=_help("times that each image is seen"))
-    max_train_steps: int | None = field(default=None, metadata=_help("stop after this many steps, whatever the epochs"))
-    per_device_train_batch_size: int = field(default=64, metadata=_help("pairs that go through the model at once"))
-    gradient_accumulation_steps: int = field(
-        default=1, metadata=_help("how many times that make one batch; all its pairs are each other's negatives")
+    gradient_accumulation_steps: int = setting(
+        1, "such passes that make one batch; all pairs of the whole batch are negatives of each other"
     )
-    learning_rate: float = field(default=1e-3, metadata=_help("peak, of heads and temperature"))
-    image_encoder_learning_rate: float = field(default=1e-4, metadata=_help("peak, of the image encoder"))
-    text_encoder_learning_rate: float = field(default=1e-5, metadata=_help("peak, of the text encoder"))
-    layer_decay: float = field(default=1.0, metadata=_help("factor on the encoders' learning rate per layer downwards"))
-    weight_decay: float = field(default=0.01, metadata=_help("of matrices; norms and biases never decay"))
-    adam_beta2: float = field(default=0.98, metadata=_help("AdamW's second-moment decay; 0.98 as in CLIP"))
-    max_grad_norm: float = field(default=1.0, metadata=_help("clip the gradient's norm here"))
-    lr_scheduler_type: str = field(default="onecycle", metadata=_help(f"one of {', '.join(SCHEDULES)}"))
-    warmup_ratio: float = field(default=0.1, metadata=_help("share of the steps in which the learning rate rises"))
-    mixed_precision: str | None = field(
-        default=None, metadata=_help(f"one of {', '.join(MIXED_PRECISIONS)}; by default what accelerate is set to")
+    learning_rate: float = setting(1e-3, "peak learning rate of the heads and the temperature")
+    image_encoder_learning_rate: float = setting(1e-4, "peak learning rate of the image encoder")
+    text_encoder_learning_rate: float = setting(1e-5, "peak learning rate of the text encoder")
+    layer_decay: float = setting(
+        1.0, "factor on an encoder's learning rate for each layer further from its output; 1 for none"
     )
-    label_smoothing: float = field(default=0.0, metadata=_help("of InfoNCE"))
-    trainable_image_layers: int = field(
-        default=-1,
-        metadata=_help("last layers of the image encoder that learn: -1 all, 0 none (locked, features cached)"),
+    weight_decay: float = setting(0.01, "weight decay of matrices; norms and biases never decay")
+    adam_beta2: float = setting(0.98, "AdamW's decay of squared gradients; 0.98 as in CLIP")
+    lr_scheduler_type: str = setting(
+        "onecycle",
+        "course of the learning rate; all but constant rise during the first tenth of the steps",
+        metavar="|".join(SCHEDULES),
     )
-    trainable_text_layers: int = field(
-        default=-1,
-        metadata=_help("last layers of the text encoder that learn: -1 all, 0 none (locked, features cached)"),
+    label_smoothing: float = setting(0.0, "share of the target that infonce spreads over the batch, from 0 to 1")
+    trainable_image_layers: int = setting(
+        -1, "last layers of the image encoder that learn: -1 for all, 0 for none (its outputs are then computed once)"
     )
-    feature_views: int = field(
-        default=2, metadata=_help("augmented views cached per image of a locked image encoder: plain, mirrored, crops")
+    trainable_text_layers: int = setting(
+        -1, "last layers of the text encoder that learn: -1 for all, 0 for none (its outputs are then computed once)"
     )
-    freeze_batch_norm: bool = field(
-        default=True, metadata=_help("keep the image encoder's BatchNorm statistics; false when it starts at random")
+    freeze_batch_norm: bool = setting(
+        True, "keep the image encoder's BatchNorm statistics; set to false for an encoder with random weights"
     )
-    gradient_checkpointing: bool = field(default=False, metadata=_help("trade time for memory in both encoders"))
-    torch_compile: bool = field(
-        default=False, metadata=_help("compile both encoders: a minute or two at first, faster steps on a GPU after it")
+    ema_decay: float = setting(
+        0.0, "decay of a moving average of the weights, which is then validated and saved; 0 for none"
     )
-    ema_decay: float = field(default=0.0, metadata=_help("average weights over steps with this decay; 0 for none"))
-    teacher_name_or_path: str | None = field(
-        default=None, metadata=_help("MiniCLIP folder or Hub id whose similarities are imitated")
+    teacher_name_or_path: str | None = setting(
+        None, "MiniCLIP model (folder or Hub id) whose similarities between images and captions are imitated"
     )
-    distillation_weight: float = field(default=0.5, metadata=_help("share of the teacher in the loss"))
-    checkpointing_steps: str = field(
-        default="epoch", metadata=_help("save a checkpoint every so many steps, at each `epoch`, or `no`")
+    distillation_weight: float = setting(0.5, "share of the teacher in the loss, from 0 to 1")
+    seed: int = setting(0, "seed of new weights, order, captions, augmentation and dropout")
+
+
+@dataclass
+class SpeedArguments:
+    """How to compute; the model that comes out is the same, apart from rounding."""
+
+    _argument_group_name = "speed"
+    _example = "--mixed_precision bf16 --torch_compile true --cache_dir /scratch/miniclip"
+
+    mixed_precision: str | None = setting(
+        None, "precision of the computation; by default what accelerate is set to", metavar="|".join(MIXED_PRECISIONS)
     )
-    checkpoints_total_limit: int = field(default=2, metadata=_help("older checkpoints are deleted"))
-    resume_from_checkpoint: str | None = field(default=None, metadata=_help("a checkpoint folder, or `latest`"))
-    validation_epochs: int = field(default=1, metadata=_help("measure validation recall every so many epochs"))
-    with_tracking: bool = field(default=True, metadata=_help("log to a tracker"))
-    report_to: str = field(default="tensorboard", metadata=_help("any accelerate tracker: tensorboard, wandb, …, all"))
-    logging_steps: int = field(default=10, metadata=_help("log every so many steps"))
-    push_to_hub: bool = field(
-        default=False, metadata=_help("publish the model at the end and, in the background, at each checkpoint")
+    torch_compile: bool = setting(
+        False, "compile both encoders: takes a minute or two at the start, then makes steps on a GPU faster"
     )
-    hub_model_id: str | None = field(default=None, metadata=_help("owner/name of the model on the Hub"))
-    hub_private_repo: bool = field(default=False, metadata=_help("only its owner can see it there"))
+    cache_dir: str = setting(
+        "~/.cache/miniclip",
+        "folder for decoded images (147 kB each at 224 pixels) and outputs of locked encoders; none decodes images in "
+        "every epoch",
+    )
+    dataloader_num_workers: int | None = setting(
+        None, "processes that read images; by default none without a GPU, otherwise one per core, up to 16"
+    )
+
+
+@dataclass
+class LoggingArguments:
+    """Where the run is kept, how it continues, and what is reported."""
+
+    _argument_group_name = "logging"
+    _example = "--output_dir runs/mine --existing_run resume --report_to wandb --checkpointing_steps 500"
+
+    output_dir: str = setting("runs/miniclip", "folder for the model, checkpoints and logs")
+    existing_run: str = setting(
+        "stop",
+        "what to do if the output folder already holds a run: stop, resume (from its latest checkpoint), replace, or a "
+        "checkpoint folder to resume from",
+    )
+    checkpointing_steps: str = setting(
+        "epoch", "save a checkpoint after so many steps, after each epoch, or no; the last two are kept"
+    )
+    report_to: str = setting(
+        "tensorboard", "tracker to log to: tensorboard, wandb or another of accelerate's; all; none"
+    )
+    doctor: bool = setting(False, "examine the data, model and learning rates for a minute instead of training")
+
+
+@dataclass
+class PublishingArguments:
+    """Put the model on the Hugging Face Hub, in the background after each checkpoint and complete at the end."""
+
+    _argument_group_name = "publishing"
+    _example = "--hub_model_id OWNER/miniclip-flowers --hub_private_repo true"
+
+    hub_model_id: str | None = setting(None, "publish the model under this name, OWNER/NAME")
+    hub_private_repo: bool = setting(False, "create the repository as private")
+
+
+@dataclass
+class TrainingArguments(PublishingArguments, LoggingArguments, SpeedArguments, OptimizationArguments):
+    """How to train: all settings except those of model and data."""
 
     @property
     def learning_rates(self) -> dict[str, float]:
@@ -219,20 +254,34 @@ class Arguments:
     data: DataArguments
     training: TrainingArguments
 
-    def to_dict(self) -> dict:
-        """One flat dictionary; names are unique over the three groups."""
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Arguments":
+        """The inverse of [`to_dict`]; settings that are left out have their defaults."""
+        kinds = (ModelArguments, DataArguments, TrainingArguments)
+        return cls(*(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}) for kind in kinds))
+
+    def to_dict(self) -> dict[str, Any]:
+        """One flat dictionary; names are unique over all groups."""
         return asdict(self.model) | asdict(self.data) | asdict(self.training)
 
 
-GROUPS = (ModelArguments, DataArguments, TrainingArguments)
+GROUPS = (
+    ModelArguments,
+    DataArguments,
+    OptimizationArguments,
+    SpeedArguments,
+    LoggingArguments,
+    PublishingArguments,
+)
+NAMES = tuple(item.name for group in GROUPS for item in fields(group))
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> list[Arguments]:
     """
-    `[config.yaml ...] [--overrides]` to the settings of each stage, usually one.
+    Read `[config.yaml ...] [--name value ...]` into the settings of each stage; usually there is one.
 
     A YAML file may hold a list `stages` of settings that differ from stage to stage; each stage starts from the model
-    of the one before. A later file overrides the earlier ones and the command line overrides them all, in all stages.
+    of the one before. A later file overrides the earlier ones, and the command line overrides them all in every stage.
 
     Raises:
         UserError: no such file, unknown names, values out of range, or stages in more than one file.
@@ -245,10 +294,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> list[Arguments]:
         if own_stages and len(stages) > 1:
             raise UserError("only one of the configuration files may have `stages`")
         stages = [stage | settings | own for stage in stages for own in own_stages or [{}]]
-    return [_parse(stage, command_line) for stage in stages]
+    command_line, deprecated = take_deprecated(command_line)
+    return [_parse(stage, command_line, deprecated) for stage in stages]
 
 
-def read_yaml(path: str) -> dict:
+def read_yaml(path: str) -> dict[str, Any]:
     """
     A YAML file of settings.
 
@@ -258,42 +308,37 @@ def read_yaml(path: str) -> dict:
     if not Path(path).is_file():
         raise UserError(f"configuration file {path!r} not found; see configs/ for ready ones")
     try:
-        settings = yaml.safe_load(Path(path).read_text()) or {}
-    except yaml.YAMLError as error:
+        settings = yaml.safe_load(Path(path).read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"configuration file {path!r} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(settings, dict):
         raise UserError(f"configuration file {path!r} must hold `name: value` lines")
-    known = [item.name for group in GROUPS for item in fields(group)]
     names = [*settings, *(name for stage in settings.get("stages") or [] for name in stage)]
     for name in names:
-        if name not in (*known, "stages"):
-            near = difflib.get_close_matches(name, known, n=1)
-            raise UserError(f"unknown setting {name!r} in {path}" + (f"; did you mean {near[0]!r}?" if near else ""))
+        if name not in (*NAMES, *DEPRECATED, "stages"):
+            raise UserError(f"unknown setting {name!r} in {path}{hint(str(name), NAMES, HINTS)}")
     return settings
 
 
-class _Parser(HfArgumentParser):
-    def error(self, message: str) -> None:
-        """One line instead of argparse's page of usage."""
-        raise UserError(f"{message}; see --help")
-
-
-def _parse(settings: dict, command_line: list[str]) -> Arguments:
-    parser = _Parser(
+def _parse(settings: dict, command_line: list[str], deprecated: dict[str, Any]) -> Arguments:
+    parser = DataclassParser(
         GROUPS,
-        allow_abbrev=False,
-        description="Train MiniCLIP: accelerate launch train_accelerate.py [config.yaml ...] [--name value ...]",
+        hints=HINTS,
+        usage="accelerate launch train_accelerate.py [config.yaml ...] [--name value ...]",
+        description="Train MiniCLIP. YAML files give the settings, and the command line overrides them.\n"
+        "configs/all_settings.yaml holds every setting with its default.",
     )
-    parser.set_defaults(**{name: _as_text(name, value) for name, value in settings.items()})
-    *groups, unknown = parser.parse_args_into_dataclasses(command_line, return_remaining_strings=True)
-    if unknown:
-        raise UserError(f"unknown argument {unknown[0]}; see --help")
-    parsed = Arguments(*groups)
+    current = {name: _as_text(name, value) for name, value in settings.items() if name not in DEPRECATED}
+    parser.set_defaults(**current)
+    values = parser.parse(command_line)
+    deprecated = {name: value for name, value in settings.items() if name in DEPRECATED} | deprecated
+    apply_deprecated(values, deprecated)
+    parsed = Arguments.from_dict(values)
     _check(parsed)
     return parsed
 
 
-def _as_text(name: str, value):
+def _as_text(name: str, value: Any) -> Any:
     """Values as the command line would give them: mappings as JSON, and words that YAML reads as false or numbers."""
     if isinstance(value, dict):
         return json.dumps(value)
@@ -303,34 +348,39 @@ def _as_text(name: str, value):
 
 
 def _check(arguments: Arguments) -> None:
+    _check_choices(arguments)
+    training, data = arguments.training, arguments.data
+    for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"):
+        if getattr(training, name) < 1:
+            raise UserError(f"--{name} must be at least 1")
+    if data.streaming and training.max_train_steps is None:
+        raise UserError("a stream has no known length: give --max_train_steps with --streaming")
+    if data.streaming and 0 in (training.trainable_image_layers, training.trainable_text_layers):
+        raise UserError("the outputs of locked encoders cannot be kept for a stream; drop --streaming")
+    if training.hub_private_repo and not training.hub_model_id:
+        raise UserError("--hub_private_repo needs a name: give --hub_model_id OWNER/NAME")
+    if training.report_to not in ("all", "none", *map(str, get_available_trackers())):
+        raise UserError(f"--report_to {training.report_to} is not installed: pip install it, or --report_to none")
+    if training.checkpointing_steps not in ("epoch", "no") and not training.checkpointing_steps.isdigit():
+        raise UserError("--checkpointing_steps must be a number, epoch or no")
+
+
+def _check_choices(arguments: Arguments) -> None:
     model, training, data = arguments.model, arguments.training, arguments.data
     for name, value, choices in (
         ("crop_mode", model.crop_mode or "center", CROP_MODES),
         ("augmentation", data.augmentation, AUGMENTATIONS),
         ("lr_scheduler_type", training.lr_scheduler_type, SCHEDULES),
         ("mixed_precision", training.mixed_precision or "no", MIXED_PRECISIONS),
-        ("report_to", training.report_to, ("all", *LOGGER_TYPE_TO_CLASS)),
+        ("report_to", training.report_to, ("all", "none", *LOGGER_TYPE_TO_CLASS)),
     ):
         if value not in choices:
             raise UserError(f"--{name} {value} is unknown; choose one of {', '.join(choices)}")
-    for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "feature_views", "num_train_epochs"):
-        if getattr(training, name) < 1:
-            raise UserError(f"--{name} must be at least 1")
-    if data.streaming and training.max_train_steps is None:
-        raise UserError("a stream has no known length: give --max_train_steps with --streaming")
-    if data.streaming and 0 in (training.trainable_image_layers, training.trainable_text_layers):
-        raise UserError("features of locked encoders cannot be cached for a stream; drop --streaming")
-    if training.push_to_hub and not training.hub_model_id:
-        raise UserError("--push_to_hub needs a name: give --hub_model_id owner/name")
-    if training.with_tracking and training.report_to not in ("all", *map(str, get_available_trackers())):
-        raise UserError(f"--report_to {training.report_to} is not installed: pip install it, or --with_tracking false")
-    if training.checkpointing_steps not in ("epoch", "no") and not training.checkpointing_steps.isdigit():
-        raise UserError("--checkpointing_steps must be a number, epoch or no")
 
 
-def json_setting(text: str | None, flag: str) -> dict:
+def json_setting(text: str | None, flag: str) -> dict[str, Any]:
     """
-    A JSON object given on the command line or as YAML mapping.
+    A JSON object given on the command line, or a mapping in a YAML file.
 
     Raises:
         UserError: it is not one.

@@ -17,6 +17,7 @@ from miniclip.utils.errors import UserError
 
 STATE_FILE = "trainer_state.json"
 AVERAGE_FILE = "averaged_weights.safetensors"
+KEPT_CHECKPOINTS = 2
 
 
 @dataclass
@@ -69,7 +70,7 @@ def write_atomically(folder: Path, write: Callable[[Path], None], is_main: bool 
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"{folder} could not be written ({reason}); free disk space or choose another --output_dir, then "
-            "continue with --resume_from_checkpoint latest"
+            "continue with --existing_run resume"
         ) from error
 
 
@@ -89,15 +90,14 @@ class CheckpointStore:
 
     Args:
         folder: created when first needed.
-        limit: how many are kept.
     """
 
-    def __init__(self, accelerator: Accelerator, folder: Path, limit: int):
-        self.accelerator, self.folder, self.limit = accelerator, folder, limit
+    def __init__(self, accelerator: Accelerator, folder: Path):
+        self.accelerator, self.folder = accelerator, folder
 
     def save(self, state: TrainerState, average: nn.Module | None = None) -> Path:
         """
-        Save everything that a resumed run needs, then delete what exceeds the limit.
+        Save everything that a resumed run needs, then delete all but the last two checkpoints.
 
         Raises:
             UserError: it could not be written; earlier checkpoints are kept.
@@ -113,7 +113,7 @@ class CheckpointStore:
 
         write_atomically(folder, write, self.accelerator.is_main_process, self.accelerator.wait_for_everyone)
         if self.accelerator.is_main_process:
-            for old in self.all()[: -self.limit]:
+            for old in self.all()[:-KEPT_CHECKPOINTS]:
                 shutil.rmtree(old)
         return folder
 
@@ -142,17 +142,17 @@ class CheckpointStore:
 
     def find(self, wanted: str) -> Path:
         """
-        The checkpoint that `--resume_from_checkpoint` names: a folder, or the newest for `latest`.
+        The checkpoint that `--existing_run` names: a folder, or the newest for `resume`.
 
         Raises:
             UserError: there is none.
         """
-        if wanted == "latest":
+        if wanted == "resume":
             if not self.all():
-                raise UserError(
-                    f"no checkpoint in {self.folder} to resume from; start without --resume_from_checkpoint"
-                )
+                raise UserError(f"no checkpoint in {self.folder} to resume from; start without --existing_run resume")
             return self.all()[-1]
         if not (Path(wanted) / STATE_FILE).is_file():
-            raise UserError(f"{wanted!r} is no checkpoint folder; use one of {self.folder}/checkpoint-*, or latest")
+            raise UserError(
+                f"{wanted!r} is no checkpoint folder: use --existing_run resume, or a {self.folder}/checkpoint-*"
+            )
         return Path(wanted)

@@ -30,6 +30,8 @@ from miniclip.utils.loading import load_model
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
 
+MOST_WORD_PIECES = 8000  # of a tokenizer that is learned from the captions
+FEATURE_VIEWS = {"none": 1, "light": 2, "strong": 4}  # kept of each image of a locked encoder
 RESIDENT_SHARE = 0.25  # of a GPU's free memory, at most, for images
 
 
@@ -104,8 +106,6 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
             raise UserError(f"{str(error).strip().splitlines()[0]}") from error
     _check_image_sizes(model, {processor.image_size, train_image_size(arguments, processor)})
     freeze(model, training.trainable_image_layers, training.trainable_text_layers)
-    if training.gradient_checkpointing:
-        model.activation_checkpointing_enable()
     return model.to(memory_format=torch.channels_last), processor
 
 
@@ -127,14 +127,15 @@ def _learn_tokenizer(arguments: Arguments, captions: list[list[str]]) -> PreTrai
     settings = arguments.model
     if settings.pretrained or Path(settings.text_encoder).is_dir():
         return None
-    return train_tokenizer(chain.from_iterable(captions), settings.vocab_size, settings.max_length)
+    vocab_size = json_setting(settings.text_config, "text_config").get("vocab_size", MOST_WORD_PIECES)
+    return train_tokenizer(chain.from_iterable(captions), vocab_size, settings.max_length)
 
 
 def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | None) -> MiniCLIPModel:
     settings = arguments.model
     text_config = json_setting(settings.text_config, "text_config")
     if tokenizer is not None:
-        text_config = {"vocab_size": len(tokenizer), **text_config}
+        text_config |= {"vocab_size": len(tokenizer)}
     return MiniCLIPModel.from_encoders(
         settings.image_encoder,
         settings.text_encoder,
@@ -230,7 +231,7 @@ def build_training_data(
         features = FeatureCache(
             model,
             prepare,
-            Path(data.cache_dir).expanduser(),
+            cache_folder(arguments) or Path(training.output_dir).expanduser() / "features",
             f"{dataset._fingerprint} {columns} {image_size} {crop_mode} {prepare.mean.tolist()} {prepare.std.tolist()}",
             accelerator.mixed_precision,
         )
@@ -273,6 +274,12 @@ def train_image_size(arguments: Arguments, processor: MiniCLIPProcessor) -> int:
     return arguments.data.train_image_size or processor.image_size
 
 
+def cache_folder(arguments: Arguments) -> Path | None:
+    """Folder for decoded images and encoder outputs; `None` if images are to be decoded anew in every epoch."""
+    folder = arguments.training.cache_dir
+    return None if folder == "none" else Path(folder).expanduser()
+
+
 def joint_batch_size(arguments: Arguments) -> int:
     """Images of all chunks and processes that make one batch."""
     training = arguments.training
@@ -280,7 +287,7 @@ def joint_batch_size(arguments: Arguments) -> int:
 
 
 def _loader_options(arguments: Arguments) -> dict:
-    workers = arguments.data.dataloader_num_workers
+    workers = arguments.training.dataloader_num_workers
     if workers is None:
         workers = min(16, cores_per_process()) if torch.cuda.is_available() else 0
     # Workers stay from epoch to epoch of a stream, too: a short one takes no longer than starting them anew.
@@ -293,7 +300,6 @@ def _stream(arguments, dataset: IterableDataset, columns, processor, shared) -> 
         columns,
         train_image_size(arguments, processor),
         processor.crop_mode,
-        shuffle_buffer_size=arguments.data.shuffle_buffer_size,
         rank=rank(),
         world_size=world_size(),
         **shared,
@@ -310,8 +316,9 @@ def _stream(arguments, dataset: IterableDataset, columns, processor, shared) -> 
 
 def _readable_images(arguments, dataset, columns, captions, processor):
     data, size, crop_mode = arguments.data, train_image_size(arguments, processor), processor.crop_mode
-    if data.image_cache:
-        images = cache_images(dataset, columns.image, size, Path(data.cache_dir).expanduser(), crop_mode)
+    folder = cache_folder(arguments)
+    if folder is not None:
+        images = cache_images(dataset, columns.image, size, folder, crop_mode)
         rows, skipped = find_usable_rows(captions, images.unreadable)
     else:
         images = DecodedImages(dataset, columns.image, size, crop_mode)
@@ -326,7 +333,9 @@ def _cached_features(arguments, features: FeatureCache, model, processor, images
     if training.trainable_text_layers == 0:
         extra["text_features"] = features.text_features(processor.tokenizer, list(chain.from_iterable(captions)))
     if training.trainable_image_layers == 0:
-        views = features.image_features(images, rows, training.feature_views, transform, training.seed)
+        views = features.image_features(
+            images, rows, FEATURE_VIEWS[arguments.data.augmentation], transform, training.seed
+        )
         extra["images"] = ImageFeatures(views)
     return extra
 

@@ -39,7 +39,7 @@ def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlug
         (plugin.cpu_ram_efficient_loading, "set fsdp_cpu_ram_efficient_loading to false"),
         (
             plugin.activation_checkpointing,
-            "use --gradient_checkpointing true, not fsdp_activation_checkpointing",
+            "set fsdp_activation_checkpointing to false, and lower --per_device_train_batch_size to save memory",
         ),
         (precision == "fp16", "use --mixed_precision bf16 in place of fp16, or configs/accelerate/multi_gpu_ddp.yaml"),
         (training.ema_decay, "use --ema_decay 0, or configs/accelerate/multi_gpu_ddp.yaml"),

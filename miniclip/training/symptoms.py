@@ -57,7 +57,7 @@ def stuck_at_chance(losses: Sequence[float], lowest: float, chance: float) -> Fi
     seen = f"the loss has been {later:.2f} for {len(losses)} steps, and guessing gives {chance:.2f}"
     if lowest < 0.9 * chance:
         seen += f", though it had been down to {lowest:.2f}"
-        return Finding("learning lost", seen, "Lower the learning rates, or lengthen --warmup_ratio")
+        return Finding("learning lost", seen, "Lower the learning rates")
     return Finding(
         "loss stuck at chance",
         seen,
@@ -98,7 +98,7 @@ def exploding_gradient(norms: Sequence[float]) -> Finding | None:
     return Finding(
         "gradient exploding",
         f"the gradient's norm is {latest:.3g}, and {usual:.3g} was usual before",
-        "Lower the learning rates or --max_grad_norm; in half precision try --mixed_precision bf16 or no",
+        "Lower the learning rates; in half precision try --mixed_precision bf16 or no",
     )
 
 

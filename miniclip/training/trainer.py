@@ -28,16 +28,19 @@ from miniclip.training.gradient_cache import StepResult, contrastive_backward
 from miniclip.training.losses import ContrastiveLoss
 from miniclip.training.memory import keep_freed_memory
 from miniclip.training.optimization import (
+    MAX_GRAD_NORM,
     average_weights,
     compile_encoders,
     create_optimizer,
     create_schedule,
     parameter_groups,
     set_train_mode,
+    warmup_steps,
 )
 from miniclip.training.setup import (
     build_model,
     build_training_data,
+    cache_folder,
     create_preparer,
     joint_batch_size,
     load_training_split,
@@ -50,6 +53,7 @@ from miniclip.utils.provenance import provenance
 
 logger = logging.getLogger(__name__)
 RESULTS_FILE = "training_results.json"
+VALIDATION_IMAGES = 1000  # the size at which recall is usually compared
 
 
 class Interrupted(Exception):
@@ -89,6 +93,7 @@ class Trainer:
         )
         self.validator = self._create_validator(model, columns)
         self.total_steps = training.max_train_steps or training.num_train_epochs * self.data.batches_per_epoch
+        self.logging_interval = 10 if self.total_steps >= 100 else 1
         self.loss_function = ContrastiveLoss(
             label_smoothing=training.label_smoothing,
             match_by_id=arguments.data.captions_per_image != 1,
@@ -98,11 +103,11 @@ class Trainer:
         if training.torch_compile:
             compile_encoders(model)
         optimizer = create_optimizer(self._parameter_groups(model), training.adam_beta2)
-        schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps, training.warmup_ratio)
+        schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
-        self.store = CheckpointStore(accelerator, output_dir / "checkpoints", training.checkpoints_total_limit)
+        self.store = CheckpointStore(accelerator, output_dir / "checkpoints")
         self.state, self._stop_signal, self._speed = TrainerState(total_steps=self.total_steps), None, None
-        self.doctor = Doctor(model.config, round(training.warmup_ratio * self.total_steps), self._say)
+        self.doctor = Doctor(model.config, warmup_steps(training.lr_scheduler_type, self.total_steps), self._say)
         if accelerator.is_main_process:
             self.doctor.tell(*examine_repetitions(arguments, dataset, columns, captions))
 
@@ -134,7 +139,7 @@ class Trainer:
             self._say(f"no validation: the last model will be the best ({error})")
             return None
         precision = self.accelerator.mixed_precision
-        return Validator(model, self.processor, dataset, columns, self.prepare, precision, data.max_validation_samples)
+        return Validator(model, self.processor, dataset, columns, self.prepare, precision, VALIDATION_IMAGES)
 
     def fit(self) -> Path:
         """
@@ -148,8 +153,8 @@ class Trainer:
             Interrupted: stopped by a signal, after saving a checkpoint.
         """
         training = self.arguments.training
-        if training.resume_from_checkpoint:
-            self._resume(self.store.find(training.resume_from_checkpoint))
+        if training.existing_run not in ("stop", "replace"):
+            self._resume(self.store.find(training.existing_run))
         self._announce()
         known = self.data.skipped.count  # told already; more may turn up where images are decoded on the way
         with self._stopping_on_signals(), self._progress_bar() as progress:
@@ -192,8 +197,8 @@ class Trainer:
     def _batches(self) -> Iterator[dict]:
         """Batches of the epoch; ends on all processes together, since a stream may run dry on one of them first."""
         batches = self.data.batches(self.state.epoch, self.state.batch_in_epoch)
-        # With the image cache every batch is known to be usable, and nobody needs to be asked.
-        agree = self.data.sampler is None or not self.arguments.data.image_cache
+        # Where images have been decoded before, every batch is known to be usable and nobody needs to be asked.
+        agree = self.data.sampler is None or cache_folder(self.arguments) is None
         while True:
             batch = next(batches, None)
             ended = batch is None
@@ -212,7 +217,7 @@ class Trainer:
         result = contrastive_backward(accelerator, self.model, self.prepare(batch), self.loss_function, seed)
         self._stop_if_not_finite(result)
         self._gradient_norms = self._measure_gradients()
-        accelerator.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
+        accelerator.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -239,7 +244,7 @@ class Trainer:
             )
 
     def _is_logging_step(self) -> bool:
-        return self.state.step % self.arguments.training.logging_steps == 0
+        return self.state.step % self.logging_interval == 0
 
     def _log_step(self, progress: tqdm, result: StepResult, loss: float, speed: float) -> None:
         rates = {group["part"]: group["lr"] for group in self.optimizer.param_groups}
@@ -267,7 +272,7 @@ class Trainer:
         if stop or (steps.isdigit() and self.state.step % int(steps) == 0):
             folder = self.store.save(self.state, self.average)
             if stop:
-                raise Interrupted(f"stopped; continue with --resume_from_checkpoint latest ({folder})")
+                raise Interrupted(f"stopped; continue with --existing_run resume ({folder})")
             self._checkpoint_saved()
 
     def _end_epoch(self) -> None:
@@ -283,13 +288,18 @@ class Trainer:
         }
         state.epoch, state.batch_in_epoch, state.step_in_epoch = state.epoch + 1, 0, 0
         state.loss_sum = state.reference_loss_sum = 0.0
-        if finished or self.state.epoch % training.validation_epochs == 0:
+        if finished or self.state.epoch % self._validation_interval() == 0:
             record |= self._validate(record["train_loss"])
         record["seconds"] = round(state.seconds, 1)
         state.history.append(record)
         if training.checkpointing_steps == "epoch":
             self.store.save(self.state, self.average)
             self._checkpoint_saved()
+
+    def _validation_interval(self) -> int:
+        """In epochs. While both encoders are locked an epoch takes a second, and validation would take longer."""
+        training = self.arguments.training
+        return 10 if training.trainable_image_layers == training.trainable_text_layers == 0 else 1
 
     def _checkpoint_saved(self) -> None:
         if self.accelerator.is_main_process:

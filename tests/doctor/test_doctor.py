@@ -29,16 +29,14 @@ SETTINGS = (
     + """
 text_pooling: mean
 augmentation: none
-image_cache: false
+cache_dir: none
 per_device_train_batch_size: 32
 learning_rate: 2e-3
 image_encoder_learning_rate: 2e-3
 text_encoder_learning_rate: 2e-3
 freeze_batch_norm: false
-logging_steps: 1
-validation_epochs: 1000
 checkpointing_steps: "no"
-with_tracking: false
+report_to: none
 """
 )
 
@@ -99,7 +97,7 @@ def rates(value: str) -> list[str]:
 
 
 def test_a_healthy_run_is_left_in_peace(healthy, warnings_of):
-    assert warnings_of(healthy, "--num_train_epochs", "16", "--validation_epochs", "4") == []
+    assert warnings_of(healthy, "--num_train_epochs", "16") == []
 
 
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
@@ -176,7 +174,7 @@ def test_shuffled_captions(tmp_path, healthy, warnings_of, report_on):
         {"image": row["image"], "caption": pairs[other]["caption"]} for row, other in zip(pairs, order, strict=True)
     ]
     command_line = write(tmp_path, sick, rows("validation", 120))
-    warnings = warnings_of(command_line, "--num_train_epochs", "40", "--validation_epochs", "10")
+    warnings = warnings_of(command_line, "--num_train_epochs", "40")
     assert "as with shuffled captions" in only(warnings, "captions do not fit their images")
     problems, report = report_on(command_line)
     assert problems == 1 and "no more alike than after shuffling" in report

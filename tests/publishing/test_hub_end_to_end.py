@@ -72,7 +72,7 @@ def train(hub, folder, repository, *arguments, check=True, **more):
     shapes_split("validation", 20).to_parquet(folder / "data" / "validation.parquet")
     config = f"{TRAINING}\ndataset_name: {folder / 'data'}\ncache_dir: {folder / 'cache'}\n"
     (folder / "tiny.yaml").write_text(config)
-    push = ["--push_to_hub", "true", "--hub_model_id", repository, "--output_dir", folder / "run", *arguments]
+    push = ["--hub_model_id", repository, "--output_dir", folder / "run", *arguments]
     return run_python("train_accelerate.py", folder / "tiny.yaml", *push, check=check, **environment(hub, **more))
 
 

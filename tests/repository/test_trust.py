@@ -95,7 +95,7 @@ def interrupted(tmp_path_factory):
     settings = {"image_encoder": "test_resnet", "text_encoder": "distilbert", "pretrained": False, "image_size": 32}
     settings |= {"text_config": text_config, "dataset_name": folder / "data", "cache_dir": folder / "cache"}
     settings |= {"per_device_train_batch_size": 8, "num_train_epochs": 1, "checkpointing_steps": 1}
-    settings |= {"with_tracking": False, "mixed_precision": "no", "output_dir": folder / "run"}
+    settings |= {"report_to": "none", "mixed_precision": "no", "output_dir": folder / "run"}
     arguments = [part for name, value in settings.items() for part in (f"--{name}", str(value))]
     run_python("train_accelerate.py", *arguments)
     shutil.rmtree(folder / "run" / "checkpoints" / "checkpoint-2")
@@ -107,7 +107,7 @@ def test_a_planted_checkpoint_is_not_run(interrupted, tmp_path, name):
     folder, arguments = interrupted
     checkpoint = shutil.copytree(folder / "run" / "checkpoints" / "checkpoint-1", tmp_path / "checkpoint-1")
     plant(Payload(tmp_path / "hit"), checkpoint / name)
-    resume = ["--resume_from_checkpoint", checkpoint, "--output_dir", tmp_path / "run"]
+    resume = ["--existing_run", checkpoint, "--output_dir", tmp_path / "run"]
     process = run_python("train_accelerate.py", *arguments, *resume, check=False)
     assert not (tmp_path / "hit").exists()
     if name == "random_states_0.pkl":  # accelerate goes on without: every step is seeded anyway

@@ -203,7 +203,7 @@ def test_training_saves_and_resumes(tmp_path):
         "configs/shapes.yaml", "--image_encoder", "test_resnet", "--image_size", 32, "--vision_config", "{}",
         "--text_config", '{"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 32}',
         "--dataset_name", tmp_path / "data", "--per_device_train_batch_size", 6, "--gradient_accumulation_steps", 2,
-        "--max_train_steps", 3, "--checkpointing_steps", 2, "--logging_steps", 1, "--with_tracking", "false",
+        "--max_train_steps", 3, "--checkpointing_steps", 2, "--report_to", "none",
         "--mixed_precision", "no", "--cache_dir", tmp_path / "cache",
     ]  # fmt: skip
     for kind in ("ddp", "fsdp"):
@@ -214,7 +214,7 @@ def test_training_saves_and_resumes(tmp_path):
     assert {name: value.shape for name, value in trained["fsdp"].items()} == {
         name: value.shape for name, value in trained["ddp"].items()
     }
-    resume = ["--resume_from_checkpoint", tmp_path / "fsdp" / "checkpoints" / "checkpoint-2"]
+    resume = ["--existing_run", tmp_path / "fsdp" / "checkpoints" / "checkpoint-2"]
     run_by_two("train", "fsdp", *settings, "--output_dir", tmp_path / "fsdp", *resume)
     for name, weight in load_file(tmp_path / "fsdp" / "model.safetensors").items():
         assert torch.equal(weight, trained["fsdp"][name]), name

@@ -38,7 +38,6 @@ freeze_batch_norm: false
 augmentation: none
 projection_dropout: 0
 checkpointing_steps: "no"
-logging_steps: 2
 """
     file = tmp_path / "tiny.yaml"
     file.write_text(TINY_SETTINGS + settings)
@@ -96,7 +95,7 @@ def test_resumed_is_the_uninterrupted_run(config, tmp_path):
     """The loss scale included, which is another at the second start."""
     whole = Run(config, tmp_path / "whole", 2.0**10, "--checkpointing_steps", "20")
     checkpoint = str(tmp_path / "whole" / "checkpoints" / "checkpoint-20")
-    rest = Run(config, tmp_path / "rest", 2.0**4, "--resume_from_checkpoint", checkpoint)
+    rest = Run(config, tmp_path / "rest", 2.0**4, "--existing_run", checkpoint)
     assert rest.losses == whole.losses[20:]
     assert rest.scales == whole.scales[20:]
 

@@ -21,7 +21,7 @@ CONFIGS = ROOT / "configs" / "accelerate"
 TRAIN = [
     "train_accelerate.py", "configs/shapes.yaml", "--image_encoder", "test_resnet", "--image_size", "32",
     "--text_config", '{"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 32}', "--vision_config", "{}",
-    "--per_device_train_batch_size", "8", "--max_train_steps", "3", "--with_tracking", "false",
+    "--per_device_train_batch_size", "8", "--max_train_steps", "3", "--report_to", "none",
     "--mixed_precision", "no",
 ]  # fmt: skip
 

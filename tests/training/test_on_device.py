@@ -43,7 +43,7 @@ def trainer(tmp_path, monkeypatch):
     shapes_split("validation", 20).to_parquet(data / "validation.parquet")
     config = tmp_path / "tiny.yaml"
     config.write_text(
-        f"{TINY_SETTINGS}\ndataset_name: {data}\ncache_dir: {tmp_path / 'cache'}\nwith_tracking: false\n"
+        f"{TINY_SETTINGS}\ndataset_name: {data}\ncache_dir: {tmp_path / 'cache'}\nreport_to: none\n"
         "per_device_train_batch_size: 8\ngradient_accumulation_steps: 2\nnum_train_epochs: 1\ncheckpointing_steps: no\n"
     )
 

@@ -97,14 +97,13 @@ def train(tmp_path: Path, data: Path, *configs: str, image: str, text: str, **ov
         "vision_config": json.dumps(TINY[image]),
         "text_encoder": text,
         "text_config": json.dumps(TINY[text]),
-        "vocab_size": 200,
         "image_size": 32,
         "train_image_size": 32,
         "per_device_train_batch_size": 6,
         "max_train_steps": 2,
         "output_dir": tmp_path / "run",
         "cache_dir": tmp_path / "cache",
-        "with_tracking": "false",
+        "report_to": "none",
         **overrides,
     }
     words = [word for name, value in settings.items() for word in (f"--{name}", str(value))]

@@ -1,0 +1,43 @@
+"""Writes configs/all_settings.yaml, every setting with its default: python -m miniclip.training.all_settings"""
+
+import textwrap
+from dataclasses import fields
+from pathlib import Path
+
+import yaml
+
+from miniclip.training.arguments import GROUPS
+
+FILE = Path(__file__).resolve().parents[2] / "configs" / "all_settings.yaml"
+HEADER = """\
+Every setting of training with its default; written by `python -m miniclip.training.all_settings`.
+Copy the lines that you want to change into a file of your own, and name that file when you start:
+  accelerate launch train_accelerate.py mine.yaml
+Each setting also is an argument: --learning_rate 5e-4. The command line overrides files, later files override earlier
+ones, and a list `stages` trains in several stages, as configs/flickr8k.yaml does."""
+
+
+def all_settings() -> str:
+    """The text of the file: a heading per group, and above each setting what it does."""
+    return "\n\n".join([_comment(HEADER), *map(_group, GROUPS)]) + "\n"
+
+
+def _group(group: type) -> str:
+    title = f"{group._argument_group_name.upper()}: {' '.join(group.__doc__.split())}"
+    lines = [_comment(f"{'-' * 118}\n{title}")]
+    for item in fields(group):
+        text = item.metadata["help"].replace("%%", "%")
+        choices = f" ({item.metadata['metavar'].replace('|', ', ')})" if "metavar" in item.metadata else ""
+        # A default that is worked out by the program is null in the file.
+        value = yaml.safe_dump({item.name: item.default}, default_flow_style=False).strip()
+        lines += [_comment(f"{text[0].upper()}{text[1:]}{choices}."), value]
+    return "\n".join(lines)
+
+
+def _comment(text: str) -> str:
+    lines = [wrapped for line in text.split("\n") for wrapped in textwrap.wrap(line, 118, break_on_hyphens=False)]
+    return "\n".join(f"# {line}" for line in lines)
+
+
+if __name__ == "__main__":
+    FILE.write_text(all_settings(), encoding="utf-8")

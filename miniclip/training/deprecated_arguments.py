@@ -1,0 +1,136 @@
+"""Settings of version 1.0 that have another name now, or none. They keep working until version 1.2, with a warning."""
+
+import json
+import logging
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from miniclip.utils.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Deprecated:
+    """
+    Args:
+        advice: what to write instead, or what happens without the setting.
+        apply: changes the current settings as the old one would have; `None` if it no longer has an effect.
+    """
+
+    advice: str
+    apply: Callable[[Values, Any], None] | None = None
+
+
+def _with_tracking(values: Values, value: Any) -> None:
+    if not value:
+        values["report_to"] = "none"
+
+
+def _push_to_hub(values: Values, value: Any) -> None:
+    if not value:
+        values["hub_model_id"], values["hub_private_repo"] = None, False
+    elif not values["hub_model_id"]:
+        raise UserError("--push_to_hub needs a name: give --hub_model_id OWNER/NAME instead")
+
+
+def _overwrite_output_dir(values: Values, value: Any) -> None:
+    if value and values["existing_run"] == "stop":
+        values["existing_run"] = "replace"
+
+
+def _resume_from_checkpoint(values: Values, value: Any) -> None:
+    if value:
+        values["existing_run"] = "resume" if value in ("latest", True) else str(value)
+
+
+def _image_cache(values: Values, value: Any) -> None:
+    if not value:
+        values["cache_dir"] = "none"
+
+
+def _vocab_size(values: Values, value: Any) -> None:
+    values["text_config"] = json.dumps({"vocab_size": value, **json.loads(values["text_config"] or "{}")})
+
+
+# In the order in which they are applied: resuming takes precedence over replacing, as it did.
+DEPRECATED = {
+    "with_tracking": Deprecated("use --report_to none", _with_tracking),
+    "push_to_hub": Deprecated("--hub_model_id OWNER/NAME is enough", _push_to_hub),
+    "overwrite_output_dir": Deprecated("use --existing_run replace", _overwrite_output_dir),
+    "resume_from_checkpoint": Deprecated(
+        "use --existing_run resume, or --existing_run CHECKPOINT_FOLDER", _resume_from_checkpoint
+    ),
+    "image_cache": Deprecated("use --cache_dir none to decode images anew in every epoch", _image_cache),
+    "vocab_size": Deprecated("use --text_config '{\"vocab_size\": NUMBER}'", _vocab_size),
+    "max_validation_samples": Deprecated(
+        "the first 1,000 images are used; for fewer give a slice, such as --validation_split validation[:500]"
+    ),
+    "shuffle_buffer_size": Deprecated("streams are shuffled in a buffer of 1,000 rows in each reading process"),
+    "max_grad_norm": Deprecated("gradients are always clipped to a norm of 1"),
+    "warmup_ratio": Deprecated(
+        "the learning rate rises during the first tenth of the steps, except with --lr_scheduler_type constant"
+    ),
+    "gradient_checkpointing": Deprecated(
+        "to save memory, lower --per_device_train_batch_size and raise --gradient_accumulation_steps; the gradient is "
+        "the same"
+    ),
+    "feature_views": Deprecated("it follows from --augmentation: none 1 view, light 2, strong 4"),
+    "validation_epochs": Deprecated(
+        "every epoch is validated, and every tenth one while both encoders are locked, since these take a second"
+    ),
+    "checkpoints_total_limit": Deprecated("the last two checkpoints are kept"),
+    "logging_steps": Deprecated("every tenth step is logged, and every step in runs of fewer than 100"),
+}
+
+
+def take_deprecated(command_line: Sequence[str]) -> tuple[list[str], Values]:
+    """The command line without deprecated settings, and their values."""
+    rest, values, words = [], {}, list(command_line)
+    while words:
+        word = words.pop(0)
+        name, equals, text = word.removeprefix("--").partition("=")
+        name = name.replace("-", "_")
+        negated = name.startswith("no_") and name[3:] in DEPRECATED
+        if not word.startswith("--") or not (negated or name in DEPRECATED):
+            rest.append(word)
+        elif negated:
+            values[name[3:]] = False
+        else:
+            has_value = not equals and words and not words[0].startswith("--")
+            values[name] = yaml.safe_load(words.pop(0) if has_value else text or "true")
+    return rest, values
+
+
+def apply_deprecated(values: Values, deprecated: Values) -> None:
+    """
+    Change the current settings as the deprecated ones ask, with a warning for each.
+
+    Args:
+        values: current settings by name; changed in place.
+        deprecated: what was given, by old name.
+
+    Raises:
+        UserError: an old setting lacks what it needs.
+    """
+    for name, old in DEPRECATED.items():
+        if name not in deprecated:
+            continue
+        _warn(f"--{name} is deprecated: {old.advice}")
+        if old.apply is not None:
+            old.apply(values, deprecated[name])
+
+
+def _warn(text: str) -> None:
+    if os.environ.get("RANK", "0") == "0" and text not in _warned:
+        _warned.add(text)
+        logger.warning("warning: %s", text)
+
+
+_warned: set[str] = set()
