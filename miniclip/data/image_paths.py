@@ -148,7 +148,7 @@ class ImageFinder:
         root = str(self.inventory.root).rstrip("/") + "/"
         if name.startswith(root) and name[len(root) :] in self.inventory.files:
             return name
-        return name if self.inventory.own and os.path.isfile(name) else None
+        return name if self.inventory.own and is_image_name(name) and os.path.isfile(name) else None
 
     def _found(self, relative: str) -> str:
         self._used[relative.rpartition("/")[0]] += 1

@@ -223,18 +223,23 @@ def _python_list(text: str) -> list | None:
 def _table(records: list[dict], how: str) -> Table:
     names: dict[str, None] = {}
     for record in records:
-        names.update(dict.fromkeys(map(str, record)))
+        names.update(dict.fromkeys(map(_field, record)))
         if len(names) > MAX_COLUMNS:
             raise UserError(f"its records have over {MAX_COLUMNS:,} different fields, which no table of images has")
     table = Table({name: [] for name in names}, how)
     for number, record in enumerate(records):
-        record = _with_folder({str(key): cell for key, cell in record.items()})
+        record = _with_folder({_field(key): cell for key, cell in record.items()})
         if any(isinstance(cell, str) and (len(cell) > MAX_CELL or "\x00" in cell) for cell in record.values()):
             table.skipped.add(number, "a text that is too long or holds NUL bytes")
             continue
         for name, column in table.columns.items():
             column.append(record.get(name))
     return table
+
+
+def _field(name: object) -> str:
+    """A name that a column can have."""
+    return str(name).replace("\x00", "").encode("utf-8", errors="replace").decode().strip() or "column"
 
 
 def _with_folder(record: dict) -> dict:

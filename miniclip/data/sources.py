@@ -100,6 +100,9 @@ def _walk(folder: str, prefix: str, inventory: Inventory, allowed: list[str], se
             return
         if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS or entry.name.lower() in IGNORED_FILES:
             continue
+        if not entry.name.isascii() and not _is_unicode(entry.name):
+            inventory.refused.add_text(f"{prefix}{ascii(entry.name)}: the name is not UTF-8, rename the file")
+            continue
         if entry.is_symlink():
             target = os.path.realpath(entry.path)
             if not _inside(target, allowed) and not os.environ.get(TRUST_LINKS):
@@ -120,6 +123,14 @@ def _walk(folder: str, prefix: str, inventory: Inventory, allowed: list[str], se
             continue
         if stat.S_ISREG(status.st_mode):
             inventory.files[prefix + entry.name] = (status.st_size, status.st_mtime_ns)
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _inside(path: str, allowed: list[str]) -> bool:

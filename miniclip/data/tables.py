@@ -56,7 +56,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         return _name_then_text(text, lines, encoding)
     options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
     rows, mended = _parse(text, options)
-    header = next(rows, None)
+    header = next((row for row in rows if any(cell.strip() for cell in row)), None)
     if header is None:
         return None
     if len(header) > MAX_COLUMNS:
@@ -148,7 +148,7 @@ def _line_by_line(text: str, options: dict, mended: SkipReport) -> Iterator[list
 
 def _header(first_rows: list[list[str]], plain: list[str]) -> tuple[list[str], list[list[str]]]:
     """Column names, and the rows that are data; `column_0` and so on where there is no header."""
-    header = [cell.strip().strip('"') for cell in first_rows[0]]
+    header = [cell.replace("\x00", "").strip().strip('"') for cell in first_rows[0]]
     has_image = any(IMAGE_CELL.fullmatch(cell) for cell in header)
     known = {plain_name(cell) for cell in header} & {*IMAGE_NAMES, *CAPTION_NAMES}
     words = all(len(cell) < 60 and not cell.startswith(("http:", "https:")) for cell in header)

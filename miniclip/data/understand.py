@@ -100,9 +100,11 @@ _ONLY_IMAGES = "images without captions or labels"
 def _find_paths(inventory: Inventory, options: Options) -> tuple[Found | None, list[str]]:
     """Layouts whose images are files of their own."""
     finder = ImageFinder(inventory)
-    found, seen = find_tables(inventory, finder, options)
+    found, broken, seen = find_tables(inventory, finder, options)
     found = found or find_side_files(inventory, finder) or find_class_folders(inventory, finder)
-    return found, seen
+    if broken and found is not None and found.layout == _ONLY_IMAGES:
+        return None, broken + seen  # who keeps captions beside images does not want the images alone
+    return found, broken + seen
 
 
 def _of_found(found: Found, name: str, streaming: bool) -> Understanding:
@@ -210,7 +212,7 @@ def _understand_tables(root: str, relative: list[str], name: str, options: Optio
         found = load_found(signature)
         if found is None:
             tables = _only(inventory, files)
-            found, _ = find_tables(tables, ImageFinder(inventory), options)
+            found, _, _ = find_tables(tables, ImageFinder(inventory), options)
             if found is not None:
                 store_found(signature, found)
         if found is not None:
@@ -263,8 +265,8 @@ def _remote_inventory(root: str, relative: list[str]) -> Inventory:
 
 def _seen_in(root: str, relative: list[str], options: Options) -> list[str]:
     inventory = _named_files(root, relative)
-    _, seen = find_tables(inventory, ImageFinder(inventory), options)
-    return seen
+    _, broken, seen = find_tables(inventory, ImageFinder(inventory), options)
+    return broken + seen
 
 
 # ---------------------------------------------------------------- images inside the files

@@ -120,7 +120,7 @@ def _dataset(rows: Rows, numbers: np.ndarray, images: list[str], fingerprint: st
     lengths = np.zeros(len(images), np.int64)
     for name, values in rows.captions.items():
         texts = texts_by_image(numbers, len(images), values)
-        columns[name], features[name] = pa.array(texts, pa.list_(pa.string())), List(Value("string"))
+        columns[name], features[name] = arrow_texts(texts, pa.list_(pa.string())), List(Value("string"))
         lengths += np.fromiter(map(len, texts), np.int64, len(texts))
     if rows.label is not None:
         name, values = rows.label
@@ -146,6 +146,20 @@ def _labels(values: list, of_images: list, words: dict[str, str] | None) -> tupl
     return pa.array(labels, pa.int64()), ClassLabel(names=distinct([words.get(name, name) for name in names], names))
 
 
+def arrow_texts(values: list, kind: pa.DataType) -> pa.Array:
+    """An array; half of a surrogate pair, as where JSON was cut inside an emoji, becomes `?`."""
+    try:
+        return pa.array(values, kind)
+    except UnicodeEncodeError:
+        return pa.array([_encodable(value) for value in values], kind)
+
+
+def _encodable(value):
+    if isinstance(value, list):
+        return [_encodable(part) for part in value]
+    return value.encode("utf-8", errors="replace").decode() if isinstance(value, str) else value
+
+
 def distinct(names: list[str], otherwise: list[str]) -> list[str]:
     """The names, but where two are equal, what they were before."""
     counts = Counter(names)
@@ -158,7 +172,7 @@ def _plain_column(values: list) -> tuple[pa.Array, object] | None:
         allowed = (int, float) if kind is float else kind
         if all(value is None or isinstance(value, allowed) for value in values):
             try:
-                return pa.array(values, getattr(pa, feature)()), Value(feature)
+                return arrow_texts(values, getattr(pa, feature)()), Value(feature)
             except (pa.ArrowInvalid, OverflowError):
                 return None
     return None

@@ -69,14 +69,16 @@ class Candidate:
         return self.columns is not None and bool(self.columns.captions)
 
 
-def find_tables(inventory: Inventory, finder: ImageFinder, options: Options) -> tuple[Found | None, list[str]]:
-    """What the tables of a folder hold, and what was seen where that is nothing."""
-    candidates, seen = [], []
+def find_tables(
+    inventory: Inventory, finder: ImageFinder, options: Options
+) -> tuple[Found | None, list[str], list[str]]:
+    """What the tables of a folder hold; where that is nothing, which are broken, and what the others are instead."""
+    candidates, broken = [], []
     for file in table_files(inventory, finder):
         try:
             table = read_table(inventory, file)
         except UserError as error:
-            seen.append(str(error))
+            broken.append(str(error))
             continue
         if table is None or not len(table):
             continue
@@ -86,13 +88,13 @@ def find_tables(inventory: Inventory, finder: ImageFinder, options: Options) -> 
         candidates.append(candidate)
     chosen = choose_tables(candidates)
     if not chosen:
-        return None, seen + [_why_not(candidate) for candidate in candidates[:5]]
+        return None, broken, [_why_not(candidate) for candidate in candidates[:5]]
     found = _read_chosen(inventory, finder, chosen, options)
     others = [c.file for c in candidates if c not in chosen and (c.has_captions or c.split is None)]
     if others:
         found.notes.append(f"not used: {', '.join(others[:5])}{' and others' if len(others) > 5 else ''}")
-    found.notes += seen[:3]
-    return found, []
+    found.notes += broken[:3]
+    return found, [], []
 
 
 def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
