@@ -9,13 +9,13 @@ As `results.json` in the model's own folder it also becomes the model card, `REA
 
 import copy
 import json
+import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from datasets import Dataset
-from transformers import HfArgumentParser
 
 from miniclip.data.reader import (
     dataset_templates,
@@ -30,13 +30,37 @@ from miniclip.evaluation.report import retrieval_table, zero_shot_table
 from miniclip.evaluation.retrieval import evaluate_retrieval
 from miniclip.evaluation.zero_shot import evaluate_zero_shot
 from miniclip.publishing.card import RESULTS_FILE, write_card
+from miniclip.utils.arguments_parser import DataclassParser
 from miniclip.utils.errors import UserError, exit_on_user_error
 from miniclip.utils.loading import default_device, load_model, usable_precision
 from miniclip.utils.provenance import provenance, weights_sha256
 
+# Names that people know from training and from other programs.
+HINTS = {
+    "model": "model_name_or_path",
+    "dataset": "dataset_name",
+    "data": "dataset_name",
+    "train_split": "split",
+    "validation_split": "split",
+    "labels": "label_column",
+    "imagenet_val": "zero_shot_dataset",
+    "per_device_eval_batch_size": "batch_size",
+    "bf16": "mixed_precision",
+    "fp16": "mixed_precision",
+    "workers": "num_workers",
+    "dataloader_num_workers": "num_workers",
+    "output": "output_json",
+    "output_dir": "output_json",
+}
+
 
 @dataclass
 class EvaluationArguments:
+    """Which model, on which captioned or labelled images."""
+
+    _argument_group_name = "evaluation"
+    _example = "--model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k --output_json results.json"
+
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
     dataset_name: str | None = field(
         default=None, metadata={"help": "Captioned images for retrieval: Hub id, local folder or file, or 'shapes'."}
@@ -201,7 +225,8 @@ def tables(results: dict) -> list[str]:
 
 @exit_on_user_error
 def main() -> None:
-    args = HfArgumentParser(EvaluationArguments).parse_args_into_dataclasses()[0]
+    parser = DataclassParser([EvaluationArguments], description=__doc__.split("\n")[0], hints=HINTS)
+    args = EvaluationArguments(**parser.parse(sys.argv[1:]))
     check_arguments(args)
     device = default_device()
     args.mixed_precision = usable_precision(args.mixed_precision, device)

@@ -6,19 +6,24 @@ r"""Export a trained MiniCLIP as two ONNX towers that run without torch and tran
 Try them with `python examples/onnx_inference.py`, or in a page of their own with `python space_static/build.py`.
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from transformers import HfArgumentParser
-
 from miniclip.export.onnx import export_onnx
 from miniclip.export.quantization import calibration_images, quantize_image_tower, quantize_text_tower
+from miniclip.utils.arguments_parser import DataclassParser
 from miniclip.utils.errors import UserError, exit_on_user_error
 from miniclip.utils.loading import load_model
 
 
 @dataclass
 class ExportArguments:
+    """Which model to export, and the images that set the ranges of int8."""
+
+    _argument_group_name = "export"
+    _example = "--model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx"
+
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
     output_dir: str = field(metadata={"help": "Where to write the towers, the tokenizer and onnx_config.json."})
     calibration_dataset_name: str | None = field(
@@ -38,7 +43,10 @@ def report(output_dir: Path) -> None:
 
 @exit_on_user_error
 def main() -> None:
-    (args,) = HfArgumentParser(ExportArguments).parse_args_into_dataclasses()
+    parser = DataclassParser(
+        [ExportArguments], description=__doc__.split("\n")[0], hints={"model": "model_name_or_path"}
+    )
+    args = ExportArguments(**parser.parse(sys.argv[1:]))
     if args.num_calibration_images < 1:
         raise UserError(f"--num_calibration_images is {args.num_calibration_images}, but must be at least 1")
     output_dir = Path(args.output_dir)

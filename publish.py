@@ -15,13 +15,14 @@ from pathlib import Path
 
 from miniclip.publishing.content import model_files, size_of, space_files, static_space_files, write_files
 from miniclip.publishing.upload import Files, Repository, check_name
+from miniclip.utils.arguments_parser import HintingParser
 from miniclip.utils.errors import UserError, exit_on_user_error
 
 DRY_RUN = Path("runs/dry-run")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = HintingParser(description=__doc__.split("\n")[0])
     parser.set_defaults(onnx_dir=None, static=False)
     kinds = parser.add_subparsers(dest="kind", required=True)
     model = kinds.add_parser("model", help="weights, processor, code, card, results and logs of a run")

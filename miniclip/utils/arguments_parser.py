@@ -71,7 +71,7 @@ class HintingParser(ArgumentParser):
         unknown = re.match(r"unrecognized arguments: (\S+)", message)
         if unknown:
             raise self.unknown_argument(unknown.group(1))
-        once = re.sub(r"^argument (--[^/:]+)/[^:]+:", r"argument \1:", message)  # not --max_length/--max-length
+        once = re.sub(r"(--[a-z_]+)/--[a-z-]+", r"\1", message)  # not --max_length/--max-length
         raise UserError(f"{once}; see --help")
 
     def unknown_argument(self, word: str) -> UserError:
@@ -98,7 +98,7 @@ class DataclassParser(HintingParser, HfArgumentParser):
     """
 
     def __init__(self, groups: Iterable[type], **kwargs):
-        super().__init__(list(groups), **kwargs)
+        super().__init__(list(groups), **{"usage": "%(prog)s [--name value ...]", **kwargs})
         for group in self._action_groups:
             kind = next((kind for kind in self.dataclass_types if kind._argument_group_name == group.title), None)
             if kind is not None:
