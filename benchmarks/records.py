@@ -1,10 +1,12 @@
 """What every benchmark's result file says of itself: the command, the seed, the commit and the machine."""
 
 import json
+import os
 import platform
 import resource
 import shlex
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,14 +21,25 @@ RESULTS = ROOT / "benchmarks" / "results"
 MEGABYTE = 1e6
 
 
-def machine(device: torch.device) -> str:
-    """The GPU, or the processor with its number of cores."""
+# Best first: the processor flags that decide how fast PyTorch computes, as Linux and macOS name them.
+INSTRUCTION_SETS = ("amx_bf16", "avx512_bf16", "avx512_vnni", "avx512f", "avx2", "bf16", "asimd")
+LIMITED_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+
+
+def machine(device: torch.device, environment: Mapping[str, str] = os.environ) -> str:
+    """The GPU, or the processor with its number of cores and its best instruction set, as PyTorch may use it."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.is_file() else []
+    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0]}, {len(names)} cores" if names else platform.processor()
+    if not names:
+        return platform.processor()
+    flags = next((line.split(":", 1)[1].split() for line in lines if line.startswith(("flags", "Features"))), [])
+    best = next((name for name in INSTRUCTION_SETS if name in flags), platform.machine())
+    if all(environment.get(name) == value for name, value in LIMITED_TO_AVX2.items()):
+        best = "PyTorch limited to AVX2"
+    return f"{names[0]}, {len(names)} cores, {best}"
 
 
 def command() -> str:
