@@ -72,6 +72,8 @@ class MiniCLIPProcessor(ProcessorMixin):
         Args:
             images: one image or a list: PIL images of any mode, arrays or tensors.
             text: one string or a list; padded to the longest and truncated, unless told otherwise.
+            kwargs: as in every transformers processor: `text_kwargs`, `images_kwargs` and `common_kwargs`, or
+                arguments of the tokenizer and the image processor by their names.
 
         Returns:
             `pixel_values` `(n, 3, height, width)` and/or `input_ids`, `attention_mask` `(n, length)`.
@@ -81,7 +83,7 @@ class MiniCLIPProcessor(ProcessorMixin):
             images = [to_rgb(image) if isinstance(image, Image.Image) else image for image in images]
         if text is not None:
             text = _without_surrogates(text)
-            kwargs = {"padding": True, "truncation": True} | kwargs
+            kwargs["text_kwargs"] = _text_kwargs(kwargs)
         return super().__call__(images=images, text=text, **kwargs)
 
     @classmethod
@@ -113,6 +115,13 @@ class MiniCLIPProcessor(ProcessorMixin):
             tokenizer = AutoTokenizer.from_pretrained(text_encoder)
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
         return cls(image_processor_for(image_encoder, image_size, crop_mode), tokenizer)
+
+
+def _text_kwargs(kwargs: dict) -> dict:
+    """`text_kwargs` with padding and truncation switched on, where the caller says nothing about them in any way."""
+    text_kwargs = dict(kwargs.get("text_kwargs") or {})
+    given = kwargs.keys() | text_kwargs.keys() | (kwargs.get("common_kwargs") or {}).keys()
+    return {name: True for name in ("padding", "truncation") if name not in given} | text_kwargs
 
 
 def _without_surrogates(text):
