@@ -18,8 +18,7 @@ from miniclip.data.layouts import embedded, webdataset
 from miniclip.data.layouts.class_folders import find_class_folders
 from miniclip.data.layouts.found import Found, Options
 from miniclip.data.layouts.side_files import find_side_files
-from miniclip.data.layouts.tables import READERS, find_tables
-from miniclip.data.names import is_image_name
+from miniclip.data.layouts.tables import NO_TABLES, READERS, find_tables
 from miniclip.data.sources import Inventory, expand, has_pattern, is_url, take_inventory, unpacked
 from miniclip.data.splits import bounds_of, draw_splits, split_hash
 from miniclip.data.table_cache import cache_folder, load_found, store_found
@@ -59,7 +58,8 @@ def understand_folder(folder: Path, name: str, options: Options, streaming: bool
         return understand_embedded(saved, name, "saved by `datasets`", options, base=folder)
     inventory = take_inventory(folder.resolve())
     zips = [file for file in inventory.files if file.lower().endswith(".zip")]
-    if len(zips) == 1 and not any(is_image_name(file) for file in inventory.files) and len(inventory.files) < 5:
+    others = [file for file in inventory.files if file not in zips and not NO_TABLES.fullmatch(file)]
+    if len(zips) == 1 and not others:
         return understand_folder(unpacked(folder / zips[0]), name, options, streaming)
     if not inventory.files:
         raise UserError(f"dataset {name!r}: the folder is empty{_refused(inventory)}")
@@ -451,6 +451,8 @@ def _templates(inventory: Inventory) -> tuple[str, ...]:
 
 def _not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
     kinds = Counter(PurePosixPath(file).suffix.lower() or "without suffix" for file in inventory.files)
+    if packed := [file for file in inventory.files if file.lower().endswith((".zip", ".7z", ".rar"))]:
+        seen = [f"{packed[0]} is packed: unpack it where it lies, if it holds the images", *seen]
     shown = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(6))
     why = "".join(f"; {message}" for message in seen[:3])
     return (

@@ -93,6 +93,51 @@ def csv_text(pairs, header="image,caption", delimiter=",") -> str:
 
 
 @layout
+def kaggle(folder):
+    names = write_images(folder / "Images")
+    (folder / "captions.txt").write_text(csv_text(rows(names)), encoding="utf-8")
+    return str(folder), ALL
+
+
+@layout
+def karpathy(folder):
+    names = write_images(folder / "images")
+    images = [
+        {
+            "filename": name,
+            "split": "restval" if n < 4 else "train",
+            "sentences": [{"raw": text} for text in captions(n)],
+        }
+        for n, name in enumerate(names)
+    ]
+    (folder / "dataset_flickr8k.json").write_text(json.dumps({"dataset": "flickr8k", "images": images}))
+    return str(folder), ALL
+
+
+@layout
+def spreadsheet_as_csv(folder):
+    names = write_images(folder / "photos", "Foto {:d}.JPG")
+    text = csv_text(rows(names), "Bild;Beschreibung", ";").replace("\n", "\r\n")
+    (folder / "table.csv").write_bytes(text.encode("cp1252"))
+    return str(folder / "table.csv"), ALL
+
+
+@layout
+def text_files(folder):
+    for number, name in enumerate(write_images(folder)):
+        (folder / name).with_suffix(".txt").write_text(captions(number, 1)[0], encoding="utf-8")
+    return str(folder), ONE
+
+
+@layout
+def packed_images_beside_a_table_are_told(folder):
+    names = write_images(folder / "images")
+    (folder / "captions.csv").write_text(csv_text(rows(names)), encoding="utf-8")
+    (folder / "images.zip").write_bytes(b"PK")
+    return str(folder), ALL
+
+
+@layout
 def tabs_without_header_and_quotes(folder):
     names = write_images(folder / "images")
     lines = "".join(f"{name}\t{text}\r\n" for name, text in rows(names))

@@ -199,7 +199,16 @@ def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
         rows = sum(len(member.table) for member in members)
         return first.has_captions, "lemma" not in first.file.lower(), splits, rows
 
-    return max(kinds.values(), key=worth) if kinds else []
+    return _of_newest_year(max(kinds.values(), key=worth)) if kinds else []
+
+
+def _of_newest_year(members: list[Candidate]) -> list[Candidate]:
+    """COCO's training images of 2017 are in part its validation images of 2014: years are not mixed."""
+    years = [re.search(r"captions_\w*?(20\d\d)$", PurePosixPath(member.file).stem) for member in members]
+    if not all(years) or len({year.group(1) for year in years}) == 1:
+        return members
+    newest = max(year.group(1) for year in years)
+    return [member for member, year in zip(members, years, strict=True) if year.group(1) == newest]
 
 
 def _why_not(candidate: Candidate) -> str:

@@ -1,0 +1,69 @@
+"""docs/data.md begins with a table of layouts: each row is drawn, and typed as the table says."""
+
+import re
+
+import datasets
+import pytest
+from conftest import ROOT
+from test_layouts import LAYOUTS, SPLIT_LAYOUTS, load_split, pictures_and_captions
+
+# What people have, and the layout that draws it; what to type is what the layout returns.
+ROWS = {
+    "Flickr8k from Kaggle: `captions.txt` and `Images/`": "kaggle",
+    "Flickr8k or COCO with Karpathy's splits: `dataset_….json` and the images": "karpathy",
+    "Flickr30k as its authors publish it: `results_20130124.token` and the images": "flickr30k_token",
+    "Flickr30k from Kaggle: `results.csv`": "flickr30k_kaggle",
+    "COCO: `annotations/captions_….json` and `val2014/`": "coco_2014_beside_other_annotations",
+    "a spreadsheet saved as CSV, in any encoding, and a folder of photos": "spreadsheet_as_csv",
+    "an ImageFolder with `metadata.jsonl` or `metadata.csv`": "diffusers_metadata_jsonl",
+    "`{name: [captions]}` as JSON": "a_name_twice_in_json",
+    "JSON lines with lists of captions": "jsonl_with_lists",
+    "LLaVA's list of conversations": "llava",
+    "a tab-separated list of `filepath` and `title`, as for open_clip": "open_clip_filepath_and_title",
+    "a text file beside each photo: `001.jpg`, `001.txt`": "text_files",
+    "a `.caption` file beside each photo": "caption_files",
+    "`train.csv`, `val.csv` and `test.csv` beside `images/`": "by_csv_files",
+    "parquet files that hold the images": "by_parquet_names",
+    "what `save_to_disk` of `datasets` wrote": "saved_to_disk",
+    "WebDataset shards, as img2dataset writes them": "img2dataset_shards",
+    "the same, named by a pattern": "shards_with_json_alone",
+    "a zip or tar of any of these folders": "zip_of_a_folder",
+}
+WITHOUT_CAPTIONS = [
+    ("a folder of photos for each class", "`--zero_shot_dataset photos`"),
+    ("CLIP_benchmark's export: `classnames.txt`, templates and `test/0.tar`", "`--zero_shot_dataset photos`"),
+    ("a dataset on the Hub", "`--dataset_name owner/name`"),
+    ("no data yet", "`--dataset_name shapes`"),
+]
+
+
+def draw(name: str, folder) -> str:
+    """Draw a layout; returns what to type."""
+    folder.mkdir()
+    if name in LAYOUTS:
+        return LAYOUTS[name](folder)[0]
+    (write,) = [write for write in SPLIT_LAYOUTS if write.__name__ == name]
+    write(folder)
+    return str(folder)
+
+
+def table(folder) -> str:
+    """The table as docs/data.md must have it."""
+    lines = ["| you have this | type that |", "|---|---|"]
+    for number, (have, name) in enumerate(ROWS.items()):
+        typed = draw(name, folder / str(number)).replace(str(folder / str(number)), "photos")
+        lines.append(f"| {have} | `--dataset_name {typed}` |")
+    return "\n".join(lines + [f"| {have} | {typed} |" for have, typed in WITHOUT_CAPTIONS])
+
+
+def test_the_table_is_up_to_date(tmp_path):
+    page = (ROOT / "docs" / "data.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"^\| you have this .*?(?=\n\n)", page, re.DOTALL | re.MULTILINE)
+    assert found == table(tmp_path)
+    assert page.index("| you have this") < page.index("\n## ")
+
+
+@pytest.mark.parametrize("name", ROWS.values())
+def test_what_it_says_is_read(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    assert len(pictures_and_captions(load_split(draw(name, tmp_path / "photos"), "all"))) == 24
