@@ -17,6 +17,8 @@ from miniclip.publishing.content import model_files, size_of, space_files, stati
 from miniclip.publishing.upload import Files, Repository, check_name
 from miniclip.utils.arguments_parser import HintingParser
 from miniclip.utils.errors import UserError, exit_on_user_error
+from miniclip.utils.examples import FOLDER as EXAMPLES
+from miniclip.utils.examples import Examples
 
 DRY_RUN = Path("runs/dry-run")
 
@@ -28,6 +30,11 @@ def parse_arguments() -> argparse.Namespace:
     model = kinds.add_parser("model", help="weights, processor, code, card, results and logs of a run")
     model.add_argument("run", type=Path, help="folder that training wrote")
     model.add_argument("name", help="OWNER/NAME of the repository, which is created where it does not exist")
+    model.add_argument(
+        "--example_photos",
+        action="store_true",
+        help="also publish the example photos that training left beside the model: pictures of your validation data",
+    )
     space = kinds.add_parser("space", help="the page, for a model that is on the Hub")
     space.add_argument("name", help="OWNER/NAME of the Space")
     space.add_argument("--model", required=True, help="OWNER/NAME of the model")
@@ -55,11 +62,38 @@ def parse_arguments() -> argparse.Namespace:
 
 def collect_files(args: argparse.Namespace, scratch: Path) -> Files:
     if args.kind == "model":
-        return model_files(args.run, args.name)
-    check_name(args.model)
+        return model_files(args.run, args.name, args.example_photos)
     if args.static:
         return static_space_files(args.model, args.onnx_dir, scratch)
     return space_files(args.name, args.model)
+
+
+def check_model_name(model: str, space: str) -> None:
+    """
+    Raises:
+        UserError: it is a folder, or no name of a repository.
+    """
+    if Path(model).is_dir():
+        name = f"{space.split('/')[0]}/{Path(model).resolve().name}"
+        raise UserError(
+            f"{model!r} is a folder here, and a Space takes its model from the Hub. First run "
+            f"`python publish.py model {model} {name}`, then the same command with `--model {name}`"
+        )
+    check_name(model)
+
+
+def tell_about_examples(run: Path, files: Files) -> None:
+    """Which example pictures are published, and how to change that."""
+    examples = Examples.read(run / EXAMPLES)
+    if examples is None or not examples.pictures:
+        return
+    published = [picture.file for picture in examples.pictures if f"{EXAMPLES}/{picture.file}" in files]
+    if examples.drawn:
+        print(f"{len(published)} example pictures are included; the project drew them")
+    elif published:
+        print(f"{len(published)} example photos of your validation data are included; everybody will see them")
+    else:
+        print(f"{len(examples.pictures)} example photos stay here; --example_photos publishes them too")
 
 
 def list_files(files: Files) -> None:
@@ -83,6 +117,8 @@ def main() -> None:
     sdk = None if args.kind == "model" else ("static" if args.static else "gradio")
     repository = Repository(args.name, args.kind, args.private, sdk)
     check_name(args.name)
+    if args.kind == "space":
+        check_model_name(args.model, args.name)
     if args.kind == "model" and not args.run.is_dir():
         raise UserError(f"{str(args.run)!r} is no folder; give the one that training wrote")
     if args.dry_run not in (None, DRY_RUN) and args.dry_run.is_dir() and any(args.dry_run.iterdir()):
@@ -92,6 +128,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="miniclip-publish-") as scratch:
         files = collect_files(args, Path(scratch))
         list_files(files)
+        if args.kind == "model":
+            tell_about_examples(args.run, files)
         if args.dry_run:
             write_files(files, args.dry_run)
             print(f"nothing uploaded; the files of {args.kind} {args.name} lie in {args.dry_run}")

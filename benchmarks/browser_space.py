@@ -152,7 +152,7 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     args = parse_arguments()
     model, processor = load_model(args.model_name_or_path)
-    examples = json.loads((EXAMPLES / "examples.json").read_text())
+    examples = json.loads((EXAMPLES / "examples.json").read_text())["pictures"]
     labels = [label.strip() for example in examples for label in example["labels"].split(",")]
     labels = list(dict.fromkeys(labels))[:12]  # as many as the page shows at once
     files = photos(args.dataset_name, args.split, args.num_photos)

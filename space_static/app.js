@@ -80,8 +80,10 @@ document.addEventListener("paste", (event) => {
 
 async function showExamples() {
   const response = await fetch("examples/examples.json");
-  const examples = response.ok ? await response.json() : [];
-  for (const { file, title, labels } of examples) {
+  const examples = response.ok ? await response.json() : { pictures: [] };
+  const box = element("labels");
+  if (examples.labels && box.value === box.defaultValue) box.value = examples.labels;
+  for (const { file, title, labels } of examples.pictures) {
     const button = document.createElement("button");
     const image = Object.assign(new Image(), { src: `examples/${file}`, alt: title, loading: "lazy" });
     button.type = "button";

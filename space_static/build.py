@@ -60,7 +60,7 @@ def copy_model(onnx_dir: Path, precision: str, model_dir: Path) -> dict:
     return {"config": json.loads((onnx_dir / "onnx_config.json").read_text()), "files": names[:3]}
 
 
-def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path) -> None:
+def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path, examples_dir: Path = EXAMPLES) -> None:
     parts = ("vendor", "model", "examples")
     if output_dir.is_dir() and any(output_dir.iterdir()):
         if not all((output_dir / name).is_dir() for name in parts):
@@ -72,9 +72,9 @@ def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path) -> N
         shutil.copy(SPACE / name, output_dir)
     for name in VENDORED:
         shutil.copy(packages / name, output_dir / "vendor")
-    examples = json.loads((EXAMPLES / "examples.json").read_text())
-    for example in examples:
-        shutil.copy(EXAMPLES / example["file"], output_dir / "examples")
+    examples = json.loads((examples_dir / "examples.json").read_text(encoding="utf-8"))
+    for example in examples["pictures"]:
+        shutil.copy(examples_dir / example["file"], output_dir / "examples")
     (output_dir / "examples" / "examples.json").write_text(json.dumps(examples))
     model = copy_model(onnx_dir, precision, output_dir / "model")
     urls = ["vendor/ort-wasm-simd-threaded.wasm", *(f"model/{name}" for name in model["files"])]
@@ -92,9 +92,15 @@ def main() -> None:
     parser.add_argument("--onnx_dir", type=Path, required=True, help="written by export_onnx.py")
     parser.add_argument("--output_dir", type=Path, default=SPACE / "dist", help="a page that lies there is replaced")
     parser.add_argument("--precision", choices=VARIANTS, default="int8", help="of the towers that visitors download")
+    parser.add_argument(
+        "--examples_dir",
+        type=Path,
+        default=EXAMPLES,
+        help="example pictures, such as `examples` beside a trained model",
+    )
     args = parser.parse_args()
     try:
-        build(args.onnx_dir, args.output_dir, args.precision, install_packages())
+        build(args.onnx_dir, args.output_dir, args.precision, install_packages(), args.examples_dir)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -81,11 +81,12 @@ def tiny_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
 
 @pytest.fixture(scope="session")
 def calibrated_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
-    """The same, calibrated, so that it knows "none of these"."""
+    """The same, calibrated, so that it knows "none of these", and with example pictures, as training leaves them."""
     model = build_tiny(tiny_tokenizer)
     images = torch.nn.functional.normalize(torch.randn(60, 16) + 1, dim=1)
     model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.eye(60))
     folder = tmp_path_factory.mktemp("calibrated") / "tiny"
+    shutil.copytree(ROOT / "assets" / "examples", folder / "examples")
     model.save_pretrained(folder)
     tiny_processor.save_pretrained(folder)
     return folder

@@ -7,6 +7,8 @@ from pathlib import Path
 import timm
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from miniclip.page.inputs import split_labels
+from miniclip.page.welcome import welcome_to
 from miniclip.publishing.energy import estimate_energy
 from miniclip.utils.errors import UserError
 from miniclip.utils.hub import is_local, looks_like_path
@@ -70,12 +72,13 @@ class RunRecords:
         return [record for training in self.trainings for record in training["history"]]
 
 
-def write_card(folder: Path, repository: str | None = None) -> list[Path]:
+def write_card(folder: Path, repository: str | None = None, example_photos: bool = False) -> list[Path]:
     """
     Write `README.md` and its pictures into a model's folder, unless somebody has changed the card by hand.
 
     Args:
         repository: the Hub id under which the model will be found; by default the folder's name.
+        example_photos: whether the card may show example pictures that the project did not draw.
 
     Returns:
         The files that make up the card.
@@ -91,7 +94,7 @@ def write_card(folder: Path, repository: str | None = None) -> list[Path]:
     pictures = {}
     if draw_curves(records.history, folder / CURVES_FILE):
         pictures["curves"] = CURVES_FILE
-    if draw_examples(folder, folder / EXAMPLES_FILE):
+    if draw_examples(folder, folder / EXAMPLES_FILE, example_photos):
         pictures["examples"] = EXAMPLES_FILE
     model_card(records, repository or folder.name, **pictures).save(card)
     return [card, *(folder / picture for picture in pictures.values())]
@@ -187,6 +190,7 @@ def _model_facts(records: RunRecords) -> dict:
         "projection_dim": config["projection_dim"],
         "training_data": ", ".join(names),
         "limits": _limits(names),
+        "labels": split_labels(welcome_to(str(records.folder), photos=False).labels),
         "licences": _licences(records, names),
         "citation": "\n\n".join([_CLIP] + ([_FLICKR8K] if _is_flickr8k(names) else [])),
     }

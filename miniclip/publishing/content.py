@@ -7,14 +7,19 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from huggingface_hub import ModelCard, SpaceCard, SpaceCardData
 from packaging.requirements import Requirement
 
+from miniclip.page.welcome import welcome_to
 from miniclip.publishing.card import CARD_FILE, LICENSE, RESULTS_FILE, TRAINING_FILE, RunRecords, write_card
+from miniclip.publishing.dependencies import needed_files
 from miniclip.publishing.upload import Files
 from miniclip.utils.errors import UserError
+from miniclip.utils.examples import FILE, Examples
+from miniclip.utils.examples import FOLDER as EXAMPLES
 from miniclip.utils.loading import load_model
 from miniclip.utils.provenance import machine_paths, without_machine_paths
 
@@ -33,9 +38,12 @@ def core_files(run: Path) -> dict[str, Path]:
     return {file.name: file for file in found}
 
 
-def model_files(run: Path, repository: str) -> Files:
+def model_files(run: Path, repository: str, example_photos: bool = False) -> Files:
     """
-    The model with its card, its evaluation results and TensorBoard logs; the card is written first.
+    The model with its card, examples, evaluation results and TensorBoard logs. The card is written first.
+
+    Args:
+        example_photos: whether to publish example pictures that the project did not draw.
 
     Raises:
         UserError: no model there, unsafe or missing files, or results of other weights.
@@ -49,13 +57,31 @@ def model_files(run: Path, repository: str) -> Files:
     for name in ("processor_config.json", "modeling_miniclip.py"):
         if name not in files:
             raise UserError(f"{name} is missing in {str(run)!r}: save model and processor there with save_pretrained")
-    for file in write_card(run, repository):
+    for file in write_card(run, repository, example_photos):
         files[file.relative_to(run).as_posix()] = file
     for file in (run / RESULTS_FILE, *run.glob(f"stage-*/{TRAINING_FILE}"), run / TRAINING_FILE):
         if file.is_file():
             files[file.relative_to(run).as_posix()] = shareable_json(file)
     private = set().union(*(machine_paths(training["settings"]) for training in records.trainings))
-    return files | log_files(run, private) | {name: ROOT / name for name in LEGAL_FILES}
+    files |= example_files(run, example_photos) | log_files(run, private)
+    return files | {name: ROOT / name for name in LEGAL_FILES}
+
+
+def example_files(run: Path, photos: bool = False) -> Files:
+    """
+    The examples beside a model, as far as they may be published.
+
+    Pictures that the project drew go up. Others are somebody's data: they stay unless `photos` is set, and so do words
+    that stand in a single caption.
+    """
+    folder = run / EXAMPLES
+    examples = Examples.read(folder)
+    if examples is None or (examples.from_captions and not examples.drawn and not photos):
+        return {}
+    if not (examples.drawn or photos):
+        examples = replace(examples, pictures=[])
+    files: dict[str, Path | bytes] = {f"{EXAMPLES}/{FILE}": examples.to_json().encode()}
+    return files | {f"{EXAMPLES}/{picture.file}": folder / picture.file for picture in examples.pictures}
 
 
 def shareable_json(file: Path) -> bytes:
@@ -77,10 +103,12 @@ def log_files(run: Path, private: set[str] = frozenset()) -> dict[str, Path]:
 
 
 def space_files(space: str, model: str) -> Files:
-    """A Gradio Space: the page, its examples and what it needs. The model's id is its variable `MINICLIP_MODEL`."""
+    """A Gradio Space: the page, the project's files that it imports, and its examples. The Space's variable
+    `MINICLIP_MODEL` names the model."""
     examples = ROOT / "assets" / "examples"
     files = {f"assets/examples/{file.name}": file for file in sorted(examples.glob("*")) if file.suffix != ".py"}
-    files |= {"app.py": ROOT / "app.py", "requirements.txt": space_requirements().encode()}
+    files |= {file.relative_to(ROOT).as_posix(): file for file in needed_files(ROOT / "app.py", ROOT)}
+    files |= {"requirements.txt": space_requirements().encode()}
     files |= {name: ROOT / name for name in LEGAL_FILES}
     return files | {CARD_FILE: str(space_card(space, model)).encode()}
 
@@ -134,8 +162,9 @@ def static_space_files(model: str, onnx_dir: Path | None, folder: Path) -> Files
         onnx_dir = folder / "onnx"
         export_onnx(*load_model(model), onnx_dir)
     precision = "int8" if (onnx_dir / "vision_model_int8.onnx").is_file() else "float32"
-    page = folder / "page"
-    options = ["--onnx_dir", onnx_dir, "--output_dir", page, "--precision", precision]
+    page, examples = folder / "page", folder / "examples"
+    welcome_to(model).write(examples)
+    options = ["--onnx_dir", onnx_dir, "--output_dir", page, "--precision", precision, "--examples_dir", examples]
     script = [sys.executable, ROOT / "space_static" / "build.py", *options]
     process = subprocess.run([str(part) for part in script], capture_output=True, text=True)
     if process.returncode != 0:

@@ -1,15 +1,15 @@
-"""Pictures of a model card: the curves of its training, and its answers to the project's own drawings."""
+"""Pictures of a model card: the curves of its training, and its answers to example pictures."""
 
-import json
 from pathlib import Path
 
 from matplotlib.figure import Figure  # not pyplot: no global state, no window system
 from PIL import Image
 
+from miniclip.page.welcome import welcome_to
 from miniclip.publishing.figures import GREY, RED, TEAL, label_bars, save
 from miniclip.utils.loading import load_model
 
-EXAMPLES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "examples"
+MAX_EXAMPLES = 4
 
 
 def draw_curves(history: list[dict], file: Path) -> bool:
@@ -43,26 +43,29 @@ def draw_curves(history: list[dict], file: Path) -> bool:
     return True
 
 
-def draw_examples(folder: Path, file: Path) -> bool:
+def draw_examples(folder: Path, file: Path, photos: bool = False) -> bool:
     """
-    Each example picture above bars of the probabilities that the model in `folder` gives its labels.
+    Draw example pictures above bars of the probabilities that the model in `folder` gives their labels.
+
+    Args:
+        photos: also show example pictures that the project did not draw.
 
     Returns:
-        Whether the example pictures are there: an installed package lacks them.
+        Whether there are pictures: an installed package lacks the project's own.
     """
-    listing = EXAMPLES_FOLDER / "examples.json"
-    if not listing.is_file():
+    welcome = welcome_to(str(folder), photos)
+    examples = welcome.pictures[:MAX_EXAMPLES]
+    if not examples:
         return False
-    examples = json.loads(listing.read_text())
     model, processor = load_model(str(folder))
     classifier = model.zero_shot_classifier(processor)
     figure = Figure(figsize=(3 * len(examples), 4.2), layout="constrained")
-    pictures, bars = figure.subplots(2, len(examples), height_ratios=(3, 1.2))
-    for example, above, below in zip(examples, pictures, bars, strict=True):
-        image = Image.open(EXAMPLES_FOLDER / example["file"]).convert("RGB")
+    axes = figure.subplots(2, len(examples), height_ratios=(3, 1.2), squeeze=False)
+    for example, above, below in zip(examples, *axes, strict=True):
+        image = Image.open(welcome.folder / example.file).convert("RGB")
         above.imshow(image)
         above.axis("off")
-        answers = classifier(image, example["labels"])
+        answers = classifier(image, example.labels)
         label_bars(below, answers, [TEAL] + [GREY] * (len(answers) - 1))
     save(figure, file)
     return True

@@ -49,6 +49,7 @@ from miniclip.training.sharding import make_shardable, whole_model
 from miniclip.training.validation import Validator
 from miniclip.training.watcher import Doctor, examine_repetitions
 from miniclip.utils.errors import UserError
+from miniclip.utils.examples import FOLDER as EXAMPLES_FOLDER
 from miniclip.utils.provenance import provenance
 
 logger = logging.getLogger(__name__)
@@ -316,6 +317,8 @@ class Trainer:
             if metrics:
                 self.validator.calibrate(model)
             self._save_model(model)
+            if metrics:
+                self._write_examples(model)
         self.accelerator.wait_for_everyone()
         self.accelerator.log({f"validation/{name}": value for name, value in metrics.items()}, step=self.state.step)
         self._say_validation(train_loss, metrics)
@@ -340,6 +343,15 @@ class Trainer:
         for file in sorted(staging.iterdir()):
             file.replace(self.output_dir / file.name)
         shutil.rmtree(staging)
+
+    def _write_examples(self, model) -> None:
+        """What the page, the card and the Space introduce the model with: some validation pictures, and words."""
+        drawn, seed = self.arguments.data.dataset_name == "shapes", self.arguments.training.seed
+
+        def write(part: Path) -> None:
+            self.validator.write_examples(model, part, drawn, seed)
+
+        write_atomically(self.output_dir / EXAMPLES_FOLDER, write)
 
     def _write_results(self) -> None:
         if not self.accelerator.is_main_process:

@@ -1,16 +1,21 @@
 """Recall on the validation split while training, with everything that does not change computed once."""
 
+from itertools import islice
+from pathlib import Path
+
 import torch
+from datasets import Dataset
 
 from miniclip.data.batches import BatchPreparer
 from miniclip.data.images import decode_image
 from miniclip.data.reader import Columns, captions_of
 from miniclip.embeddings.encode import embed_texts, inference
 from miniclip.evaluation.calibration import calibrate_on
+from miniclip.evaluation.examples import write_examples
 from miniclip.evaluation.retrieval import retrieval_metrics
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
-from processing_miniclip import MiniCLIPProcessor
+from processing_miniclip import MiniCLIPProcessor, to_rgb
 
 HEADLINE = ("image_to_text_recall@1", "text_to_image_recall@1")
 
@@ -41,7 +46,8 @@ class Validator:
     ):
         self.processor, self.prepare, self.mixed_precision = processor, prepare, mixed_precision
         self.pixels, self.captions = [], []
-        for row in dataset if max_samples is None else dataset.take(max_samples):
+        self._dataset, self._image_column, self._rows = dataset, columns.image, []
+        for number, row in enumerate(dataset if max_samples is None else dataset.take(max_samples)):
             captions = captions_of(row, columns)
             try:
                 image = decode_image(row[columns.image])
@@ -49,6 +55,7 @@ class Validator:
                 continue
             if captions:
                 self.captions.append(captions)
+                self._rows.append(number)
                 self.pixels.append(_crop(processor, image))
         if not self.pixels:
             raise UserError("no row of the validation split has a readable image and a caption")
@@ -88,6 +95,19 @@ class Validator:
         must have been with this model; kept in its config. Does nothing where a single image was left."""
         if self.num_images > 1:
             calibrate_on(model, self.processor, self._image_embeds, self.captions)
+
+    def write_examples(self, model: MiniCLIPModel, folder: Path, drawn: bool, seed: int) -> None:
+        """Write some pictures of the split, with words that the model knows, into an existing folder; see
+        [`~miniclip.evaluation.examples.write_examples`]. The latest call must have been with this model."""
+
+        def open_image(number: int):
+            row, dataset = self._rows[number], self._dataset
+            value = dataset[row] if isinstance(dataset, Dataset) else next(islice(dataset, row, None))
+            return to_rgb(decode_image(value[self._image_column]))
+
+        with inference(model):
+            classifier = model.zero_shot_classifier(self.processor)
+            write_examples(folder, classifier, self._image_embeds, self.captions, open_image, drawn=drawn, seed=seed)
 
     def _batches(self):
         for start in range(0, len(self.pixels), 64):

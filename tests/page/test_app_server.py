@@ -1,7 +1,6 @@
 """What the page promises whoever hosts it: models loaded once and late, few calls at a time, files forgotten, and the
 GPU of a ZeroGPU Space borrowed for what computes alone."""
 
-import shutil
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +13,10 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 import app
+from miniclip.page import models
+from miniclip.page.files import picture_file
+from miniclip.page.index import Index
+from miniclip.publishing.content import space_files, write_files
 
 # A ZeroGPU Space sends what is decorated to another process: all it takes and gives has to be pickled.
 SPACES = """
@@ -37,17 +40,28 @@ app.explain(photo, "a dog"), app.search("a dog"), app.search_by_photo(photo), ap
 assert set(spaces.borrowed) == {"__call__", "heat_map", "embed_labels", "embed_images"}, spaces.borrowed
 """
 
+IN_A_SPACE = """
+import sys
+import app
+photo, folder = sys.argv[1:]
+app.build_page()
+assert len(app.classify(photo, "a dog, a car")) == 3
+assert len(app.search("a dog")) == 4, "the example pictures"
+own = {name: module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("app", "miniclip")}
+assert all(file.startswith(folder) for file in own.values()), own
+"""
+
 
 @pytest.fixture
 def launch(monkeypatch, tmp_path, calibrated_folder):
     """Serves the page from this process, with parts of `app` replaced; returns its address."""
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path / "files"))
-    monkeypatch.setattr(app, "MODELS", app.Models())
-    monkeypatch.setattr(app, "INDEX", app.Index())
+    monkeypatch.setattr(models.MODELS, "_classifiers", {})
     pages = []
 
-    def launch(**replaced) -> str:
-        for name, part in ({"MODEL": str(calibrated_folder), "CACHE": tmp_path / "cache"} | replaced).items():
+    def launch(gallery: str = str(ROOT / "assets" / "examples"), **replaced) -> str:
+        own = {"MODEL": str(calibrated_folder), "INDEX": Index(str(calibrated_folder), gallery, tmp_path / "cache")}
+        for name, part in (own | replaced).items():
             monkeypatch.setattr(app, name, part)
         pages.append(app.build_page())
         pages[0].launch(prevent_thread_lock=True, quiet=True, ssr_mode=False, server_name="127.0.0.1")
@@ -84,7 +98,7 @@ def test_photos_and_answers_go_by_their_age(launch, photo_file):
     kept = []
 
     def explain(photo, label):
-        answer = app.picture_file(Image.open(photo).convert("RGB"))
+        answer = picture_file(Image.open(photo).convert("RGB"))
         kept.extend([Path(photo), Path(answer)])
         return answer
 
@@ -101,19 +115,20 @@ def test_photos_and_answers_go_by_their_age(launch, photo_file):
 def test_model_is_loaded_once_and_late_with_progress(launch, browser, monkeypatch):
     """The page is there before its model, and says what one waits for."""
     loaded, may_load = [], threading.Event()
-    load = app._load_classifier
+    load = models.load_classifier
 
     def slowly(name):
         loaded.append(name)
         may_load.wait(60)
         return load(name)
 
+    monkeypatch.setattr(models, "load_classifier", slowly)
     page = browser.new_page()
-    page.goto(launch(_load_classifier=slowly))
+    page.goto(launch())
     page.locator("#examples img").first.wait_for()
     assert loaded == []
     page.locator("#examples img").first.click()
-    page.get_by_text("Loading the model, this once").first.wait_for()
+    page.get_by_text("Loading the model (only the first time)").first.wait_for()
     may_load.set()
     page.locator("#answer .confidence-set").first.wait_for()
     page.locator("#examples img").nth(1).click()
@@ -123,7 +138,7 @@ def test_model_is_loaded_once_and_late_with_progress(launch, browser, monkeypatc
 
 
 def test_missing_gallery_gets_a_message(launch, tmp_path):
-    client = Client(launch(GALLERY=str(tmp_path / "nowhere")), verbose=False)
+    client = Client(launch(gallery=str(tmp_path / "nowhere")), verbose=False)
     with pytest.raises(AppError, match="MINICLIP_GALLERY"):
         client.predict("a dog", 3, api_name="/search")
 
@@ -139,10 +154,12 @@ def test_zero_gpu_is_borrowed_for_what_computes(tmp_path, calibrated_folder, pho
     )
 
 
-def test_needs_no_other_file(tmp_path):
-    """As in a Space that holds nothing else."""
-    shutil.copy(ROOT / "app.py", tmp_path)
-    run_python("-c", "import app; app.build_page()", cwd=tmp_path)
+def test_a_published_space_needs_no_other_file(tmp_path, calibrated_folder, photo_file):
+    """The folder that `publish.py space` uploads, in a process that cannot see the rest of the project."""
+    write_files(space_files("ada/demo", "ada/tiny"), tmp_path / "space")
+    own = {"MINICLIP_MODEL": str(calibrated_folder), "MINICLIP_CACHE": str(tmp_path / "cache")}
+    own |= {"GRADIO_TEMP_DIR": str(tmp_path / "files"), "PYTHONPATH": ""}
+    run_python("-c", IN_A_SPACE, photo_file, tmp_path / "space", cwd=tmp_path / "space", **own)
 
 
 @pytest.mark.parametrize(("argument", "status", "told"), [("--help", 0, "MINICLIP_GALLERY"), ("--model", 2, "--model")])

@@ -16,11 +16,16 @@ import gradio as gr
 import numpy as np
 import pytest
 import torch
+from conftest import ROOT
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import app
+from miniclip.page import inputs
+from miniclip.page.index import Index
+from miniclip.page.messages import on_page
+from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import to_rgb
 from zero_shot_miniclip import ZeroShotClassifier, parse_labels, parse_templates
@@ -103,9 +108,9 @@ def test_template_parser(templates):
 @given(TEXT)
 def test_texts_of_the_page(text):
     count("page texts")
-    for read in (app.read_labels, app.read_templates, app.read_description):
+    for read in (inputs.read_labels, inputs.read_templates, inputs.read_description):
         try:
-            read(text)
+            on_page(read)(text)
         except gr.Error as error:
             assert "<" not in str(error), "the page would take it for HTML"
 
@@ -199,11 +204,11 @@ def test_photos_that_are_damaged(classifier, tmp_path_factory, content):
     path = tmp_path_factory.getbasetemp() / "fuzzed"
     path.write_bytes(content)
     try:
-        photo = app.read_photo(str(path), classifier)
-    except gr.Error:
+        photo = inputs.read_photo(str(path), classifier)
+    except UserError:
         return
     assert photo.mode == "RGB"
-    assert max(photo.size) <= app.MAX_SIDE
+    assert max(photo.size) <= inputs.MAX_SIDE
 
 
 # ---------------------------------------------------------------- the page's endpoints
@@ -216,11 +221,9 @@ def page(calibrated_folder, tmp_path_factory):
         folder = tmp_path_factory.mktemp("page")
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "files"))
         for name, value in {
-            "MODELS": app.Models(),
-            "INDEX": app.Index(),
+            "INDEX": Index(str(calibrated_folder), str(ROOT / "assets" / "examples"), folder / "cache"),
             "MODEL": str(calibrated_folder),
             "COMPARED": {"tiny": str(calibrated_folder)},
-            "CACHE": folder / "cache",
         }.items():
             patch.setattr(app, name, value)
         blocks = app.build_page()

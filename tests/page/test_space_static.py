@@ -265,7 +265,7 @@ def test_many_labels_show_the_best_and_then_all(open_page):
 
 def test_examples_drop_and_paste(open_page, space):
     page = open_page()
-    examples = json.loads((space / "examples" / "examples.json").read_text())
+    examples = json.loads((space / "examples" / "examples.json").read_text())["pictures"]
     page.locator("#examples button").first.click()
     answer(page, of=examples[0]["labels"].split(",")[0])
     for event in ("drop", "paste"):

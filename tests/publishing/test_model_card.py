@@ -45,8 +45,9 @@ def results(**more) -> dict:
 
 @pytest.fixture
 def run(tiny_folder, tmp_path):
-    """A model, to be given records."""
-    return shutil.copytree(tiny_folder, tmp_path / "ada-run")
+    """A model with examples, to be given records."""
+    shutil.copytree(ROOT / "assets" / "examples", tmp_path / "ada-run" / "examples")
+    return shutil.copytree(tiny_folder, tmp_path / "ada-run", dirs_exist_ok=True)
 
 
 def records(run, trainings=(), measured=None) -> RunRecords:

@@ -14,8 +14,11 @@ from hub_server import ADA, ADA_READS, BOB, HubServer
 from huggingface_hub import constants
 from huggingface_hub.utils import close_session
 
+from miniclip.publishing.content import example_files
+from miniclip.publishing.dependencies import needed_files
 from miniclip.publishing.upload import BackgroundUploads, Repository
 from miniclip.utils.errors import UserError
+from miniclip.utils.examples import Examples, Picture
 
 WEIGHTS = os.urandom(3_000_000)
 FILES = {"model.safetensors": WEIGHTS, "card/curve.png": os.urandom(20_000), "config.json": b"{}"}
@@ -249,6 +252,66 @@ def test_a_dry_run_deletes_nothing_of_yours(run_folder, tmp_path):
     process = run_python("publish.py", "model", run_folder, "ada/tiny", "--dry-run", tmp_path, check=False)
     assert process.returncode == 2 and "is not empty" in process.stderr
     assert (tmp_path / "thesis.txt").is_file()
+
+
+def leave_examples(run, drawn=False, from_captions=False):
+    (run / "examples").mkdir(exist_ok=True)
+    (run / "examples" / "1-1.jpg").write_bytes(b"photo of my cat")
+    Examples("a cat, a dog", ["a cat"], [Picture("1-1.jpg", "my cat", "a cat, a dog")], drawn, from_captions).write(
+        run / "examples"
+    )
+
+
+@pytest.mark.parametrize(
+    ("drawn", "from_captions", "photos", "published"),
+    [
+        (True, False, False, {"examples/examples.json", "examples/1-1.jpg"}),
+        (False, False, False, {"examples/examples.json"}),
+        (False, True, False, set()),
+        (False, True, True, {"examples/examples.json", "examples/1-1.jpg"}),
+    ],
+)
+def test_photos_of_others_stay_here_unless_asked_for(tmp_path, drawn, from_captions, photos, published):
+    """So do the captions of single photos. Words that many captions share go up."""
+    leave_examples(tmp_path, drawn, from_captions)
+    files = example_files(tmp_path, photos)
+    assert set(files) == published
+    if published and "examples/1-1.jpg" not in published:
+        assert b"a cat, a dog" in files["examples/examples.json"] and b"my cat" not in files["examples/examples.json"]
+
+
+def test_publishing_says_which_examples_go_up(run_folder, tmp_path):
+    run = shutil.copytree(run_folder, tmp_path / "mine")
+    leave_examples(run)
+    told = run_python("publish.py", "model", run, "ada/mine", "--dry-run", tmp_path / "dry", HF_TOKEN="").stdout
+    assert "1 example photos stay here; --example_photos publishes them too" in told
+    assert not (tmp_path / "dry" / "examples" / "1-1.jpg").exists()
+    assert 'candidate_labels=["a cat", "a dog"]' in (tmp_path / "dry" / "README.md").read_text()
+
+
+def test_a_space_cannot_show_a_folder(run_folder, tmp_path):
+    """As a Hub id, the folder's name may be that of a stranger's model, whose code the Space would run."""
+    command = ["space", "ada/demo", "--model", run_folder, "--dry-run", tmp_path / "dry"]
+    process = run_python("publish.py", *command, check=False, HF_TOKEN="")
+    assert process.returncode == 2
+    assert f"first run `python publish.py model {run_folder} ada/tiny`" in process.stderr.lower()
+    assert "--model ada/tiny`" in process.stderr
+    assert not (tmp_path / "dry").exists()
+
+
+def test_needed_files_are_found_through_one_another(tmp_path):
+    (tmp_path / "package").mkdir()
+    for name, content in {
+        "script.py": "import json\nfrom package import first",
+        "package/__init__.py": "",
+        "package/first.py": "def later():\n    from package.second import thing",
+        "package/second.py": "thing = 1",
+        "package/third.py": "",
+    }.items():
+        (tmp_path / name).write_text(content)
+    needed = needed_files(tmp_path / "script.py", tmp_path)
+    names = [path.relative_to(tmp_path).as_posix() for path in needed]
+    assert names == ["package/__init__.py", "package/first.py", "package/second.py", "script.py"]
 
 
 def test_killed_in_the_middle_it_loses_nothing_and_continues(server, run_folder):

@@ -1,0 +1,90 @@
+"""The pictures that Search looks through: a folder of pictures, or any dataset that the reader takes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from miniclip.data.images import decode_image
+from miniclip.data.reader import find_image_column, load_split, understanding_of
+from miniclip.page.inputs import PICTURE_FORMATS
+from miniclip.utils.errors import UserError
+
+MAX_PICTURES = 50_000
+SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+
+
+@dataclass
+class Folder:
+    """Picture files in a folder and its sub-folders."""
+
+    root: Path
+
+    def __post_init__(self):
+        files = (path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES)
+        self.files = sorted(files)[:MAX_PICTURES]
+        states = [(path, path.stat()) for path in self.files]
+        names = [(str(path.relative_to(self.root)), state.st_size, state.st_mtime_ns) for path, state in states]
+        self.fingerprint = repr(names)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def open(self, position: int) -> Image.Image:
+        return Image.open(self.files[position], formats=PICTURE_FORMATS)
+
+
+class Photos:
+    """
+    The images of a dataset.
+
+    Args:
+        name: file, folder or Hub id, as in [`~miniclip.data.reader.load_split`].
+
+    Raises:
+        UserError: it cannot be read, or has no image column.
+    """
+
+    def __init__(self, name: str):
+        dataset = _dataset(name)
+        self.column = find_image_column(dataset)
+        self.dataset = dataset.select_columns([self.column]).select(range(min(len(dataset), MAX_PICTURES)))
+        self.fingerprint = self.dataset._fingerprint
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def open(self, position: int) -> Image.Image:
+        return decode_image(self.dataset[position][self.column])
+
+
+def _dataset(name: str):
+    """The test split of a dataset that has one, else its first split. A dataset without splits is taken whole."""
+    if name == "shapes":
+        return load_split(name, "test")
+    understanding = understanding_of(name)
+    if understanding.whole is not None:
+        return understanding.whole
+    return understanding.splits.get("test", next(iter(understanding.splits.values())))
+
+
+def open_gallery(name: str) -> Folder | Photos:
+    """
+    Args:
+        name: a folder with picture files, or a dataset's file, folder or Hub id.
+
+    Raises:
+        UserError: neither of these.
+    """
+    if Path(name).is_dir():
+        folder = Folder(Path(name))
+        if len(folder):
+            return folder
+    try:
+        return Photos(name)
+    except (UserError, OSError, ValueError) as error:
+        first_line = str(error).strip().split("\n")[0][:200]
+        raise UserError(
+            f"The gallery {name} could not be opened ({first_line}). "
+            "Set MINICLIP_GALLERY to a folder of pictures, or to a dataset's file, folder or Hub id."
+        ) from error

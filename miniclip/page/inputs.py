@@ -1,0 +1,121 @@
+"""What people type and upload, checked before the model sees it."""
+
+import os
+import re
+from contextlib import contextmanager
+
+import gradio as gr
+from PIL import Image
+
+from miniclip.page.messages import on_page
+from miniclip.utils.errors import UserError
+
+MAX_LABELS = 1000
+MAX_LABEL_LENGTH = 200  # characters
+MAX_TEMPLATES = 8
+MAX_PIXELS = 50_000_000
+MAX_SIDE = 1024  # pixels; larger photos are reduced to this, which is plenty for the model and for the eye
+PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+
+
+@contextmanager
+def reading_a_picture():
+    """
+    Raises:
+        UserError: whatever was wrong with the file.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise UserError("The server no longer has this photo, since it keeps none. Please add it again.") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"This picture is too large. The limit is {MAX_PIXELS // 10**6} megapixels.") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise UserError("This file cannot be read as a picture. Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
+
+
+def read_photo(path: str | None, classifier) -> Image.Image:
+    """
+    An uploaded file as an upright RGB picture of at most `MAX_SIDE` pixels a side.
+
+    Raises:
+        UserError: there is no file, or it is no picture, or it is too large.
+    """
+    if not path:
+        raise UserError("Choose a photo first: upload, paste or take one, or click an example.")
+    with reading_a_picture():
+        os.utime(path)  # the page deletes files by the time of their last use
+        with Image.open(path, formats=PICTURE_FORMATS) as image:
+            image.draft(None, (MAX_SIDE, MAX_SIDE))  # decodes a large JPEG at a smaller size
+            if image.width * image.height > MAX_PIXELS:
+                raise Image.DecompressionBombError
+            image.seek(0)
+            photo = classifier.open_image(image)
+    photo.thumbnail((MAX_SIDE, MAX_SIDE))
+    return photo
+
+
+def guard_upload(component: gr.Image) -> gr.Image:
+    """Gradio opens an upload before any callback sees it. This gives its errors the same messages."""
+    preprocess = component.preprocess
+
+    @on_page
+    def guarded(payload):
+        with reading_a_picture():
+            return preprocess(payload)
+
+    component.preprocess = guarded
+    return component
+
+
+def split_labels(text: str | None) -> list[str]:
+    """Labels between commas and line breaks, without blanks."""
+    labels = (" ".join(part.split()) for part in re.split(r"[,\n]", text or ""))
+    return [label for label in labels if label]
+
+
+def read_labels(text: str | None) -> list[str]:
+    """
+    Raises:
+        UserError: there are no labels, too many, or one is too long.
+    """
+    labels = split_labels(text)
+    if not labels:
+        raise UserError("Write at least one label, such as: a dog, a car, a building.")
+    if len(labels) > MAX_LABELS:
+        raise UserError(f"These are {len(labels):,} labels. This page takes at most {MAX_LABELS:,}.")
+    longest = max(labels, key=len)
+    if len(longest) > MAX_LABEL_LENGTH:
+        raise UserError(
+            f"The label that starts with “{longest[:30]}…” has {len(longest):,} characters. "
+            f"Keep each under {MAX_LABEL_LENGTH}."
+        )
+    return labels
+
+
+def read_description(text: str | None) -> str:
+    """
+    Raises:
+        UserError: the text is empty or too long.
+    """
+    description = " ".join((text or "").split())
+    if not description:
+        raise UserError("Describe what the photos should show, such as: a dog running on a beach.")
+    if len(description) > MAX_LABEL_LENGTH:
+        raise UserError(f"This description has {len(description):,} characters. Keep it under {MAX_LABEL_LENGTH}.")
+    return description
+
+
+def read_templates(text: str | None) -> list[str] | None:
+    """
+    Prompt templates, one a line. `None` stands for the model's own.
+
+    Raises:
+        UserError: there are too many, or one is too long.
+    """
+    templates = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    if len(templates) > MAX_TEMPLATES:
+        raise UserError(f"These are {len(templates)} prompt templates. This page takes at most {MAX_TEMPLATES}.")
+    if any(len(template) > MAX_LABEL_LENGTH for template in templates):
+        raise UserError(f"A prompt template is too long. Keep each under {MAX_LABEL_LENGTH} characters.")
+    return templates or None
