@@ -97,7 +97,13 @@ class EvaluationArguments:
     )
     max_samples: int | None = field(default=None, metadata={"help": "Use this many random rows of each dataset."})
     batch_size: int = field(default=64, metadata={"help": "Images, or texts, at a time."})
-    mixed_precision: str = field(default="no", metadata={"help": "Autocast.", "choices": ["no", "bf16", "fp16"]})
+    mixed_precision: str = field(
+        default="auto",
+        metadata={
+            "help": "Precision to compute in: auto takes the fastest of the device, no is float32.",
+            "choices": ["auto", "no", "fp16", "bf16"],
+        },
+    )
     num_workers: int = field(default=0, metadata={"help": "Processes that decode images beside the main one."})
     bootstrap_resamples: int = field(default=1000, metadata={"help": "Behind the intervals; 0 leaves them out."})
     seed: int = field(default=0, metadata={"help": "Of the bootstrap and of max_samples."})
@@ -229,7 +235,9 @@ def main() -> None:
     args = EvaluationArguments(**parser.parse(sys.argv[1:]))
     check_arguments(args)
     device = default_device()
-    args.mixed_precision = usable_precision(args.mixed_precision, device)
+    precision = usable_precision(args.mixed_precision, device)
+    args.mixed_precision = precision.name
+    print(precision)
     model, processor = load_model(args.model_name_or_path, device)
     captioned = load_captioned(args, args.split) if args.dataset_name else None
     labelled = load_labelled(args)

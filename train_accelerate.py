@@ -21,10 +21,10 @@ from miniclip.doctor.checkup import check_up
 from miniclip.publishing.training_publisher import TrainingPublisher
 from miniclip.training.arguments import Arguments, parse_arguments
 from miniclip.training.launch import on_cpu, start_missing_processes, use_all_cores
+from miniclip.training.precision import training_precision
 from miniclip.training.sharding import sharding_plugin
 from miniclip.training.trainer import RESULTS_FILE, Interrupted, Trainer
 from miniclip.utils.errors import UserError, exit_on_user_error
-from miniclip.utils.loading import usable_precision
 from miniclip.utils.provenance import without_machine_paths
 
 
@@ -94,9 +94,12 @@ def train(arguments: Arguments, folder: Path, publisher: TrainingPublisher | Non
 
 
 def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
-    """Accelerate's view of the machine, in a precision that it can compute in."""
+    """Accelerate's view of the machine, in the precision that was asked for or that the machine computes fastest."""
     settings = arguments.training
-    settings.mixed_precision = usable_precision(settings.mixed_precision, PartialState(cpu=on_cpu()).device)
+    process = PartialState(cpu=on_cpu())
+    precision = training_precision(settings.mixed_precision, process.device)
+    process.print(precision)
+    settings.mixed_precision = precision.name
     torch.backends.cudnn.benchmark = True  # the fastest convolutions are looked for once, since image sizes stay
     torch.backends.cuda.enable_cudnn_sdp(False)  # the other attention kernels are faster on texts as short as captions
     return Accelerator(

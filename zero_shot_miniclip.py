@@ -17,8 +17,10 @@ from torch import nn
 from torch.fx.experimental.optimization import fuse
 
 try:
+    from .precision_miniclip import choose_precision
     from .processing_miniclip import MiniCLIPProcessor, to_rgb
 except ImportError:  # imported as a plain top-level module, from a clone of the repository
+    from precision_miniclip import choose_precision
     from processing_miniclip import MiniCLIPProcessor, to_rgb
 
 NONE_OF_THESE = "none of these"
@@ -208,7 +210,7 @@ class ZeroShotClassifier:
         model: a `MiniCLIPModel`.
         processor: its `MiniCLIPProcessor`.
         fast: run images through a copy of the image encoder made for speed: batch norms folded into convolutions,
-            channels last, and bfloat16 on a CPU that computes it natively. Scores then differ by rounding
+            channels last, and on a CPU in the precision that it computes fastest. Scores then differ by rounding
             (about 0.005 at most); `False` gives exactly `model.encode_image`.
     """
 
@@ -423,13 +425,9 @@ def _fast_copy(encoder: nn.Module) -> nn.Module:
     except Exception:  # encoders whose code torch.fx cannot trace fail in any way; they work as they are
         encoder = copy.deepcopy(encoder)
     parameter = next(encoder.parameters())
-    bfloat16 = parameter.device.type == "cpu" and _cpu_computes_bfloat16()
-    return encoder.eval().to(memory_format=torch.channels_last, dtype=torch.bfloat16 if bfloat16 else parameter.dtype)
-
-
-def _cpu_computes_bfloat16() -> bool:
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+    on_cpu = parameter.device.type == "cpu"
+    dtype = choose_precision(parameter.device).dtype if on_cpu else parameter.dtype
+    return encoder.eval().to(memory_format=torch.channels_last, dtype=dtype)
 
 
 def _features_and_pooled(timm_model: nn.Module, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -82,7 +82,7 @@ def evaluation(args: argparse.Namespace, run: Path) -> list[str]:
     splits = [*[args.zero_shot_split] * len(args.zero_shot_dataset), "unseen"]
     script = [sys.executable, "evaluate_miniclip.py", "--model_name_or_path", str(run), "--dataset_name", dataset]
     options = ["--zero_shot_dataset", *sets, "--zero_shot_split", *splits, "--output_json", str(run / "results.json")]
-    return [*script, *options, "--mixed_precision", "bf16"]
+    return [*script, *options]
 
 
 def summary(run: Path) -> dict:

@@ -14,8 +14,7 @@ from tqdm.auto import tqdm
 from miniclip.data.images import decode_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
 from miniclip.utils.errors import UserError
-
-AUTOCAST_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+from precision_miniclip import DTYPES, choose_precision
 
 
 @dataclass
@@ -49,13 +48,14 @@ class EmbeddedPairs:
 
 
 @contextlib.contextmanager
-def inference(model: torch.nn.Module, mixed_precision: str = "no") -> Iterator[None]:
+def inference(model: torch.nn.Module, mixed_precision: str = "auto") -> Iterator[None]:
     """Eval mode, no gradients, autocast; afterwards every module is as it was, frozen batch norms included."""
     modes = [(module, module.training) for module in model.modules()]
-    dtype = AUTOCAST_DTYPES.get(mixed_precision)
+    dtype = DTYPES[choose_precision(model.device).name if mixed_precision == "auto" else mixed_precision]
+    half = dtype != torch.float32
     model.eval()
     try:
-        with torch.inference_mode(), torch.autocast(model.device.type, dtype=dtype, enabled=dtype is not None):
+        with torch.inference_mode(), torch.autocast(model.device.type, dtype=dtype if half else None, enabled=half):
             yield
     finally:
         for module, training in modes:
@@ -70,7 +70,7 @@ def embed_images(
     keep: Callable[[dict], Any],
     *,
     batch_size: int = 64,
-    mixed_precision: str = "no",
+    mixed_precision: str = "auto",
     num_workers: int = 0,
     progress: bool = True,
 ) -> EmbeddedImages:
@@ -80,7 +80,7 @@ def embed_images(
     Args:
         dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
         keep: what else is wanted of a row (captions, a label); a ValueError skips the row and gives the reason.
-        mixed_precision: `"no"`, `"bf16"` or `"fp16"` (autocast).
+        mixed_precision: of autocast: `"auto"` (the fastest that the device computes), `"no"`, `"bf16"` or `"fp16"`.
         num_workers: processes that decode beside this one; a stream is always decoded in this one, to keep its order.
 
     Raises:
@@ -133,7 +133,7 @@ def embed_texts(
     texts: list[str],
     *,
     batch_size: int = 64,
-    mixed_precision: str = "no",
+    mixed_precision: str = "auto",
     progress: bool = True,
 ) -> torch.Tensor:
     """Unit vectors `(len(texts), projection_dim)`, float32, on the CPU; long texts are cut as the processor does."""

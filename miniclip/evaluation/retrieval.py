@@ -119,7 +119,7 @@ def evaluate_retrieval(
     columns: Columns,
     *,
     batch_size: int = 64,
-    mixed_precision: str = "no",
+    mixed_precision: str = "auto",
     num_workers: int = 0,
     bootstrap_resamples: int = 1000,
     seed: int = 0,
@@ -131,7 +131,7 @@ def evaluate_retrieval(
     Args:
         dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
         columns: where its images and captions are.
-        mixed_precision: `"no"`, `"bf16"` or `"fp16"` (autocast).
+        mixed_precision: of autocast: `"auto"` (the fastest that the device computes), `"no"`, `"bf16"` or `"fp16"`.
         bootstrap_resamples: behind the 95 % intervals; 0 leaves them out.
 
     Returns:

@@ -55,7 +55,7 @@ def evaluate_zero_shot(
     *,
     templates: Sequence[str] | None = None,
     batch_size: int = 64,
-    mixed_precision: str = "no",
+    mixed_precision: str = "auto",
     num_workers: int = 0,
     bootstrap_resamples: int = 1000,
     seed: int = 0,
@@ -69,7 +69,7 @@ def evaluate_zero_shot(
         label_column: holds indices into `class_names`; rows with another label (-1: unknown) are skipped.
         templates: prompts with `{}` for the class name; by default the model's own (`config.zero_shot_templates`), and
             [`TEMPLATES`] where it has none.
-        mixed_precision: `"no"`, `"bf16"` or `"fp16"` (autocast).
+        mixed_precision: of autocast: `"auto"` (the fastest that the device computes), `"no"`, `"bf16"` or `"fp16"`.
 
     Returns:
         What the `zero_shot_classification` metric returns for the ensemble of all templates, the same for the first

@@ -14,12 +14,13 @@ from configuration_miniclip import MiniCLIPConfig
 from miniclip.data.augmentation import AUGMENTATIONS
 from miniclip.training.deprecated_arguments import DEPRECATED, apply_deprecated, take_deprecated
 from miniclip.training.hints import HINTS
+from miniclip.training.launch import launched_precision
 from miniclip.training.optimization import SCHEDULES
 from miniclip.utils.arguments_parser import DataclassParser, hint, setting
 from miniclip.utils.errors import UserError
 from processing_miniclip import CROP_MODES
 
-MIXED_PRECISIONS = ("no", "fp16", "bf16")
+MIXED_PRECISIONS = ("auto", "no", "fp16", "bf16")
 
 
 @dataclass
@@ -182,8 +183,10 @@ class SpeedArguments:
     _argument_group_name = "speed"
     _example = "--mixed_precision bf16 --torch_compile true --cache_dir /scratch/miniclip"
 
-    mixed_precision: str | None = setting(
-        None, "precision of the computation; by default what accelerate is set to", metavar="|".join(MIXED_PRECISIONS)
+    mixed_precision: str = setting(
+        "auto",
+        "precision of the computation: auto takes the fastest that the hardware computes, no is float32",
+        metavar="|".join(MIXED_PRECISIONS),
     )
     torch_compile: bool = setting(
         False, "compile both encoders: takes a minute or two at the start, then makes steps on a GPU faster"
@@ -294,6 +297,8 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> list[Arguments]:
         if own_stages and len(stages) > 1:
             raise UserError("only one of the configuration files may have `stages`")
         stages = [stage | settings | own for stage in stages for own in own_stages or [{}]]
+    if precision := launched_precision():  # comes before a YAML file, since whoever launches knows the machine
+        stages = [stage | {"mixed_precision": precision} for stage in stages]
     command_line, deprecated = take_deprecated(command_line)
     return [_parse(stage, command_line, deprecated) for stage in stages]
 
@@ -371,7 +376,7 @@ def _check_choices(arguments: Arguments) -> None:
         ("crop_mode", model.crop_mode or "center", CROP_MODES),
         ("augmentation", data.augmentation, AUGMENTATIONS),
         ("lr_scheduler_type", training.lr_scheduler_type, SCHEDULES),
-        ("mixed_precision", training.mixed_precision or "no", MIXED_PRECISIONS),
+        ("mixed_precision", training.mixed_precision, MIXED_PRECISIONS),
         ("report_to", training.report_to, ("all", "none", *LOGGER_TYPE_TO_CLASS)),
     ):
         if value not in choices:

@@ -57,19 +57,44 @@ class LaunchSettings:
 
 def launch_settings(command: Sequence[str]) -> LaunchSettings:
     """Read as accelerate reads them: its command line first, then its configuration file, then its defaults."""
+    settings = LaunchSettings()
+    for name, value in _said_to_launcher(command, list(vars(settings))).items():
+        setattr(settings, name, int(value))
+    return settings
+
+
+def _said_to_launcher(command: Sequence[str], names: Sequence[str]) -> dict:
+    """Those of the settings that the launcher's command line, or else its configuration file, gives."""
     words = [Path(word).name for word in command]
     start = next((at + 1 for at, word in enumerate(words) if word in LAUNCHERS), None)
     if start is None:
-        return LaunchSettings()
+        return {}
     asked, _ = launch_command_parser().parse_known_args(list(command[start:]))
     configured = None
     if asked.config_file is not None or (Path(default_config_file).is_file() and not asked.cpu):
         configured = load_config_from_file(asked.config_file)
-    settings = LaunchSettings()
-    for name, default in vars(settings).items():
-        given, in_file = getattr(asked, name), getattr(configured, name, None)
-        setattr(settings, name, next((int(value) for value in (given, in_file) if value is not None), default))
-    return settings
+    both = {name: (getattr(asked, name), getattr(configured, name, None)) for name in names}
+    said = {name: given if given is not None else in_file for name, (given, in_file) in both.items()}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def launched_precision() -> str | None:
+    """
+    The precision that `accelerate launch` or its configuration file asks for, `None` where neither names one.
+
+    Accelerate reports `no` also where nobody chose; its command line then tells whether somebody did.
+    """
+    precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
+    if precision != "no":
+        return precision or None
+    for process in psutil.Process().parents():  # torch's launcher may stand between
+        try:
+            said = _said_to_launcher(process.cmdline(), ["mixed_precision"])
+        except (psutil.Error, OSError):
+            continue
+        if said:
+            return said["mixed_precision"]
+    return None
 
 
 def on_cpu() -> bool:

@@ -19,6 +19,11 @@ from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 
 
+def asked_to_shard() -> bool:
+    """Whether `accelerate launch` was configured for FSDP."""
+    return os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("1", "true")
+
+
 def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlugin | None:
     """
     The plugin of `accelerate launch`'s FSDP configuration, `None` where FSDP was not asked for.
@@ -29,19 +34,21 @@ def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlug
     Raises:
         UserError: settings that do not go with FSDP2.
     """
-    if os.environ.get("ACCELERATE_USE_FSDP", "").lower() not in ("1", "true"):
+    if not asked_to_shard():
         return None
     if os.environ.get("FSDP_VERSION") != "2":
         raise UserError("FSDP is supported in version 2: set fsdp_version to 2, as configs/accelerate/fsdp.yaml does")
     plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy())
-    precision = training.mixed_precision or os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     for wrong, remedy in (
         (plugin.cpu_ram_efficient_loading, "set fsdp_cpu_ram_efficient_loading to false"),
         (
             plugin.activation_checkpointing,
             "set fsdp_activation_checkpointing to false, and lower --per_device_train_batch_size to save memory",
         ),
-        (precision == "fp16", "use --mixed_precision bf16 in place of fp16, or configs/accelerate/multi_gpu_ddp.yaml"),
+        (
+            training.mixed_precision == "fp16",
+            "use --mixed_precision bf16 in place of fp16, or configs/accelerate/multi_gpu_ddp.yaml",
+        ),
         (training.ema_decay, "use --ema_decay 0, or configs/accelerate/multi_gpu_ddp.yaml"),
     ):
         if wrong:

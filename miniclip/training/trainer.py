@@ -389,7 +389,7 @@ class Trainer:
             f"{images} images; {self.total_steps} steps of {self._images_per_step()} images "
             f"({world_size()} processes x {training.per_device_train_batch_size} x "
             f"{training.gradient_accumulation_steps}); {learning:.1f} of {total:.1f} million weights learn; "
-            f"{self.accelerator.device.type}, precision {self.accelerator.mixed_precision}"
+            f"{self.accelerator.device.type}"
         )
         if self.state.step:
             self._say(f"continuing after step {self.state.step}")

@@ -1,7 +1,5 @@
 """A trained model and its processor, from a folder or the Hub, with one line for whatever is wrong with it."""
 
-import logging
-
 import torch
 from safetensors import SafetensorError
 from transformers import PreTrainedConfig
@@ -9,9 +7,8 @@ from transformers import PreTrainedConfig
 from miniclip.utils.errors import UserError
 from miniclip.utils.hub import go_offline_if_unreachable, is_local, looks_like_path
 from modeling_miniclip import MiniCLIPModel
+from precision_miniclip import Precision, choose_precision, emulation_warning
 from processing_miniclip import MiniCLIPProcessor
-
-logger = logging.getLogger(__name__)
 
 
 def default_device() -> torch.device:
@@ -19,19 +16,19 @@ def default_device() -> torch.device:
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
-def usable_precision(mixed_precision: str | None, device: torch.device) -> str | None:
+def usable_precision(mixed_precision: str, device: torch.device) -> Precision:
     """
-    What was asked for, but fp16 in place of bf16 on NVIDIA GPUs older than Ampere, such as a T4, which only emulate it.
+    The fastest precision of the device for `"auto"`, else the one asked for by name; the reason warns of emulation.
 
     Raises:
         UserError: fp16 on a CPU, where PyTorch computes it slowly or not at all.
     """
+    if mixed_precision == "auto":
+        return choose_precision(device)
     if mixed_precision == "fp16" and device.type == "cpu":
-        raise UserError("fp16 needs a GPU; on a CPU use --mixed_precision bf16 or no")
-    if mixed_precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported(False):
-        logger.warning("this GPU computes bf16 only in slow emulation: using fp16 in its place")
-        return "fp16"
-    return mixed_precision
+        raise UserError("fp16 needs a GPU; on a CPU use --mixed_precision auto, bf16 or no")
+    warning = emulation_warning(mixed_precision, device)
+    return Precision(mixed_precision, f"as asked. Warning: {warning}" if warning else "as asked")
 
 
 def load_model(

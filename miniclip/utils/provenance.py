@@ -12,6 +12,8 @@ from pathlib import Path, PurePath
 
 import torch
 
+from precision_miniclip import choose_precision
+
 PACKAGES = ("torch", "transformers", "datasets", "accelerate", "timm", "evaluate", "huggingface_hub", "numpy")
 REPOSITORY = Path(__file__).resolve().parents[2]
 BENCHMARK_RESULTS = "benchmarks/results"
@@ -24,6 +26,7 @@ def provenance(device: torch.device) -> dict:
         "git_commit": git_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "num_threads": torch.get_num_threads(),
+        "auto_precision": str(choose_precision(device)),  # `mixed_precision` of the settings is what was used
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }

@@ -12,6 +12,7 @@ from conftest import build_tiny, run_python
 from PIL import Image
 from transformers import pipeline
 
+from precision_miniclip import Precision
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 from zero_shot_miniclip import (
     DEFAULT_TEMPLATES,
@@ -231,7 +232,7 @@ class TestFast:
         assert (fast * exact).sum(dim=1).min() > 0.999
 
     def test_folding_alone_is_exact(self, tiny_tokenizer, tiny_processor, monkeypatch):
-        monkeypatch.setattr("zero_shot_miniclip._cpu_computes_bfloat16", lambda: False)
+        monkeypatch.setattr("zero_shot_miniclip.choose_precision", lambda device: Precision("no", "for this test"))
         model = build_tiny(tiny_tokenizer)
         randomise_batch_norms(model)
         weights = copy.deepcopy(model.state_dict())
@@ -406,3 +407,4 @@ def test_in_fresh_processes_and_after_a_second_save(tiny_model, tiny_processor, 
         printed = run_python("-c", REMOTE, source, target, tmp_path / "photo.png", **environment).stdout
         assert scores_of(json.loads(printed)) == pytest.approx(scores_of(expected), abs=1e-5)  # and no question asked
         assert (target / "zero_shot_miniclip.py").is_file()
+        assert (target / "precision_miniclip.py").is_file()

@@ -13,7 +13,13 @@ from conftest import ROOT, run_python
 from miniclip.data.shapes import shapes_split
 from miniclip.utils.provenance import machine_paths, without_machine_paths
 
-REMOTE_CODE = ("configuration_miniclip.py", "modeling_miniclip.py", "processing_miniclip.py", "zero_shot_miniclip.py")
+REMOTE_CODE = (
+    "configuration_miniclip.py",
+    "modeling_miniclip.py",
+    "precision_miniclip.py",
+    "processing_miniclip.py",
+    "zero_shot_miniclip.py",
+)
 
 
 class Payload:
@@ -176,7 +182,7 @@ def watch(event, args):
 sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[1])
 sys.addaudithook(watch)
-import configuration_miniclip, modeling_miniclip, processing_miniclip, zero_shot_miniclip
+import configuration_miniclip, modeling_miniclip, precision_miniclip, processing_miniclip, zero_shot_miniclip
 print("DID", did)
 """
 

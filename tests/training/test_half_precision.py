@@ -3,7 +3,6 @@
 import math
 import statistics
 from itertools import pairwise
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -15,7 +14,6 @@ from conftest import TINY_SETTINGS
 from miniclip.data.shapes import shapes_split
 from miniclip.training.arguments import parse_arguments
 from miniclip.training.trainer import Trainer
-from miniclip.utils.loading import usable_precision
 from modeling_miniclip import MiniCLIPModel
 
 
@@ -98,15 +96,3 @@ def test_resumed_is_the_uninterrupted_run(config, tmp_path):
     rest = Run(config, tmp_path / "rest", 2.0**4, "--existing_run", checkpoint)
     assert rest.losses == whole.losses[20:]
     assert rest.scales == whole.scales[20:]
-
-
-@pytest.mark.parametrize(("major", "used"), [(7, "fp16"), (8, "bf16")])  # Turing (T4) and Ampere
-def test_a_gpu_that_emulates_bf16_gets_fp16(monkeypatch, caplog, major, used):
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
-    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
-    device = torch.device("cuda")
-    assert usable_precision("bf16", device) == used
-    assert ("using fp16 in its place" in caplog.text) == (used == "fp16")
-    assert [usable_precision(name, device) for name in ("fp16", "no", None)] == ["fp16", "no", None]
-    assert usable_precision("bf16", torch.device("cpu")) == "bf16"

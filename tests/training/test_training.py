@@ -410,7 +410,7 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--image_encoder", "resnet181"], "Did you mean: resnet18"),
         (["--text_encoder", "no-such-encoder"], "unknown text encoder 'no-such-encoder'"),
         (["--mixed_precision", "fp16"], "fp16 needs a GPU"),
-        (["--mixed_precision", "int4"], "choose one of no, fp16, bf16"),
+        (["--mixed_precision", "int4"], "choose one of auto, no, fp16, bf16"),
         (["--lr_scheduler_type", "zigzag"], "choose one of onecycle"),
         (["--report_to", "notebook"], "choose one of all, none, "),
         (["--report_to", "swanlab"], "--report_to swanlab is not installed"),
