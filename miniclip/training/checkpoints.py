@@ -9,6 +9,7 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 from accelerate import Accelerator
+from accelerate.utils import SCALER_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
 from torch import nn
@@ -125,7 +126,7 @@ class CheckpointStore:
             UserError: damaged, of another model, or with code in it.
         """
         try:
-            self.accelerator.load_state(str(folder))
+            self._load_accelerator(folder)
             if average is not None:
                 load_model(average, str(folder / AVERAGE_FILE))
             return TrainerState.load(folder)
@@ -134,6 +135,16 @@ class CheckpointStore:
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"checkpoint {folder} does not fit this run: {reason}") from error
+
+    def _load_accelerator(self, folder: Path) -> None:
+        """Goes on in fp16 also where the checkpoint's machine computed in another precision, without a loss scale."""
+        scaler = self.accelerator.scaler
+        if not (folder / SCALER_NAME).is_file():
+            self.accelerator.scaler = None
+        try:
+            self.accelerator.load_state(str(folder))
+        finally:
+            self.accelerator.scaler = scaler
 
     def all(self) -> list[Path]:
         """Checkpoints, oldest first."""

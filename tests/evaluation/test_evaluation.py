@@ -265,7 +265,8 @@ print(peak_mb() - before, ranks[0].float().median().item())
 def test_texts_come_back_in_their_own_order(tiny_model, tiny_processor):
     # Short and long ones mixed: they are embedded sorted by length.
     texts = ["a child plays on the beach above a circle", "two", "a red circle", "", "dogs run on the beach", "two"]
-    together = embed_texts(tiny_model, tiny_processor, texts, batch_size=2, progress=False)
+    settings = {"batch_size": 2, "mixed_precision": "no", "progress": False}
+    together = embed_texts(tiny_model, tiny_processor, texts, **settings)
     alone = [tiny_model.encode_text(**tiny_processor(text=[text], return_tensors="pt"))[0] for text in texts]
     assert torch.allclose(together, torch.stack(alone), atol=1e-5)
     assert not torch.allclose(together[0], together[2], atol=1e-3)
@@ -296,7 +297,7 @@ def test_nothing_usable_is_an_error_that_says_why(tiny_model, tiny_processor):
 
 def test_streams_and_workers_give_the_same_embeddings(tiny_model, tiny_processor):
     dataset = undecoded(captioned_rows(9))
-    settings = {"batch_size": 4, "progress": False}
+    settings = {"batch_size": 4, "mixed_precision": "no", "progress": False}
 
     def embed(dataset, **more):
         result = embed_images(
@@ -325,7 +326,7 @@ def test_evaluation_leaves_the_model_as_it_was(tiny_model, tiny_processor):
 
 
 def test_bf16_embeddings_stay_close_to_fp32(tiny_model, tiny_processor):
-    full = embed_texts(tiny_model, tiny_processor, CAPTIONS, progress=False)
+    full = embed_texts(tiny_model, tiny_processor, CAPTIONS, mixed_precision="no", progress=False)
     half = embed_texts(tiny_model, tiny_processor, CAPTIONS, mixed_precision="bf16", progress=False)
     assert half.dtype == torch.float32
     assert not torch.equal(half, full)
@@ -359,9 +360,8 @@ def test_nearest_classes_are_sorted_and_embeddings_that_are_not_finite_get_none(
 def test_zero_shot_accuracy_equals_one_image_at_a_time(tiny_model, tiny_processor, labelled_folder):
     dataset = load_split(str(labelled_folder), "validation")
     templates = ["{}", "two {} dogs"]
-    results = evaluate_zero_shot(
-        tiny_model, tiny_processor, dataset, "image", "label", COLOURS, templates=templates, progress=False
-    )
+    settings = {"templates": templates, "mixed_precision": "no", "progress": False}
+    results = evaluate_zero_shot(tiny_model, tiny_processor, dataset, "image", "label", COLOURS, **settings)
     assert results["accuracy"] != results["plain"]["accuracy"]  # or the one might be the other
 
     def right_answers(templates):

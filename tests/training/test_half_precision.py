@@ -89,6 +89,16 @@ def test_steps_that_overflow_are_left_out(config, tmp_path):
     assert not [line for line in run.said if "gradient exploding" in line]
 
 
+def test_a_run_of_another_precision_is_continued_in_fp16(config, tmp_path):
+    """Begun on a GPU with bf16, where no loss is scaled, and resumed on one without."""
+    Run(config, tmp_path / "begun", 2.0**10, "--checkpointing_steps", "20")
+    checkpoint = tmp_path / "begun" / "checkpoints" / "checkpoint-20"
+    (checkpoint / "scaler.pt").unlink()
+    rest = Run(config, tmp_path / "rest", 2.0**8, "--resume_from_checkpoint", str(checkpoint))
+    assert len(rest.losses) == 20
+    assert rest.scales[0] == 2.0**8
+
+
 def test_resumed_is_the_uninterrupted_run(config, tmp_path):
     """The loss scale included, which is another at the second start."""
     whole = Run(config, tmp_path / "whole", 2.0**10, "--checkpointing_steps", "20")
