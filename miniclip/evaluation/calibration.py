@@ -62,7 +62,7 @@ def calibrate_on(model, processor, image_embeds: torch.Tensor, captions: list[li
     try:
         return model.calibrate_zero_shot(image_embeds, embeds, fits)
     except ValueError:  # no word tells two images apart
-        embeds = embed_texts(model, processor, list(chain(*captions)), progress=False)
+        embeds = embed_texts(model, processor, list(chain(*captions)), mixed_precision="no", progress=False)
         fits = torch.block_diag(*(torch.ones(1, len(of_image)) for of_image in captions))
         return model.calibrate_zero_shot(image_embeds, embeds, fits)
 
@@ -73,7 +73,7 @@ def _word_labels(model, processor, image_embeds: torch.Tensor, captions: list[li
     words, fits = common_words(captions)
     if not words:
         return image_embeds[:0], fits
-    with inference(model):  # which leaves it as it is, training or not
+    with inference(model, "no"):  # as labels will be embedded; it leaves the model as it is, training or not
         embeds = model.zero_shot_classifier(processor).embed_labels(words).cpu()
     known = separation(image_embeds @ embeds.t(), fits)
     best = known.argsort(descending=True)[: max(MIN_WORDS, int((known >= KNOWN).sum()))]
