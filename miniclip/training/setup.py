@@ -22,6 +22,7 @@ from miniclip.data.tokenizer import train_tokenizer
 from miniclip.training.arguments import Arguments, json_setting
 from miniclip.training.distributed import rank, world_size
 from miniclip.training.feature_cache import FeatureCache, fingerprint
+from miniclip.training.folding import fold_frozen_batch_norm
 from miniclip.training.launch import cores_per_process
 from miniclip.training.optimization import freeze
 from miniclip.utils.errors import UserError
@@ -106,6 +107,8 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
             raise UserError(f"{str(error).strip().splitlines()[0]}") from error
     _check_image_sizes(model, {processor.image_size, train_image_size(arguments, processor)})
     freeze(model, training.trainable_image_layers, training.trainable_text_layers)
+    if training.freeze_batch_norm:
+        fold_frozen_batch_norm(model.vision_model.timm_model, train_image_size(arguments, processor))
     return model.to(memory_format=torch.channels_last), processor
 
 
