@@ -31,7 +31,7 @@ FAMILIES = {
     "mixnet_s": ("some", {}),  # several kernel sizes share a norm
     "repvgg_a0": ("some", {}),  # one branch is a norm alone
     "densenet121": ("some", {"block_config": (2, 2, 2, 2)}),  # norms come before most convolutions
-    "convmixer_768_32": ("none", {"dim": 32, "depth": 2}),  # the activation comes between
+    "convmixer_768_32": ("none", {}),  # the activation comes between
 }
 
 
