@@ -5,6 +5,7 @@ import json
 import logging
 import re
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -105,6 +106,24 @@ def write_open_clip_config(
     vision = {"timm_model_name": image_encoder, "timm_pool": "avg", "timm_proj": "mlp", "image_size": image_size}
     config = {"embed_dim": 256, "vision_cfg": vision, "text_cfg": text}
     (folder / f"{MODEL_NAME}.json").write_text(json.dumps(config))
+
+
+@contextmanager
+def padded_to_longest():
+    """open_clip's text encoder cuts its batches to their longest caption, as its main branch does; 3.3 pads to 77."""
+    from open_clip.hf_model import HFTextEncoder
+
+    forward = HFTextEncoder.forward
+
+    def cut(self, x: torch.Tensor):
+        longest = int((x != self.config.pad_token_id).sum(dim=1).max())
+        return forward(self, x[:, :longest])
+
+    HFTextEncoder.forward = cut
+    try:
+        yield
+    finally:
+        HFTextEncoder.forward = forward
 
 
 def train_open_clip(folder: Path, batch_size: int, epochs: int, device: str, precision: str, seed: int, **more) -> Path:

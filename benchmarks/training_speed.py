@@ -3,21 +3,24 @@
     pip install -r requirements-benchmarks.txt
     python benchmarks/training_speed.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
         --text_encoder path/to/distilbert
+    python benchmarks/training_speed.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
+        --text_encoder path/to/distilbert --precision fp32 --avx2
 
-Every way runs in a process of its own, all of them once a round, so that whatever else the machine does disturbs all
-alike; ratios are taken within a round. The first steps of each process are not counted. Images are read and augmented
-within the time of a step: ours from the cache of decoded images, the others from JPEG files of the same size with two
-reading processes.
+Each way of training runs in its own process. All of them run once a round, so that other work on the machine disturbs
+all alike, and ratios are taken within a round. The first steps of each process are not counted. A step includes
+reading and augmenting its images: ours come from the cache of decoded images, the others from JPEG files of the same
+size with two reading processes.
 
-- `ours`: `miniclip.training.trainer.Trainer`, everything learns, bf16 on a CPU.
+- `ours`: `miniclip.training.trainer.Trainer`; everything learns.
 - `ours_locked`: the same with both encoders locked and their features cached.
-- `open_clip`: `open_clip_train.main`, `--precision amp_bf16`; the same ResNet18 and a BERT with the DistilBERT's
-  weights, its captions padded to 77 tokens, as open_clip does by default.
-- `open_clip_context_32`: the same with its context length set to 32, about the longest caption of Flickr8k.
+- `open_clip`: `open_clip_train.main` in the same precision, with the same ResNet18 and a BERT that has the
+  DistilBERT's weights. Captions are padded to 77 tokens, open_clip's default.
+- `open_clip_equal_lengths`: the same with captions padded to the longest of the batch, as ours are.
 - `plain_loop`: the original recipe in float32, captions padded to 77 tokens.
 
-`ratio` is ours to open_clip, `ratio_context_32` ours to the one with the shorter context.
-Writes benchmarks/results/training_speed.json.
+`ratio` is ours to `open_clip`, `ratio_equal_lengths` ours to `open_clip_equal_lengths`. `--avx2` lets PyTorch use no
+newer instructions than AVX2, like most laptops.
+Writes benchmarks/results/training_speed.json, or training_speed_fp32.json with `--precision fp32`.
 """
 
 import argparse
@@ -28,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import nullcontext
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -38,6 +42,7 @@ from records import MEGABYTE, RESULTS, ROOT, high_water_mark, save
 from rivals import (
     CSV_FILE,
     number_of_pairs,
+    padded_to_longest,
     step_seconds,
     train_open_clip,
     train_plain_loop,
@@ -53,7 +58,9 @@ from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
 from train_accelerate import create_accelerator
 
-SHORT_CONTEXT = 32
+MIXED_PRECISION = {"bf16": "bf16", "fp32": "no"}  # as our trainer calls them
+OPEN_CLIP_PRECISION = {"bf16": "amp_bf16", "fp32": "fp32"}
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 LOCKED_STEPS = 10  # times as many steps as the others, since one takes milliseconds
 
 
@@ -88,7 +95,7 @@ def our_settings(args: argparse.Namespace, folder: Path, steps: int, locked: boo
         "per_device_train_batch_size": args.locked_batch_size if locked else args.batch_size,
         "max_train_steps": steps,
         "num_train_epochs": steps,
-        "mixed_precision": "bf16",
+        "mixed_precision": MIXED_PRECISION[args.precision],
         "checkpointing_steps": "no",
         "output_dir": folder,
         "seed": args.seed,
@@ -96,6 +103,7 @@ def our_settings(args: argparse.Namespace, folder: Path, steps: int, locked: boo
     if locked:
         settings |= {"trainable_image_layers": 0, "trainable_text_layers": 0}
     words = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
+    words += args.training_settings
     (arguments,) = parse_arguments(words)
     return arguments
 
@@ -113,14 +121,15 @@ def run_ours(args: argparse.Namespace, steps: int, locked: bool) -> tuple[list[f
         return trainer.step_seconds, {"setup_seconds": round(trainer.setup_seconds, 1)}
 
 
-def run_open_clip(args: argparse.Namespace, steps: int, context_length: int | None) -> list[float]:
+def run_open_clip(args: argparse.Namespace, steps: int) -> list[float]:
     with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
         folder = Path(folder)
         (folder / CSV_FILE).symlink_to(args.work_dir / CSV_FILE)
-        write_open_clip_config(folder, args.image_encoder, args.text_encoder, args.image_size, context_length)
+        write_open_clip_config(folder, args.image_encoder, args.text_encoder, args.image_size, None)
         device = "cpu" if default_device().type == "cpu" else "cuda"
         epochs = -(-steps // (number_of_pairs(folder) // args.batch_size))
-        return step_seconds(train_open_clip(folder, args.batch_size, epochs, device, "amp_bf16", args.seed))
+        precision = OPEN_CLIP_PRECISION[args.precision]
+        return step_seconds(train_open_clip(folder, args.batch_size, epochs, device, precision, args.seed))
 
 
 def run_plain_loop(args: argparse.Namespace, steps: int) -> list[float]:
@@ -141,7 +150,8 @@ def measure(args: argparse.Namespace) -> None:
     elif args.way == "plain_loop":
         seconds = run_plain_loop(args, steps)
     else:
-        seconds = run_open_clip(args, steps, SHORT_CONTEXT if args.way == "open_clip_context_32" else None)
+        with padded_to_longest() if args.way == "open_clip_equal_lengths" else nullcontext():
+            seconds = run_open_clip(args, steps)
     counted = seconds[args.warmup_steps : steps]
     figures = {"pairs_per_s": batch_size * len(counted) / sum(counted), "step_seconds": counted}
     if default_device().type == "cuda":
@@ -151,7 +161,7 @@ def measure(args: argparse.Namespace) -> None:
     args.measurement.write_text(json.dumps(figures | more))
 
 
-WAYS = ("ours", "open_clip", "open_clip_context_32", "plain_loop", "ours_locked")
+WAYS = ("ours", "open_clip", "open_clip_equal_lengths", "plain_loop", "ours_locked")
 
 
 def in_new_process(args: argparse.Namespace, way: str) -> dict:
@@ -159,12 +169,14 @@ def in_new_process(args: argparse.Namespace, way: str) -> dict:
     file = args.work_dir / "measurement.json"
     file.unlink(missing_ok=True)
     names = ("dataset_name", "image_encoder", "text_encoder", "image_size", "batch_size", "locked_batch_size", "pairs")
-    names += ("warmup_steps", "steps", "seed", "work_dir")
+    names += ("warmup_steps", "steps", "precision", "seed", "work_dir")
     options = [str(word) for name in names for word in (f"--{name}", getattr(args, name))]
     log = args.work_dir / f"{way}.log"
+    environment = os.environ | (AVX2 if args.avx2 else {})
     with log.open("w") as out:
         script = [sys.executable, __file__, *options, "--way", way, "--measurement", str(file)]
-        process = subprocess.run(script, cwd=ROOT, stdout=out, stderr=subprocess.STDOUT)
+        script += ["--training_settings", *args.training_settings]
+        process = subprocess.run(script, cwd=ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
     if process.returncode or not file.is_file():
         sys.exit(f"{way} failed:\n{log.read_text()[-3000:]}")
     return json.loads(file.read_text())
@@ -186,7 +198,7 @@ def summary(measurements: dict[str, list[dict]]) -> dict:
             figures[way]["setup_seconds"] = max(m["setup_seconds"] for m in rounds)  # the first one fills the caches
     for name, first, second in (
         ("ratio", "ours", "open_clip"),
-        ("ratio_context_32", "ours", "open_clip_context_32"),
+        ("ratio_equal_lengths", "ours", "open_clip_equal_lengths"),
         ("plain_ratio", "ours", "plain_loop"),
         ("locked_ratio", "ours_locked", "ours"),
     ):
@@ -207,12 +219,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmup_steps", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12, help="counted, in each process")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--precision", choices=MIXED_PRECISION, default="bf16")
+    parser.add_argument("--avx2", action="store_true", help="compute as a processor without AVX-512 does")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output_json", type=Path, default=RESULTS / "training_speed.json")
+    parser.add_argument("--output_json", type=Path)
     parser.add_argument("--work_dir", type=Path, help=argparse.SUPPRESS)  # of the processes that measure one way
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--measurement", type=Path, help=argparse.SUPPRESS)
-    return parser.parse_args()
+    parser.add_argument(
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+    )
+    args = parser.parse_args()
+    name = "training_speed.json" if args.precision == "bf16" else f"training_speed_{args.precision}.json"
+    args.output_json = args.output_json or RESULTS / name
+    return args
 
 
 @exit_on_user_error
@@ -232,6 +252,7 @@ def main() -> None:
                 print(f"round {number}, {way}: {measurements[way][-1]['pairs_per_s']:.1f} pairs/s", flush=True)
     figures = summary(measurements) | {"batch_size": args.batch_size, "locked_batch_size": args.locked_batch_size}
     figures |= {"pairs": args.pairs, "steps": args.steps, "load_average_before": load_average}
+    figures |= {"precision": args.precision, "avx2": args.avx2}
     save(figures, args.output_json, args.seed, default_device())
 
 

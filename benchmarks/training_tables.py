@@ -12,11 +12,18 @@ METHODS = {
     "ours": "ours",
 }
 WAYS = {
-    "ours": "ours, bf16",
-    "open_clip": "open_clip 3.3, bf16, 77 tokens a caption",
-    "open_clip_context_32": "open_clip 3.3, bf16, 32 tokens a caption",
+    "ours": "ours",
+    "open_clip": "open_clip 3.3, 77 tokens a caption",
+    "open_clip_context_32": "open_clip 3.3, 32 tokens a caption",
+    "open_clip_equal_lengths": "open_clip 3.3, captions padded to the batch's longest",
     "plain_loop": "plain PyTorch loop, float32",
     "ours_locked": "ours, locked encoders, cached features",
+}
+RATIOS = {
+    "ratio": "open_clip at 77 tokens",
+    "ratio_context_32": "open_clip at 32 tokens",
+    "ratio_equal_lengths": "open_clip at equal lengths",
+    "plain_ratio": "the plain loop",
 }
 
 
@@ -58,19 +65,26 @@ def exactness() -> str:
 
 
 def speed() -> str:
-    """Training speed of ours and others."""
-    run = read("training_speed")
-    body = []
+    """Training speed of ours and others, in bf16 and, once it has been measured, in float32."""
+    names = ("training_speed", "training_speed_fp32")
+    return "\n\n".join(_speed_in_one_precision(read(name)) for name in names if (RESULTS / f"{name}.json").is_file())
+
+
+def _speed_in_one_precision(run: dict) -> str:
+    precision, body = run.get("precision", "bf16"), []
+    if run.get("avx2"):
+        precision += ", AVX2 instructions only"
     for way, words in WAYS.items():
-        figures = run[way]
-        spread = f"{figures['pairs_per_s']:,.1f} ({figures['lowest_pairs_per_s']:,.1f} to "
-        spread += f"{figures['highest_pairs_per_s']:,.1f})"
-        body.append([words, spread, f"{figures['peak_megabytes']:,.0f}"])
+        if way in run:
+            figures = run[way]
+            spread = f"{figures['pairs_per_s']:,.1f} ({figures['lowest_pairs_per_s']:,.1f} to "
+            spread += f"{figures['highest_pairs_per_s']:,.1f})"
+            body.append([words, spread, f"{figures['peak_megabytes']:,.0f}"])
+    ratios = [f"{words} {run[name]:.2f}" for name, words in RATIOS.items() if name in run]
     note = (
-        f"Medians of {len(run['ours']['rounds'])} rounds, each way once a round, batch {run['batch_size']} (locked: "
-        f"{run['locked_batch_size']}), loading and augmentation included. Ours to open_clip {run['ratio']:.2f}, to "
-        f"open_clip with the shorter captions {run['ratio_context_32']:.2f}, to the plain loop "
-        f"{run['plain_ratio']:.2f}; locked to full training {run['locked_ratio']:.0f}. {origin(run)}"
+        f"In {precision}. Medians of {len(run['ours']['rounds'])} rounds, each way once a round, batch "
+        f"{run['batch_size']} (locked: {run['locked_batch_size']}), loading and augmentation included. Speed of "
+        f"ours over {', '.join(ratios)}; locked over full training {run['locked_ratio']:.0f}. {origin(run)}"
     )
     return f"{rows(['trainer', 'pairs/s', 'peak MB of the process'], body)}\n\n{note}"
 

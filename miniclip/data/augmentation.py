@@ -73,3 +73,11 @@ def crop_images(images: torch.Tensor, crops: torch.Tensor) -> torch.Tensor:
     y = y.clamp(min=top + 0.5, max=top + height - 0.5) * (2 / size) - 1
     grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
     return F.grid_sample(images, grid, align_corners=False)
+
+
+def shrink_images(images: torch.Tensor, side: int) -> torch.Tensor:
+    """`(n, 3, size, size)` floats in channels_last to `(n, 3, side, side)`, antialiased; larger ones only."""
+    if side >= images.shape[-1]:
+        return images
+    images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
+    return images.contiguous(memory_format=torch.channels_last)

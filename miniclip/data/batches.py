@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import torch
 
-from miniclip.data.augmentation import crop_images
+from miniclip.data.augmentation import crop_images, shrink_images
 
 IMAGE_KEYS = ("pixel_values", "crops", "image_features", "image_ids", "teacher_image")
 TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "teacher_text")
@@ -18,14 +18,19 @@ class Chunk(Mapping):
     Args:
         tensors: on the device, `pixel_values` in uint8, and the `crops` of them, where they are not cropped yet.
         normalise: makes model input of these two.
+        side: of the images in pixels, where they are to be smaller than they are stored.
     """
 
-    def __init__(self, tensors: dict[str, torch.Tensor], normalise: Callable[..., torch.Tensor]):
-        self._tensors, self._normalise = tensors, normalise
+    def __init__(
+        self, tensors: dict[str, torch.Tensor], normalise: Callable[..., torch.Tensor], side: int | None = None
+    ):
+        self._tensors, self._normalise, self._side = tensors, normalise, side
 
     def __getitem__(self, name: str) -> torch.Tensor:
         tensor = self._tensors[name]
-        return self._normalise(tensor, self._tensors.get("crops")) if name == "pixel_values" else tensor
+        if name != "pixel_values":
+            return tensor
+        return self._normalise(tensor, self._tensors.get("crops"), self._side)
 
     def __contains__(self, name: object) -> bool:
         return name in self._tensors  # Mapping's own would normalise the pixels to find out
@@ -60,9 +65,10 @@ class BatchPreparer:
         self.mean = torch.tensor(image_mean, device=device).view(1, 3, 1, 1) * 255
         self.std = torch.tensor(image_std, device=device).view(1, 3, 1, 1) * 255
 
-    def __call__(self, batch: dict) -> list[Chunk]:
-        """Chunks of at most `chunk_size` images with their texts, in order, pixel values in channels_last."""
-        return [Chunk(self._to_device(part), self.pixels) for part in _cut(batch, self.chunk_size)]
+    def __call__(self, batch: dict, side: int | None = None) -> list[Chunk]:
+        """Chunks of at most `chunk_size` images with their texts, in order, pixel values in channels_last and no
+        larger than `side`."""
+        return [Chunk(self._to_device(part), self.pixels, side) for part in _cut(batch, self.chunk_size)]
 
     def _to_device(self, part: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         tensors = {name: tensor.to(self.device, non_blocking=True) for name, tensor in part.items()}
@@ -70,12 +76,14 @@ class BatchPreparer:
             tensors["pixel_values"] = self.resident[tensors["image_ids"]]
         return tensors
 
-    def pixels(self, images: torch.Tensor, crops: torch.Tensor | None = None) -> torch.Tensor:
+    def pixels(self, images: torch.Tensor, crops: torch.Tensor | None = None, side: int | None = None) -> torch.Tensor:
         """`(n, 3, height, width)` uint8 on any device to normalised float32 on the model's, in channels_last; cropped
-        as `crops` says."""
+        as `crops` says and made smaller where `side` is."""
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float()
         if crops is not None:
             images = crop_images(images, crops).contiguous(memory_format=torch.channels_last)
+        if side is not None:
+            images = shrink_images(images, side)
         return images.sub_(self.mean).div_(self.std)
 
 

@@ -22,6 +22,7 @@ from miniclip.data.tokenizer import train_tokenizer
 from miniclip.training.arguments import Arguments, json_setting
 from miniclip.training.distributed import rank, world_size
 from miniclip.training.feature_cache import FeatureCache, fingerprint
+from miniclip.training.folding import fold_frozen_batch_norm
 from miniclip.training.launch import cores_per_process
 from miniclip.training.optimization import freeze
 from miniclip.utils.errors import UserError
@@ -104,8 +105,11 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
             )
         except (OSError, ValueError) as error:
             raise UserError(f"{str(error).strip().splitlines()[0]}") from error
-    _check_image_sizes(model, {processor.image_size, train_image_size(arguments, processor)})
+    full_size = train_image_size(arguments, processor)
+    _check_image_sizes(model, {processor.image_size, full_size, arguments.data.start_image_size or full_size})
     freeze(model, training.trainable_image_layers, training.trainable_text_layers)
+    if training.freeze_batch_norm:
+        fold_frozen_batch_norm(model.vision_model.timm_model, full_size)
     return model.to(memory_format=torch.channels_last), processor
 
 
@@ -117,8 +121,8 @@ def _check_image_sizes(model: MiniCLIPModel, sizes: set[int]) -> None:
     side = patches.img_size[0]
     if sizes != {side}:
         raise UserError(
-            f"this image encoder takes images of {side} pixels only: leave out --image_size and --train_image_size, or "
-            "let it take others with --vision_config '{\"dynamic_img_size\": true}'"
+            f"this image encoder takes images of {side} pixels only: leave out --image_size, --train_image_size and "
+            "--start_image_size, or let it take others with --vision_config '{\"dynamic_img_size\": true}'"
         )
 
 

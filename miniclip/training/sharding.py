@@ -13,6 +13,7 @@ from accelerate.utils import FullyShardedDataParallelPlugin
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from miniclip.training.arguments import TrainingArguments
 from miniclip.utils.errors import UserError
@@ -79,6 +80,8 @@ def repeated_layers(model: nn.Module) -> list[str]:
         if isinstance(module, nn.ModuleList | nn.Sequential):
             kinds = Counter(type(child) for child in module.children())
             found |= {kind for kind, count in kinds.items() if count > 1}
+    # A convolution and its norm stay in one unit: folded, the convolution reads the norm's weights.
+    found = {kind for kind in found if not issubclass(kind, nn.Conv2d | _BatchNorm)}
     return sorted(kind.__name__ for kind in found if not kind.__module__.startswith("torch.nn"))
 
 

@@ -37,6 +37,7 @@ from miniclip.training.optimization import (
     set_train_mode,
     warmup_steps,
 )
+from miniclip.training.progressive_size import side_at
 from miniclip.training.setup import (
     build_model,
     build_training_data,
@@ -44,6 +45,7 @@ from miniclip.training.setup import (
     create_preparer,
     joint_batch_size,
     load_training_split,
+    train_image_size,
 )
 from miniclip.training.sharding import make_shardable, whole_model
 from miniclip.training.validation import Validator
@@ -215,7 +217,8 @@ class Trainer:
     def _train_step(self, batch: dict) -> tuple[StepResult, int]:
         accelerator, training = self.accelerator, self.arguments.training
         seed = training.seed * 1_000_003 + self.state.step
-        result = contrastive_backward(accelerator, self.model, self.prepare(batch), self.loss_function, seed)
+        chunks = self.prepare(batch, self._image_side())
+        result = contrastive_backward(accelerator, self.model, chunks, self.loss_function, seed)
         self._stop_if_not_finite(result)
         self._gradient_norms = self._measure_gradients()
         accelerator.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
@@ -226,6 +229,10 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.unwrapped)
         return result, len(result.embeddings.text)
+
+    def _image_side(self) -> int:
+        full = train_image_size(self.arguments, self.processor)
+        return side_at(self.state.step, self.total_steps, self.arguments.data.start_image_size, full)
 
     def _measure_gradients(self) -> dict[str, float]:
         """Norms before clipping, which in fp16 undoes the loss scale, and so it must not be undone before."""

@@ -69,11 +69,19 @@ def test_training_speed(photos, tmp_path, monkeypatch, tiny_encoders):
     options = ["--dataset_name", photos, "--image_encoder", image_encoder, "--text_encoder", text_encoder]
     options += ["--image_size", "32", "--batch_size", "8", "--locked_batch_size", "16", "--pairs", "40"]
     figures = run_benchmark("training_speed", output, *options, "--warmup_steps", "1", "--steps", "2", "--rounds", "1")
-    for way in ("ours", "open_clip", "open_clip_context_32", "plain_loop", "ours_locked"):
+    for way in ("ours", "open_clip", "open_clip_equal_lengths", "plain_loop", "ours_locked"):
         assert figures[way]["pairs_per_s"] > 0 and figures[way]["peak_megabytes"] > 0
     ratio = figures["ours"]["pairs_per_s"] / figures["open_clip"]["pairs_per_s"]
     assert figures["ratio"] == pytest.approx(ratio, rel=0.02)
     assert "open_clip" in table_of("speed", output, monkeypatch)
+
+
+def test_batch_norm_folding(tmp_path):
+    output = tmp_path / "batch_norm_folding.json"
+    options = ["--encoders", "test_resnet", "--image_size", "32", "--batch_size", "2", "--rounds", "1"]
+    figures = run_benchmark("batch_norm_folding", output, *options)["encoders"]["test_resnet"]
+    assert figures["folded"] > 0 and figures["gradient_relative_error"] < 1e-9
+    assert figures["fp32"]["ratio"] > 0 and figures["bf16"]["ratio"] > 0
 
 
 def test_time_to_recall(photos, tmp_path, monkeypatch, tiny_encoders):
