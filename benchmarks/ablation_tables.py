@@ -1,4 +1,4 @@
-"""Tables of docs/recipes.md: what each change to the recipe did to recall on the validation split."""
+"""Tables of docs/recipes.md: how each change to the recipe affects recall on the validation split."""
 
 import json
 import shlex
@@ -10,7 +10,7 @@ from training_tables import rows
 RESULTS = Path(__file__).resolve().parent / "results"
 FILES = {"heads": "ablations.json", "tuning": "ablations.json", "resnet18": "ablations_resnet18.json"}
 WAYS = ("image_to_text_recall@1", "text_to_image_recall@1")
-# The rows that the others change.
+# The row that all others of a table are compared with.
 REFERENCES = {"heads": "the recipe's heads", "tuning": "the recipe", "resnet18": "the recipe"}
 
 
@@ -30,7 +30,7 @@ def resnet18() -> str:
 
 
 def ablations(table: str) -> str:
-    """Each change by what it gains or loses against the recipe itself."""
+    """All changes, sorted by their gain over the recipe."""
     run = json.loads((RESULTS / FILES[table]).read_text())
     measured = dict(run.get(table, {}))
     base = measured.pop(REFERENCES[table], None)
@@ -43,15 +43,15 @@ def ablations(table: str) -> str:
     body = [cells(REFERENCES[table], base), *(cells(name, runs, base) for name, runs in others)]
     header = ["", "image to text R@1", "text to image R@1", "gain", "training loss", "minutes", "seeds"]
     note = (
-        f"Per cent on the validation split after {epochs} epochs, means over the seeds; the gain is that of the mean "
-        f"of both directions over the first row with the same seeds. Commit {', '.join(commits)}; "
+        f"Percentages on the validation split after {epochs} epochs, means over the seeds. The gain compares the mean "
+        f"of both directions with that of the first row for the same seeds. Commit {', '.join(commits)}; "
         f"{run['machine']}; `{command(run, table)}`"
     )
     return f"{rows(header, body)}\n\n{note}"
 
 
 def command(run: dict, table: str) -> str:
-    """What makes the whole table; the last call may have made a few rows of several seeds or of the other table."""
+    """The command for the whole table; the recorded one may have measured only some of its rows."""
     words, kept, narrows = shlex.split(run["command"]), [], False
     for word in words:
         narrows = word in ("--tables", "--seeds", "--only") or (narrows and not word.startswith("--"))
@@ -69,7 +69,7 @@ def cells(name: str, runs: dict[str, dict], base: dict[str, dict] | None = None)
 
 
 def gain(runs: dict[str, dict], base: dict[str, dict]) -> float:
-    """Mean difference of recall at 1 over the seeds that both have; seeds differ by as much as some changes do."""
+    """Mean difference of recall at 1 over the seeds that both have, because seeds differ as much as some changes."""
     return mean(recall(run) - recall(base[seed]) for seed, run in runs.items() if seed in base)
 
 

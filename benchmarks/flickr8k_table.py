@@ -1,4 +1,4 @@
-"""README tables of the reference runs on Flickr8k, beside what others have published."""
+"""Tables of the reference runs on Flickr8k beside published results."""
 
 import json
 from collections.abc import Callable
@@ -13,7 +13,7 @@ WAYS = ("image_to_text", "text_to_image")
 NAMES = {"original": "the original recipe", "resnet18": "ours, same encoders", "lite0": "ours, best for two cores"}
 ORIGINAL_LOSS = 2.7289  # reported by the original's authors, at batch 64
 
-# Recall at 1, 5 and 10, image to text and text to image, on the same test split; `None` where none is given.
+# Recall at 1, 5 and 10, image to text and text to image, on the same test split; `None` if not reported.
 PUBLISHED = {
     "[DVSA](https://arxiv.org/abs/1412.2306), Karpathy and Fei-Fei 2015": ((16.5, 40.6, 54.2), (11.8, 32.1, 44.7)),
     "[Fisher vectors](https://arxiv.org/abs/1411.7399), Klein et al. 2015": ((31.0, 59.3, 73.7), (21.2, 50.0, 64.8)),
@@ -64,10 +64,10 @@ def retrieval_table(reference: dict[str, list[dict]]) -> str:
     for name, ways in PUBLISHED.items():
         body.append([name, *(published(values) for values in ways), "", "", ""])
     note = (
-        "Per cent on the 1,000 images and 5,000 captions of the official test split, the mean over the seeds ± their "
-        "standard deviation; in brackets the 95 % bootstrap interval of R@1, its ends averaged over the seeds. Chance "
-        "is 0.1 % at R@1 and a loss of 4.159 at batch 64. pairs/s are those of the last stage, minutes those of all "
-        "training steps, both of the quickest seed, since others may have shared the machine with other work."
+        "Percentages on the official test split (1,000 images, 5,000 captions): mean over the seeds ± standard "
+        "deviation. Brackets: 95 % bootstrap interval of R@1, averaged over the seeds. Chance is 0.1 % at R@1 and a "
+        "loss of 4.159 at batch 64. Speed is that of the last stage, and minutes are those of all training steps. Both "
+        "are from the fastest seed, because other work may have shared the machine during the others."
     )
     return f"{rows(header, body)}\n\n{note}"
 
@@ -87,7 +87,7 @@ def zero_shot_table(reference: dict[str, list[dict]]) -> str:
     header = ["zero-shot accuracy", *(f"{_set_title(name)} (chance {100 * chance[name]:.0f})" for name in sets)]
     body = [[title(name, runs), *(accuracies(runs, each) for each in sets)] for name, runs in reference.items()]
     note = (
-        "Per cent: one prompt a class, an arrow, the ensemble of ten; in brackets the 95 % bootstrap interval of the "
+        "Percentages: one prompt per class → an ensemble of ten prompts. Brackets: 95 % bootstrap interval of the "
         "ensemble."
     )
     return f"{rows(header, body)}\n\n{note}"
@@ -116,7 +116,7 @@ def _encoder(runs: list[dict], kind: str) -> str:
 
 
 def spread(measured: list[dict], value: Callable[[dict], float], digits: int = 1) -> str:
-    """Mean ± standard deviation; one alone has none."""
+    """Mean ± standard deviation; a single value has none."""
     values = [value(each) for each in measured]
     middle = f"{mean(values):.{digits}f}"
     return middle if len(values) < 2 else f"{middle} ± {stdev(values):.{digits}f}"

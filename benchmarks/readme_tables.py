@@ -1,4 +1,6 @@
-"""Write the figures of benchmarks/results into README and docs, between `<!-- NAME -->` and `<!-- /NAME -->`.
+"""Write the figures of benchmarks/results into README.md and docs/*.md.
+
+A block stands between `<!-- NAME -->` and `<!-- /NAME -->`, in any of these documents and in as many as wanted.
 
 python benchmarks/readme_tables.py [--check]
 """
@@ -63,49 +65,50 @@ def onnx() -> str:
             lines.append("| " + " | ".join(cells) + " |")
     difference = max(max(model["float32"]["largest_difference"].values()) for model in results["models"])
     note = (
-        f"Per cent; in float32 no embedding differs from PyTorch's by more than {difference:.0e}. "
+        f"Percentages. In float32, no embedding differs from PyTorch's by more than {difference:.0e}. "
         f"{training_tables.origin(results)}"
     )
     return "\n".join([*lines, "", note])
 
 
 def browser() -> str:
-    """How near the page in the browser comes to PyTorch."""
+    """How much the page in the browser differs from PyTorch."""
     run = json.loads((RESULTS / "browser_space.json").read_text())
     parts = [
-        f"{precision}: {run[precision]['largest_difference']:.4f} at most, {run[precision]['mean_difference']:.4f} on "
-        f"average, the same best label for {100 * run[precision]['same_best_label']:.0f} % of the photos, "
-        f"{run[precision]['megabytes']:.0f} MB to download"
+        f"In {precision}, they differ by {run[precision]['mean_difference']:.4f} on average and "
+        f"{run[precision]['largest_difference']:.4f} at most, the best label is the same for "
+        f"{100 * run[precision]['same_best_label']:.0f} % of the photos, and visitors download "
+        f"{run[precision]['megabytes']:.0f} MB."
         for precision in ("float32", "int8")
     ]
     return (
-        f"Probabilities in Chromium against PyTorch's, {run['photos']} photos with {run['labels']} labels each; "
-        f"{'; '.join(parts)}. {training_tables.origin(run)}"
+        f"Probabilities in Chromium compared with PyTorch, for {run['photos']} photos with {run['labels']} labels "
+        f"each. {' '.join(parts)} {training_tables.origin(run)}"
     )
 
 
 def latency() -> str:
-    """One zero-shot answer: the engine and the transformers pipeline."""
+    """Latency of the classifier and of the transformers pipeline."""
     run = json.loads((RESULTS / "inference_latency.json").read_text())
     return (
-        f"One JPEG and 10 labels, {run['model']}, {run['num_threads']} threads: {run['ours']['p50_ms']:.1f} ms "
-        f"(median), the transformers pipeline {run['pipeline']['p50_ms']:.1f} ms, {run['ratio']:.1f} times as long; "
-        f"1,000 labels "
-        f"take {run['ratio_1000_labels']:.2f} times as long as 10. {training_tables.origin(run)}"
+        f"One JPEG with 10 labels takes {run['ours']['p50_ms']:.1f} ms (median). The transformers pipeline takes "
+        f"{run['pipeline']['p50_ms']:.1f} ms, {run['ratio']:.1f} times as long. 1,000 labels take "
+        f"{run['ratio_1000_labels']:.2f} times as long as 10. {run['model']}, {run['num_threads']} threads. "
+        f"{training_tables.origin(run)}"
     )
 
 
 def search() -> str:
-    """The page's Search."""
+    """Latency of the page's search."""
     run = json.loads((RESULTS / "search_latency.json").read_text())
     return (
-        f"Search in {run['pictures']:,} pictures, {run['num_threads']} threads: {run['query_p50_ms']:.0f} ms a query "
-        f"(median; from words to twelve files), {run['index_s']:.0f} s for the index the first time, "
-        f"{run['index_from_disk_s']:.1f} s to read it again. {training_tables.origin(run)}"
+        f"Searching {run['pictures']:,} pictures with {run['num_threads']} threads takes {run['query_p50_ms']:.0f} ms "
+        f"per query (median, from the words to twelve files). Building the index takes {run['index_s']:.0f} s once, "
+        f"and loading it takes {run['index_from_disk_s']:.1f} s. {training_tables.origin(run)}"
     )
 
 
-# By their marks; each stands in its document once its result file does.
+# By marker; a block is written once its result file exists.
 TABLES = (
     {
         "shapes": (shapes, "shapes_*.json"),
@@ -121,13 +124,13 @@ TABLES = (
 
 
 def fill_in(document: Path, tables: dict[str, Callable[[], str]], check: bool = False) -> None:
-    """Write each table between its marks in a Markdown file; with `check`, an error where that would change it."""
+    """Write each table between its markers in a Markdown file; with `check`, exit if that would change the file."""
     old = text = document.read_text()
     for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
     if check and text != old:
-        sys.exit(f"{document.name} is behind benchmarks/results: run python {Path(sys.argv[0]).as_posix()}")
+        sys.exit(f"{document.name} is older than benchmarks/results: run python {Path(sys.argv[0]).as_posix()}")
     document.write_text(text)
 
 

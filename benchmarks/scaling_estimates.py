@@ -244,15 +244,15 @@ def time_and_money(results: dict) -> str:
                 cells.append(f"{duration(took)}{star}, ${rough(took * machine.dollars_per_hour)}")
             lines.append(f"| {dataset.name} | {name} | " + " | ".join(cells) + " |")
     note = (
-        f"{PASSES} passes over the training images. *: bound by decoding JPEGs on the machine's cores, not by the GPU; "
-        f"prices of {PRICES_READ}."
+        f"{PASSES} passes over the training images. *: limited by decoding JPEGs on the CPU, not by the GPU. Prices "
+        f"are from {PRICES_READ}."
     )
     return "\n".join([*lines, "", note])
 
 
 def speeds(results: dict) -> str:
     """Pairs a second, measured or estimated, and memory."""
-    header = ["encoders", "weights", "GFLOP a pair", *(f"{m.name}, pairs/s" for m in MACHINES), "memory a GPU"]
+    header = ["encoders", "weights", "GFLOP per pair", *(f"{m.name}, pairs/s" for m in MACHINES), "memory per GPU"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name, costs in results["models"].items():
         cells = [name, rough(costs["weights"] / 1e6, " million")]
@@ -266,7 +266,7 @@ def speeds(results: dict) -> str:
         lines.append("| " + " | ".join([*cells, rough(memory_bytes(costs) / 1e9, " GB")]) + " |")
     missing = [gpu for gpu in GPUS if gpu not in measured_speeds()]
     note = (
-        f"GFLOP: one forward pass, counted by torch at {IMAGE_SIZE} px and {TOKENS} tokens. Memory: computed, for a "
+        f"GFLOP: one forward pass, counted by torch at {IMAGE_SIZE} px and {TOKENS} tokens. Memory: estimated for a "
         f"joint batch of {JOINT_BATCH:,} pairs in chunks of {CHUNK}; a T4 has {MACHINES[0].memory_bytes / 1e9:.0f} GB, "
         f"an H200 {MACHINES[1].memory_bytes / 1e9:.0f}. Estimated speeds assume "
         f"{UTILISATION['convolutions']:.0%} of the card's published half-precision peak in convolutions and "
@@ -293,7 +293,7 @@ def disk(results: dict) -> str:
     note = (
         f"On disk: the Hub's cache, its arrow copy, and decoded images of {IMAGE_SIZE} px ({CACHED_BYTES:,} bytes; "
         f"none with --cache_dir none). CC3M without streaming would take {rough(stored / 1e12, ' TB')}. A stream is "
-        f"downloaded anew in every pass unless its archives are stored first. Sizes of {SIZES_READ}."
+        f"downloaded again in every pass unless its archives are stored first. Sizes are from {SIZES_READ}."
     )
     return "\n".join([*lines, "", note])
 

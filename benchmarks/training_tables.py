@@ -1,4 +1,4 @@
-"""README tables of how exact, fast and even training is."""
+"""Tables of training: exactness of the gradient, speed, and cost as the dataset grows."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ RESULTS = Path(__file__).resolve().parent / "results"
 METHODS = {
     "naive": "the mean of the chunks' own losses",
     "two_pass": "two passes without correcting the temperature",
-    "two_pass_new_dropout": "the same, dropout drawn anew, as in open_clip 3.3",
+    "two_pass_new_dropout": "the same with new dropout in the second pass, as in open_clip 3.3",
     "ours": "ours",
 }
 WAYS = {
@@ -52,20 +52,20 @@ def exactness() -> str:
             cells = [precision, words, f"{figures['cosine']:.6f}", f"{figures['relative_error']:.1e}"]
             cells += [f"{figures['logit_scale_ratio']:.4f}"]
             body.append([*cells, f"{figures['peak_megabytes']:,.0f}", f"{figures['seconds']:.1f}"])
-    header = ["precision", "gradient by", "cosine", "relative error", "temperature's, times", "peak MB", "s"]
+    header = ["precision", "gradient from", "cosine", "relative error", "temperature gradient, ratio", "peak MB", "s"]
     memory, rounding = run["memory"], run["bf16_rounding"]
     note = (
-        f"{run['pairs']} pairs in {run['num_chunks']} chunks, the same dropout masks, against one graph in the same "
-        f"precision (bf16's own graph differs from fp32's by {rounding['relative_error']:.1e}). In bf16 "
-        f"{memory['chunked_pairs']:,} pairs in chunks of {memory['chunk_size']} take "
-        f"{memory['chunked_peak_megabytes']:,.0f} MB, their images included; {memory['one_graph_pairs']} pairs in one "
-        f"graph take {memory['one_graph_peak_megabytes']:,.0f} MB. {origin(run)}"
+        f"{run['pairs']} pairs in {run['num_chunks']} chunks, compared with one graph in the same precision and with "
+        f"the same dropout masks. (One graph in bf16 differs from one in fp32 by {rounding['relative_error']:.1e}.) In "
+        f"bf16, {memory['chunked_pairs']:,} pairs in chunks of {memory['chunk_size']} take "
+        f"{memory['chunked_peak_megabytes']:,.0f} MB including their images, and {memory['one_graph_pairs']} pairs in "
+        f"one graph take {memory['one_graph_peak_megabytes']:,.0f} MB. {origin(run)}"
     )
     return f"{rows(header, body)}\n\n{note}"
 
 
 def speed() -> str:
-    """Training speed of ours and others, in bf16 and, once it has been measured, in float32."""
+    """Training speed of MiniCLIP and of other trainers, in bf16 and, once it has been measured, in float32."""
     names = ("training_speed", "training_speed_fp32")
     return "\n\n".join(_speed_in_one_precision(read(name)) for name in names if (RESULTS / f"{name}.json").is_file())
 
@@ -82,8 +82,8 @@ def _speed_in_one_precision(run: dict) -> str:
             body.append([words, spread, f"{figures['peak_megabytes']:,.0f}"])
     ratios = [f"{words} {run[name]:.2f}" for name, words in RATIOS.items() if name in run]
     note = (
-        f"In {precision}. Medians of {len(run['ours']['rounds'])} rounds, each way once a round, batch "
-        f"{run['batch_size']} (locked: {run['locked_batch_size']}), loading and augmentation included. Speed of "
+        f"In {precision}. Medians of {len(run['ours']['rounds'])} rounds in which every trainer runs once, at "
+        f"batch {run['batch_size']} (locked: {run['locked_batch_size']}), including loading and augmentation. Speed of "
         f"ours over {', '.join(ratios)}; locked over full training {run['locked_ratio']:.0f}. {origin(run)}"
     )
     return f"{rows(['trainer', 'pairs/s', 'peak MB of the process'], body)}\n\n{note}"
@@ -94,10 +94,10 @@ def recall() -> str:
     run = read("time_to_recall")
     ours, rival = run["ours"], run["open_clip"]
     return (
-        f"From the same encoders open_clip 3.3 reaches a validation recall of {100 * rival['recall']:.1f} % (R@1, mean "
-        f"of both directions) after one pass over all captions, {rival['seconds'] / 60:.1f} minutes; ours, with "
-        f"`{run['config']}`, has {100 * ours['recall']:.1f} % after {ours['seconds'] / 60:.1f} minutes, decoding and "
-        f"features included. {origin(run)}"
+        f"Starting from the same encoders, open_clip 3.3 reaches a validation recall of {100 * rival['recall']:.1f} % "
+        f"(R@1, mean of both directions) in {rival['seconds'] / 60:.1f} minutes, one pass over all captions. MiniCLIP "
+        f"with `{run['config']}` reaches {100 * ours['recall']:.1f} % in {ours['seconds'] / 60:.1f} minutes, including "
+        f"decoding and cached features. {origin(run)}"
     )
 
 
@@ -108,12 +108,12 @@ def growth() -> str:
         for pairs, figures in run[way]["sizes"].items():
             cells = [way, f"{int(pairs):,}", f"{figures['microseconds_per_pair']:.0f}"]
             body.append([*cells, f"{figures['peak_megabytes']:,.0f}"])
-    header = ["images", "pairs an epoch", "microseconds a pair", "MB held"]
+    header = ["images", "pairs per epoch", "microseconds per pair", "memory, MB"]
     ratios = "; ".join(
-        f"{way}: time x {run[way]['time_ratio']:.2f}, memory x {run[way]['memory_ratio']:.2f}"
+        f"{way}: time per pair × {run[way]['time_ratio']:.2f}, memory × {run[way]['memory_ratio']:.2f}"
         for way in ("mapped", "streaming")
     )
-    return f"{rows(header, body)}\n\nFrom the smallest to the largest, {ratios}. {origin(run)}"
+    return f"{rows(header, body)}\n\nFrom the smallest dataset to the largest, {ratios}. {origin(run)}"
 
 
 def gpu() -> str:
@@ -142,10 +142,10 @@ def gpu() -> str:
     ]
     ((precision, trained),) = run["accumulation"].items()
     note = (
-        f"Batch {run['batch_size']}. Reading and computing at once reach {' and '.join(together)} of the slower of the "
-        f"two alone. {precision} with gradient accumulation "
-        f"({trained['joint_batch_size']} pairs in 4 chunks): loss {trained['first_loss']:.3f} at first, "
-        f"{trained['last_loss']:.3f} after {trained['steps']} steps. {origin(run)}"
+        f"Batch {run['batch_size']}. Training reaches {' and '.join(together)} of the speed of its slower half, data "
+        f"or computing alone. With {precision} and gradient accumulation ({trained['joint_batch_size']} pairs in 4 "
+        f"chunks), the loss falls from {trained['first_loss']:.3f} to {trained['last_loss']:.3f} in "
+        f"{trained['steps']} steps. {origin(run)}"
     )
     return f"{rows(header, body)}\n\n{note}"
 

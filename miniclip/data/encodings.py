@@ -5,6 +5,8 @@ import re
 
 from charset_normalizer import from_bytes
 
+from miniclip.utils.errors import UserError
+
 BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -13,6 +15,8 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 SAMPLED_BYTES = 200_000
+# ASCII read at the wrong one of two bytes; no language has so many of these characters in a row.
+SHIFTED = re.compile(f"[{''.join(chr(code << 8) for code in (10, 13, *range(32, 127)))}]{{8}}")
 
 
 def decode_text(content: bytes) -> tuple[str, str]:
@@ -24,6 +28,19 @@ def decode_text(content: bytes) -> tuple[str, str]:
     """
     encoding = detect_encoding(content)
     return content.decode(encoding, errors="replace").removeprefix("\ufeff"), encoding
+
+
+def decode_table(content: bytes, name: str) -> tuple[str, str]:
+    """
+    As [`decode_text`], for a file whose parts belong together.
+
+    Raises:
+        UserError: UTF-16 that lost a byte, after which nothing can be read.
+    """
+    text, encoding = decode_text(content)
+    if encoding.startswith("utf-16") and SHIFTED.search(text):
+        raise UserError(f"{name} is broken: bytes are missing in the middle of its UTF-16 text; save it again as UTF-8")
+    return text, encoding
 
 
 def detect_encoding(content: bytes) -> str:

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Iterable
 
-from miniclip.data.encodings import decode_text
+from miniclip.data.encodings import decode_table
 from miniclip.data.names import (
     CAPTION_NAMES,
     IMAGE_NAMES,
@@ -31,7 +31,7 @@ def read_json_table(content: bytes, name: str) -> Table | None:
     Raises:
         UserError: broken; the message says where.
     """
-    text, encoding = decode_text(content)
+    text, encoding = decode_table(content, name)
     try:
         value = json.loads(text, object_pairs_hook=_without_losing_repeated_names)
     except json.JSONDecodeError as error:

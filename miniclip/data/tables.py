@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from miniclip.data.encodings import decode_text
+from miniclip.data.encodings import decode_table
 from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, IMAGE_SUFFIXES, plain_name
 from miniclip.data.skipped import SkipReport
 from miniclip.utils.errors import UserError
@@ -49,7 +49,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     Raises:
         UserError: too broken to read.
     """
-    text, encoding = decode_text(content)
+    text, encoding = decode_table(content, name)
     lines = list(_first_lines(text))
     delimiter = _sniff_delimiter(lines)
     if delimiter is None:

@@ -47,6 +47,15 @@ class Models:
             return self._classifiers[name]
 
 
+def is_hub_id(name: str) -> bool:
+    """
+    Whether a name that is no folder may be looked up on the Hub.
+
+    A model that is missing in `runs` is not: somebody else may own that name, and loading a model runs its code.
+    """
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", name)) and not name.startswith(("runs/", ".", "~"))
+
+
 def load_classifier(name: str):
     """
     A model's zero-shot classifier on the GPU if there is one. This runs the code that lies beside the model.
@@ -54,7 +63,7 @@ def load_classifier(name: str):
     Raises:
         UserError: the model is missing or cannot be loaded.
     """
-    if not Path(name).is_dir() and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+    if not Path(name).is_dir() and not is_hub_id(name):
         raise UserError(f"There is no model at {name}. {REMEDY}")
     try:
         model = AutoModel.from_pretrained(name, trust_remote_code=True, use_safetensors=True, dtype=torch.float32)

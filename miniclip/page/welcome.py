@@ -8,6 +8,7 @@ from huggingface_hub import snapshot_download
 from tokenizers import Tokenizer
 
 from miniclip.page.inputs import split_labels
+from miniclip.page.models import is_hub_id
 from miniclip.utils.examples import FOLDER, Examples, Picture
 from miniclip.utils.hub import go_offline_if_unreachable
 
@@ -74,6 +75,8 @@ def _fetch(model: str) -> Path | None:
     """Folder with a model's examples and tokenizer; `None` for a model that is missing or cannot be reached."""
     if Path(model).is_dir():
         return Path(model)
+    if not is_hub_id(model):
+        return None
     try:
         go_offline_if_unreachable(model)
         return Path(snapshot_download(model, allow_patterns=[f"{FOLDER}/*", TOKENIZER]))

@@ -19,7 +19,7 @@ TRAINING_FILE = "training_results.json"
 RESULTS_FILE = "results.json"
 CURVES_FILE = "card/training_curves.png"
 EXAMPLES_FILE = "card/example_predictions.png"
-# A card with this line is ours to write again; one without was written by somebody who knows better.
+# A card with this line may be overwritten. Without it, somebody has edited the card, and it is kept.
 MARKER = "<!-- Written from the run's records by MiniCLIP; delete this line to keep your own changes. -->"
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 LICENSE = "apache-2.0"
@@ -29,11 +29,11 @@ RECALLS = [(way, k) for way in ("image_to_text", "text_to_image") for k in (1, 5
 @dataclass
 class RunRecords:
     """
-    What a run's folder tells about the model in it, paths of this machine included.
+    What a run's folder records about its model, including paths of this machine.
 
     Args:
-        config: of the model.
-        trainings: `training_results.json` of each stage, in their order; empty for a model trained elsewhere.
+        config: the model's configuration.
+        trainings: `training_results.json` of each stage, in order; empty if the model was trained elsewhere.
         results: what evaluate_miniclip.py measured, or `None`.
     """
 
@@ -46,7 +46,7 @@ class RunRecords:
     def read(cls, folder: Path) -> "RunRecords":
         """
         Raises:
-            UserError: no model there, or results of other weights.
+            UserError: if the folder has no model, or results of other weights.
         """
         if not (folder / "config.json").is_file():
             raise UserError(f"no model in {str(folder)!r}: give the folder that training wrote")
@@ -63,7 +63,7 @@ class RunRecords:
 
     @property
     def settings(self) -> dict:
-        """Of the first stage, which joined the encoders."""
+        """Settings of the first stage, which joined the encoders."""
         return self.trainings[0]["settings"] if self.trainings else {}
 
     @property
@@ -74,14 +74,14 @@ class RunRecords:
 
 def write_card(folder: Path, repository: str | None = None, example_photos: bool = False) -> list[Path]:
     """
-    Write `README.md` and its pictures into a model's folder, unless somebody has changed the card by hand.
+    Write `README.md` and its pictures into a model's folder, unless somebody has edited the card.
 
     Args:
-        repository: the Hub id under which the model will be found; by default the folder's name.
+        repository: the model's Hub id; by default the folder's name.
         example_photos: whether the card may show example pictures that the project did not draw.
 
     Returns:
-        The files that make up the card.
+        The card and its pictures.
 
     Raises:
         UserError: no model there, or results of other weights.
@@ -104,10 +104,10 @@ def model_card(records: RunRecords, repository: str, curves: str | None = None, 
     """
     Args:
         repository: the Hub id, or any name.
-        curves, examples: pictures, by their paths beside the card; left out where they are missing.
+        curves, examples: paths of the pictures, relative to the card; `None` leaves a picture out.
 
     Returns:
-        `ModelCard` with metadata.
+        A `ModelCard` with metadata.
     """
     return ModelCard.from_template(
         card_data=metadata(records, repository),
@@ -124,7 +124,7 @@ def model_card(records: RunRecords, repository: str, curves: str | None = None, 
 
 
 def metadata(records: RunRecords, repository: str) -> ModelCardData:
-    """What the Hub reads: licence, origins, and the results as `model-index`."""
+    """Metadata for the Hub: license, base models, datasets, and the results as `model-index`."""
     datasets = _hub_ids([training["settings"]["dataset_name"] for training in records.trainings])
     results = evaluation_results(records.results or {})
     energy = estimate_energy(records.trainings)
@@ -144,7 +144,7 @@ def metadata(records: RunRecords, repository: str) -> ModelCardData:
 
 
 def evaluation_results(results: dict) -> list[EvalResult]:
-    """Recall at 1, 5 and 10 both ways and zero-shot accuracies, as fractions."""
+    """Recall at 1, 5 and 10 in both directions and zero-shot accuracies, as fractions."""
     entries = []
     if retrieval := results.get("retrieval"):
         dataset = _dataset(retrieval)
@@ -166,7 +166,7 @@ def _dataset(measured: dict) -> dict:
 
 
 def base_models(settings: dict) -> list[str]:
-    """Hub ids of the pre-trained encoders, as far as they have one."""
+    """Hub ids of the pre-trained encoders that have one."""
     if not settings.get("pretrained"):
         return []
     image_encoder = settings["image_encoder"]
@@ -176,7 +176,7 @@ def base_models(settings: dict) -> list[str]:
 
 
 def _hub_ids(names: list[str]) -> list[str]:
-    """Without folders, the built-in dataset and repetitions."""
+    """The unique names that are Hub ids: no local folders and not the built-in dataset."""
     known = [name for name in names if name != "shapes" and not looks_like_path(name) and not is_local(name)]
     return list(dict.fromkeys(known))
 
@@ -209,8 +209,8 @@ def _measurements(records: RunRecords) -> dict:
             _zero_shot_section({"dataset_name": key} | zero_shot, untrained.get("zero_shot_sets", {}).get(key))
             for key, zero_shot in zero_shots.items()
         ],
-        "baselines": "Chance is what guessing gives"
-        + ("; untrained is the same model with random weights." if untrained else "."),
+        "baselines": '"Chance" is the result of guessing.'
+        + (' "Untrained" is the same model with random weights.' if untrained else ""),
         "validation": _best_validation(records),
     }
     if results:
@@ -231,7 +231,7 @@ def _retrieval_section(measured: dict, untrained: dict | None) -> dict:
 def _zero_shot_section(measured: dict, untrained: dict | None) -> dict:
     rows = [["accuracy", *_row(measured, untrained, "accuracy", measured["chance"])]]
     prompts = (
-        f"{len(measured['templates'])} prompts a class" if len(measured["templates"]) > 1 else "one prompt a class"
+        f"{len(measured['templates'])} prompts per class" if len(measured["templates"]) > 1 else "one prompt per class"
     )
     size = f"{measured['num_images']:,} images, {measured['num_classes']} classes, {prompts}"
     rates = {name: f"{100 * rate:.1f}" for name, rate in measured.get("none_of_these", {}).items()}
@@ -269,7 +269,7 @@ def _versions(record: dict) -> str:
 
 _RECIPE = (
     ("epochs", "num_train_epochs"),
-    ("batch size of a process", "per_device_train_batch_size"),
+    ("batch size per process", "per_device_train_batch_size"),
     ("accumulation", "gradient_accumulation_steps"),
     ("learning rate: heads", "learning_rate"),
     ("learning rate: image encoder", "image_encoder_learning_rate"),
@@ -330,35 +330,40 @@ def _is_flickr8k(names) -> bool:
 
 def _limits(names) -> list[str]:
     limits = [
-        "Small encoders and little data: far from the accuracy of models trained on hundreds of millions of pairs.",
-        "Probabilities compare the given labels with each other; even when none fits, they sum to one, unless "
-        "`none_of_these` is asked for (`model.zero_shot_classifier()`).",
-        "It cannot count, read or tell who acts on whom with any reliability.",
-        "Not for decisions about people, surveillance or anything that matters; it was tested for nothing of the kind.",
-        "Texts beyond the text encoder's limit are cut; languages other than that of the captions were never seen.",
+        "The model is small and was trained on little data. Models trained on hundreds of millions of pairs are far "
+        "more accurate.",
+        "Probabilities compare the given labels with each other, so they sum to one even if no label fits. "
+        "`model.zero_shot_classifier()` offers `none_of_these` for that case.",
+        "It cannot reliably count, read text, or tell who does what to whom.",
+        "Do not use it for decisions about people, for surveillance, or where errors cause harm. It was not tested for "
+        "such uses.",
+        "Texts longer than the text encoder's limit are truncated. Languages other than that of the captions were not "
+        "part of the training.",
     ]
     if _is_flickr8k(names):
         limits += [
-            "Flickr8k shows what six groups of Flickr photographed before 2013: people and dogs in action, mostly "
-            "outdoors, mostly in North America and Europe. Indoor scenes, documents and other regions are rare.",
+            "Flickr8k was collected from six Flickr groups before 2013. It shows mostly people and dogs in action, "
+            "outdoors, in North America and Europe. Indoor scenes, documents and other regions are rare.",
             "Its captions were written by crowd workers in the United States. They guess gender, age, ethnicity and "
-            "relations from looks, and so will the model: do not take such words of its ranking for facts.",
-            "8,000 photos hold few examples of most things; rare labels are answered by the look of the background.",
+            "relations from appearance, and the model does the same. Do not take such words in its answers as facts.",
+            "8,000 photos contain few examples of most things. For rare labels, the answer depends on the background.",
         ]
     if list(names) == ["shapes"]:
-        limits.append("Trained on drawings of coloured shapes alone, it knows nothing of photographs.")
+        limits.append("The model was trained only on drawings of coloured shapes and does not understand photos.")
     return limits
 
 
 def _licences(records: RunRecords, names) -> list[str]:
-    licences = ["Weights and code of this repository: Apache-2.0; notices for what they build on are in NOTICE."]
+    licences = ["Weights and code of this repository: Apache-2.0. NOTICE lists the works they build on."]
     if base := base_models(records.settings):
-        licences.append(f"Started from {', '.join(f'`{name}`' for name in base)}, whose licences apply to them.")
+        licences.append(
+            f"Training started from {', '.join(f'`{name}`' for name in base)}, which have licenses of their own."
+        )
     if _is_flickr8k(names):
         licences.append(
-            "Flickr8k: the photos belong to their Flickr authors and were published for research; none of them is in "
-            "this repository, and its pictures are the project's own drawings. Whether a model trained on them may be "
-            "used beyond research is for you to check."
+            "Flickr8k: the photos belong to their authors on Flickr and were published for research. By default, none "
+            "of them is published with a model. Check for yourself whether you may use a model trained on them beyond "
+            "research."
         )
     return licences
 

@@ -1,4 +1,4 @@
-"""What is published: the files of a model's repository, of a Space with the page, and of one that needs no server."""
+"""The files to publish: a model's repository, a Gradio Space with the page, and a static Space."""
 
 import importlib.metadata
 import json
@@ -32,8 +32,8 @@ SPACE_PACKAGES = ("torch", "torchvision", "transformers", "timm", "datasets", "h
 
 
 def core_files(run: Path) -> dict[str, Path]:
-    """Weights, processor and remote code of a run's best model; empty before the first was saved. Checkpoints, which
-    hold optimiser states, are nobody's business."""
+    """Weights, processor and remote code of a run's best model; empty before the first one is saved. Checkpoints are
+    left out."""
     found = (file for pattern in (*MODEL_PATTERNS, *TOKENIZER_PATTERNS) for file in sorted(run.glob(pattern)))
     return {file.name: file for file in found}
 
@@ -46,7 +46,7 @@ def model_files(run: Path, repository: str, example_photos: bool = False) -> Fil
         example_photos: whether to publish example pictures that the project did not draw.
 
     Raises:
-        UserError: no model there, unsafe or missing files, or results of other weights.
+        UserError: if there is no model, a file is missing, or the results are those of other weights.
     """
     records = RunRecords.read(run)
     files: dict[str, Path | bytes] = dict(core_files(run))
@@ -85,13 +85,13 @@ def example_files(run: Path, photos: bool = False) -> Files:
 
 
 def shareable_json(file: Path) -> bytes:
-    """Records without paths of this machine."""
+    """A file of records without paths of this machine."""
     return (json.dumps(without_machine_paths(json.loads(file.read_text())), indent=1) + "\n").encode()
 
 
 def log_files(run: Path, private: set[str] = frozenset()) -> dict[str, Path]:
     """
-    TensorBoard logs of all stages, without the host's name; those that mention one of the `private` paths are left out.
+    TensorBoard logs of all stages, without the host's name. Logs that contain one of the `private` paths are left out.
     """
     files = {}
     for file in sorted([*run.glob("logs/**/*tfevents*"), *run.glob("stage-*/logs/**/*tfevents*")]):
@@ -138,9 +138,9 @@ def space_card(space: str, model: str) -> SpaceCard:
     text = f"""
 # {space.split("/")[-1]}
 
-Classify a photo by any labels, see why, search photos, compare prompts: the page of the model
-[{model}](https://huggingface.co/{model}), named by this Space's variable `MINICLIP_MODEL`. Uploads are deleted after
-minutes. The page's functions are tools for assistants as well (MCP).
+Classify a photo with any labels, see where the model looks, search photos and compare prompts. The page uses
+[{model}](https://huggingface.co/{model}); the Space's variable `MINICLIP_MODEL` selects the model. Uploads are deleted
+after minutes. The page's functions are also MCP tools.
 """
     return SpaceCard(f"---\n{data.to_yaml()}\n---\n{text}")
 
@@ -150,11 +150,11 @@ def static_space_files(model: str, onnx_dir: Path | None, folder: Path) -> Files
     A Space that runs in the visitor's browser, built into `folder`.
 
     Args:
-        model: Hub id; also what is exported where there is no `onnx_dir`.
-        onnx_dir: written by export_onnx.py; with int8 towers they are taken.
+        model: Hub id; this model is exported if `onnx_dir` is `None`.
+        onnx_dir: written by export_onnx.py; int8 towers are preferred.
 
     Raises:
-        UserError: the model cannot be had, or the build fails.
+        UserError: if the model cannot be loaded or the build fails.
     """
     if onnx_dir is None:
         from miniclip.export.onnx import export_onnx  # needs the packages of requirements-onnx.txt
@@ -177,7 +177,7 @@ def static_space_files(model: str, onnx_dir: Path | None, folder: Path) -> Files
 
 
 def write_files(files: Files, folder: Path) -> None:
-    """The same files into a folder here, which is replaced."""
+    """Write the files into a local folder, replacing it."""
     shutil.rmtree(folder, ignore_errors=True)
     for path, content in files.items():
         target = folder / path
@@ -186,5 +186,5 @@ def write_files(files: Files, folder: Path) -> None:
 
 
 def size_of(content: Path | bytes) -> int:
-    """Bytes."""
+    """The size in bytes."""
     return len(content) if isinstance(content, bytes) else content.stat().st_size

@@ -17,6 +17,7 @@ from miniclip.page import models
 from miniclip.page.files import picture_file
 from miniclip.page.index import Index
 from miniclip.publishing.content import space_files, write_files
+from miniclip.utils.errors import UserError
 
 # A ZeroGPU Space sends what is decorated to another process: all it takes and gives has to be pickled.
 SPACES = """
@@ -135,6 +136,14 @@ def test_model_is_loaded_once_and_late_with_progress(launch, browser, monkeypatc
     page.locator("#answer").get_by_text("a child playing").first.wait_for()
     page.close()
     assert loaded == [app.MODEL]
+
+
+@pytest.mark.parametrize("name", ["runs/shapes-missing", "./model", "/nowhere/model", "a/b/c", "model"])
+def test_a_missing_folder_is_not_looked_up_on_the_hub(monkeypatch, name):
+    """There it may be a stranger's, and loading a model runs its code."""
+    monkeypatch.setattr(models.AutoModel, "from_pretrained", lambda *args, **kwargs: pytest.fail("looked up"))
+    with pytest.raises(UserError, match="There is no model at"):
+        models.load_classifier(name)
 
 
 def test_missing_gallery_gets_a_message(launch, tmp_path):

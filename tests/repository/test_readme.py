@@ -1,4 +1,4 @@
-"""The documents keep their word: blocks run, commands and options exist, links lead somewhere, cards are valid."""
+"""Documents: code blocks run, commands and options exist, links work, tables are current, cards are valid."""
 
 import json
 import os
@@ -22,7 +22,7 @@ import miniclip
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text()
-# Commands that no test here runs, and where something like them is run instead. The first that matches counts.
+# Commands that are not run here, with the test that runs them in miniature or the reason. The first match counts.
 RUN_ELSEWHERE = {
     r"^make ": "makes an environment; .ci/run is `make test`, from nothing",
     r"pip install|pip-audit": "downloads packages",
@@ -40,24 +40,26 @@ RUN_ELSEWHERE = {
     r"draw_architecture|examples/draw": "the diagram's own test below; the pictures are drawn once",
     r"pytest|ruff": "is what runs this",
 }
-# Of these the tests below run each word, with smaller encoders and fewer steps.
+# The tests below run these commands as they are, with smaller encoders and fewer steps.
 RUN_HERE = (
     "accelerate launch train_accelerate.py configs/flickr8k.yaml --dataset_name photos --output_dir runs/mine",
     "python evaluate_miniclip.py --model_name_or_path runs/mine --dataset_name photos --split validation",
 )
 TINY = "--image_encoder test_resnet --text_encoder distilbert --pretrained false --image_size 32 --num_train_epochs 1 "
 TINY += """--text_config '{"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64}' --mixed_precision no"""
+# Pages that describe something and have no command of their own; docs/data.md names datasets.
+DESCRIPTIVE_PAGES = ("README.md", "architecture.md", "contributing.md", "data.md")
 OPTION_SOURCES = {"train_accelerate.py": ["miniclip/training/arguments.py"]}
 
 
 def blocks(text: str, language: str) -> list[str]:
-    """Fenced code of one language, indented ones of lists as well."""
+    """The fenced code blocks of one language, including indented ones in lists."""
     found = re.findall(rf"^( *)```{language}\n(.*?)^\1```$", text, flags=re.M | re.S)
     return [re.sub(rf"^{indent}", "", block, flags=re.M) for indent, block in found]
 
 
 def commands(text: str) -> list[str]:
-    """Of all shell blocks, continued lines joined and comments left out, and those within sentences and tables."""
+    """The commands of all shell blocks, without comments and line continuations, and those in sentences and tables."""
     text = re.sub(r"<!-- (\w+) -->.*?<!-- /\1 -->", "", text, flags=re.S)  # tables name the commands of their time
     lines = "\n".join(blocks(text, "bash")).replace("\\\n", " ").splitlines()
     lines = [re.sub(r"\s+#.*", "", line) for line in lines if line.strip()]
@@ -103,7 +105,7 @@ def test_ones_own_photos_step_by_step(tmp_path):
 
 
 def shell(command: str, folder: Path) -> str:
-    """What a command of the documents prints, in a shell whose `python` and `accelerate` are those of this one."""
+    """What a command prints in a shell whose `python` and `accelerate` are those of this environment."""
     script = f"import subprocess, sys; sys.exit(subprocess.run({command!r}, shell=True).returncode)"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return run_python("-c", script, cwd=folder, PATH=path).stdout
@@ -155,7 +157,7 @@ def test_links_lead_somewhere(document):
 
 
 def anchors(text: str) -> set[str]:
-    """Of the headings, as forges make them."""
+    """The anchors of the headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.+)$", re.sub(r"```.*?```", "", text, flags=re.S), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
@@ -167,6 +169,25 @@ def test_the_front_page_is_short_and_leads_to_every_page():
         if page.name != "README.md":
             assert f"(docs/{page.name})" in README, page.name
             assert f"({page.name})" in index, page.name
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda path: path.name)
+def test_a_page_begins_with_its_command(page):
+    text = page.read_text()
+    assert re.match(r"# [^\n]+\n", text)
+    if page.name not in DESCRIPTIVE_PAGES:
+        assert re.match(r"# [^\n]+\n\n```(bash|python)\n", text), "put the command under the title"
+
+
+def test_every_figure_is_shown_and_every_marked_block_is_written(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    import readme_tables
+    import scaling_estimates
+
+    marked = [name for document in DOCUMENTS for name in re.findall(r"<!-- (\w+) -->", document.read_text())]
+    assert set(marked) == readme_tables.TABLES.keys() | scaling_estimates.TABLES.keys()
+    for document in DOCUMENTS:  # each block is closed
+        assert len(re.findall(r"<!-- \w+ -->", document.read_text())) == document.read_text().count("<!-- /")
 
 
 def test_it_is_a_model_card_and_a_space_card():

@@ -37,7 +37,7 @@ def test_every_file_lies_in_a_room_that_says_what_it_is_for():
 @pytest.mark.parametrize("room", ROOMS)
 def test_imports_point_one_way(room):
     allowed = set(ROOMS[: ROOMS.index(room) + 1])
-    for path in (ROOT / "miniclip" / room).glob("*.py"):
+    for path in (ROOT / "miniclip" / room).rglob("*.py"):
         assert imported_rooms(path) <= allowed, path
         assert not {name.split(".")[0] for name in imported_modules(path)} & SCRIPTS, path
 

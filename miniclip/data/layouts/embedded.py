@@ -6,7 +6,9 @@ from pathlib import Path, PurePosixPath
 
 import datasets
 import fsspec
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
@@ -196,18 +198,16 @@ def captions_a_row(dataset: Dataset, captions: tuple[str, ...]) -> Counter:
     table = dataset.select_columns(list(captions)).with_format("arrow")
     counts: Counter = Counter()
     for batch in table.iter(batch_size=10_000):
-        lengths = [0] * batch.num_rows
-        for name in captions:
-            column = batch[name]
-            for row, value in enumerate(column):
-                lengths[row] += _length(value)
-        counts += Counter(lengths)
+        lengths = sum(_lengths(batch[name]) for name in captions)
+        counts += Counter(lengths.tolist())
     return counts
 
 
-def _length(value: pa.Scalar) -> int:
-    if not value.is_valid:
-        return 0
-    if isinstance(value, pa.ListScalar | pa.LargeListScalar):
-        return len(value.values)
-    return int(bool(str(value).strip()))
+def _lengths(column: pa.ChunkedArray) -> np.ndarray:
+    """Captions in each row of a column of texts, or of lists of texts."""
+    if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
+        return pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(int)
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        filled = pc.not_equal(pc.utf8_trim_whitespace(pc.fill_null(column, "")), "")
+        return filled.to_numpy().astype(int)
+    return np.fromiter((len(texts_of(value)) for value in column.to_pylist()), int, len(column))
