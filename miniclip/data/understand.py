@@ -1,6 +1,7 @@
 """From what a person points at to its splits: which layout knows it, and which splits have to be drawn."""
 
 import functools
+import json
 import os
 import re
 from collections import Counter
@@ -68,12 +69,13 @@ def understand_folder(folder: Path, name: str, options: Options, streaming: bool
 
 def _understand_inventory(inventory: Inventory, name: str, options: Options, streaming: bool) -> Understanding:
     signature = inventory.signature(options)
-    found, seen = load_found(signature), []
+    remote = is_url(str(inventory.root))  # whether files behind an address have changed is not known
+    found, seen = None if remote else load_found(signature), []
     if found is None:
         found, seen = _find_paths(inventory, options)
         if found is not None and not found.skipped.count and inventory.refused.count:
             found.skipped.extend(inventory.refused)
-        if found is not None:
+        if found is not None and not remote:
             store_found(signature, found)
     if found is not None and found.layout != _ONLY_IMAGES:
         return _of_found(found, name, streaming)
@@ -208,12 +210,12 @@ def _named_files(root: str, relative: list[str]) -> Inventory:
 def _understand_tables(root: str, relative: list[str], name: str, options: Options, streaming: bool):
     """Tables, with the images beside them, in folders beside them, or in folders beside theirs."""
     for inventory, files in _places(root, relative):
-        signature = inventory.signature(options, files)
-        found = load_found(signature)
+        signature, remote = inventory.signature(options, files), is_url(root)
+        found = None if remote else load_found(signature)
         if found is None:
             tables = _only(inventory, files)
             found, _, _ = find_tables(tables, ImageFinder(inventory), options)
-            if found is not None:
+            if found is not None and not remote:
                 store_found(signature, found)
         if found is not None:
             return _of_found(found, name, streaming)
@@ -421,8 +423,6 @@ def _archive_rows(inventory, files: list[str], split: str, features, field, stre
     except datasets.exceptions.DatasetGenerationError as error:
         raise UserError(f"{understanding.name} cannot be read: {error.__cause__ or error}") from error
     if skips.is_file():
-        import json
-
         told = json.loads(skips.read_text(encoding="utf-8"))
         for text in told["first"]:
             understanding.skipped.add_text(text)
@@ -492,6 +492,11 @@ def understand_named_files(name: str, options: Options, streaming: bool) -> Unde
     path = Path(name).expanduser()
     if not is_url(name) and path.exists():
         return understand_local(path, name, options, streaming)
+    if is_url(name) and not has_pattern(name) and not PurePosixPath(name).suffix:
+        inventory = _remote_inventory(name.rstrip("/"), [])
+        if not inventory.files:
+            raise UserError(f"dataset {name!r} not found: no files there, or they cannot be listed; name the files")
+        return _understand_inventory(inventory, name, options, streaming)
     if has_pattern(name) or is_url(name):
         return understand_files(expand(name), name, options, streaming)
     raise UserError(f"dataset {name!r} not found: no such file or folder; check --dataset_name")

@@ -829,6 +829,23 @@ def test_what_fsspec_reaches(tmp_path):
             assert pictures_and_captions(load_split(typed, "all", streaming=streaming)) == ONE
 
 
+def test_a_folder_behind_an_address(tmp_path):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    LAYOUTS["flickr30k_token"](tmp_path)
+    for file in tmp_path.rglob("*.*"):
+        memory.pipe(f"/remote/{file.relative_to(tmp_path)}", file.read_bytes())
+    dataset = load_split("memory://remote", "all")
+    columns = find_columns(dataset)
+    assert [captions_of(row, columns) for row in dataset] == list(ALL.values())
+    assert dataset[0][columns.image]["path"] == "memory://remote/flickr30k-images/0000000.jpg"
+    table = load_split("memory://remote/results_20130124.token", "all")
+    assert table[columns.image] == dataset[columns.image]
+    with pytest.raises(UserError, match="no files there"):
+        load_split("memory://nowhere", "all")
+
+
 # ---------------------------------------------------------------- a second start
 
 

@@ -1,5 +1,6 @@
 """Words for classes: folder names and numbers as a person would say them, and files that hold such words."""
 
+import json
 import re
 
 from miniclip.data.encodings import decode_text
@@ -69,8 +70,6 @@ def _first_word(words: str) -> str:
 
 
 def _from_json(inventory: Inventory, file: str) -> dict[str, str]:
-    import json
-
     text, _ = decode_text(inventory.read(file))
     try:
         value = json.loads(text)

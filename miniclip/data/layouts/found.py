@@ -25,7 +25,6 @@ class Options:
     """
     Args:
         image_column, caption_columns: as named by the user.
-        class_names: word for a class folder or label, from a names file.
     """
 
     image_column: str | None = None
@@ -40,7 +39,7 @@ class Found:
         splits: official ones by their usual name; a single one under `""` where there are none.
         files: what was read, below the folder.
         keys: of the single split's rows, naming the same images on every machine.
-        images, captions: number of images, and how many have how many captions.
+        captions: how many images have how many captions.
         skipped: rows and files that are not among these.
         notes: what else a person should know.
         templates: prompts that the dataset brings along.
