@@ -137,7 +137,7 @@ def write_json(output_json: str, results: dict) -> None:
     path = Path(output_json)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(results, indent=2) + "\n")
+        path.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise UserError(f"--output_json {path} cannot be written: {error.strerror}; the results are above") from error
     print(f"\nwritten to {path}")

@@ -381,7 +381,7 @@ def _load_timm(name: str, pretrained: bool, model_args: dict) -> tuple[nn.Module
         config_file = Path(name) / "config.json"
         if not config_file.is_file():
             raise ValueError(f"image encoder folder {name!r} has no config.json; it should be a timm model folder.")
-        architecture = json.loads(config_file.read_text())["architecture"]
+        architecture = json.loads(config_file.read_text(encoding="utf-8"))["architecture"]
         source = f"local-dir:{Path(name).resolve()}"
     elif "/" in name:
         source, architecture = f"hf-hub:{name}", None

@@ -168,7 +168,7 @@ def image_processor_for(
 
 def _pretrained_cfg(image_encoder: str) -> dict:
     if Path(image_encoder).is_dir():
-        return json.loads((Path(image_encoder) / "config.json").read_text())["pretrained_cfg"]
+        return json.loads((Path(image_encoder) / "config.json").read_text(encoding="utf-8"))["pretrained_cfg"]
     if "/" in image_encoder:
         return load_model_config_from_hf(image_encoder)[0]
     settings = timm.get_pretrained_cfg(image_encoder)

@@ -156,7 +156,7 @@ def holds_run(folder: Path) -> bool:
 def is_finished(folder: Path) -> bool:
     """Whether a stage has run to its end."""
     results = folder / RESULTS_FILE
-    return results.is_file() and json.loads(results.read_text()).get("finished", False)
+    return results.is_file() and json.loads(results.read_text(encoding="utf-8")).get("finished", False)
 
 
 if __name__ == "__main__":

@@ -98,8 +98,10 @@ def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path, crop
     if not (file.is_file() and notes.is_file()):
         cache_dir.mkdir(parents=True, exist_ok=True)
         unreadable = _write(DecodedImages(dataset, column, size, crop_mode), file)
-        write_whole(notes, lambda part: part.write_text(json.dumps(unreadable)))
-    return CachedImages(file, size, {int(row): why for row, why in json.loads(notes.read_text()).items()})
+        write_whole(notes, lambda part: part.write_text(json.dumps(unreadable), encoding="utf-8"))
+    return CachedImages(
+        file, size, {int(row): why for row, why in json.loads(notes.read_text(encoding="utf-8")).items()}
+    )
 
 
 def _write(images: DecodedImages, file: Path) -> dict[int, str]:

@@ -29,7 +29,7 @@ def pairing_z_score(
 
 def _similarities(features: torch.Tensor) -> torch.Tensor:
     """Cosines around the mean, each dimension weighted alike: `(n, n)`, rows and columns summing to 0."""
-    features = features.detach().double().cpu()
+    features = features.detach().cpu().double()  # MPS has no float64
     features = (features - features.mean(dim=0)) / features.std(dim=0).clamp(min=1e-12)
     cosines = torch.nn.functional.normalize(features, dim=1) @ torch.nn.functional.normalize(features, dim=1).t()
     centred = cosines - cosines.mean(dim=0)

@@ -122,10 +122,12 @@ def store_calibration(model, folder: str) -> None:
         UserError: it cannot be written.
     """
     file = Path(folder) / "config.json"
-    config = json.loads(file.read_text()) | {"zero_shot_calibration": model.config.zero_shot_calibration}
+    config = json.loads(file.read_text(encoding="utf-8")) | {
+        "zero_shot_calibration": model.config.zero_shot_calibration
+    }
     unfinished = file.with_suffix(".unfinished")
     try:
-        unfinished.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+        unfinished.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
         unfinished.replace(file)
     except OSError as error:
         raise UserError(f"the calibration cannot be written to {file}: {error.strerror}") from error

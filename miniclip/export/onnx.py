@@ -76,7 +76,7 @@ def export_onnx(model, processor, output_dir: str | Path) -> dict[str, float]:
         {0: "batch", 1: torch.export.Dim("length", max=max_length)},
         output_dir / f"{TEXT}.onnx",
     )
-    (output_dir / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n")
+    (output_dir / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     differences = parity(model, output_dir, max_length)
     for tower, difference in differences.items():
         if difference > TOLERANCE:
@@ -189,7 +189,7 @@ def random_texts(model, batch: int, length: int) -> dict[str, torch.Tensor]:
 def parity(model, folder: str | Path, max_length: int) -> dict[str, float]:
     """The largest difference between PyTorch's and ONNX Runtime's embeddings, by tower, over batches of 1 and 3 and
     texts of 5 and `max_length` tokens."""
-    settings = json.loads((Path(folder) / CONFIG_FILE).read_text())
+    settings = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
     images = [random_images(settings, batch) for batch in (1, 3)]
     texts = [random_texts(model, batch, length) for batch in (1, 3) for length in (min(5, max_length), max_length)]
     return {

@@ -89,7 +89,7 @@ def write_card(folder: Path, repository: str | None = None, example_photos: bool
     from miniclip.publishing.pictures import draw_curves, draw_examples  # loads matplotlib
 
     records, card = RunRecords.read(folder), folder / CARD_FILE
-    if card.is_file() and MARKER not in card.read_text():
+    if card.is_file() and MARKER not in card.read_text(encoding="utf-8"):
         return [card, *sorted(folder.glob("card/*.png"))]
     pictures = {}
     if draw_curves(records.history, folder / CURVES_FILE):
@@ -387,4 +387,4 @@ _FLICKR8K = """@article{hodosh2013framing,
 
 
 def _read(file: Path) -> dict:
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))

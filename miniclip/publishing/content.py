@@ -86,7 +86,7 @@ def example_files(run: Path, photos: bool = False) -> Files:
 
 def shareable_json(file: Path) -> bytes:
     """A file of records without paths of this machine."""
-    return (json.dumps(without_machine_paths(json.loads(file.read_text())), indent=1) + "\n").encode()
+    return (json.dumps(without_machine_paths(json.loads(file.read_text(encoding="utf-8"))), indent=1) + "\n").encode()
 
 
 def log_files(run: Path, private: set[str] = frozenset()) -> dict[str, Path]:
@@ -115,7 +115,9 @@ def space_files(space: str, model: str) -> Files:
 
 def space_requirements() -> str:
     """The packages of the page with the version ranges of requirements.txt."""
-    lines = [line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text().splitlines()]
+    lines = [
+        line.split("#")[0].strip() for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+    ]
     return "".join(f"{line}\n" for line in lines if line and Requirement(line).name in SPACE_PACKAGES)
 
 

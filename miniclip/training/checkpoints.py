@@ -38,12 +38,12 @@ class TrainerState:
 
     def save(self, folder: Path) -> None:
         """Write `trainer_state.json`."""
-        (folder / STATE_FILE).write_text(json.dumps(asdict(self), indent=1))
+        (folder / STATE_FILE).write_text(json.dumps(asdict(self), indent=1), encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path) -> "TrainerState":
         """Read what [`save`] wrote."""
-        return cls(**json.loads((folder / STATE_FILE).read_text()))
+        return cls(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
 
 
 def write_atomically(folder: Path, write: Callable[[Path], None], is_main: bool = True, wait=lambda: None) -> None:

@@ -378,7 +378,7 @@ class Trainer:
             "history": self.state.history,
             "provenance": self.provenance,
         }
-        (self.output_dir / RESULTS_FILE).write_text(json.dumps(results, indent=1))
+        (self.output_dir / RESULTS_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
 
     def _images_per_step(self) -> int:
         """Over all chunks and processes; the only batch of a small dataset is smaller than asked for."""

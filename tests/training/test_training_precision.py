@@ -112,7 +112,7 @@ def test_training_says_first_what_it_chose(tmp_path):
     (tmp_path / "data").mkdir()
     shapes_split("train", 8).to_parquet(tmp_path / "data" / "train.parquet")
     settings = {"dataset_name": tmp_path / "data", "cache_dir": tmp_path / "cache", "output_dir": tmp_path / "run"}
-    settings |= {"validation_split": '""', "max_train_steps": 1, "with_tracking": "false"}
+    settings |= {"validation_split": '""', "max_train_steps": 1, "report_to": "none"}
     recipe = TINY_SETTINGS.replace("mixed_precision: no\n", "")
     recipe += "".join(f"{name}: {value}\n" for name, value in settings.items())
     (tmp_path / "recipe.yaml").write_text(recipe)
