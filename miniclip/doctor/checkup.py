@@ -1,10 +1,14 @@
-"""`--doctor`: data, model and learning rates examined before a run, without writing any model."""
+"""`--doctor`: data, model and learning rates examined before a run, without writing any model.
+
+All it leaves is a picture of random pairs beside the run's output folder, `runs/mine-pairs.png` for `runs/mine`.
+"""
 
 import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -13,6 +17,7 @@ from miniclip.data.batches import BatchPreparer
 from miniclip.data.image_cache import square_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
 from miniclip.data.repetitions import normalised, pixel_key, sample_rows
+from miniclip.doctor.contact_sheet import write_contact_sheet
 from miniclip.doctor.pairing import pairing_z_score
 from miniclip.embeddings.encode import inference
 from miniclip.training import symptoms
@@ -118,6 +123,7 @@ def check_up(accelerator: Accelerator, stages: list[Arguments]) -> int:
         raise UserError("the doctor works in one process: python train_accelerate.py … --doctor")
     arguments, report = stages[0], Report()
     dataset, columns, captions = load_training_split(arguments)
+    _show_pairs(dataset, columns, Path(arguments.training.output_dir).expanduser())
     model, processor = build_model(arguments, captions)
     model.to(accelerator.device)
     pairs = sample_pairs(dataset, columns, train_image_size(arguments, processor), processor.crop_mode)
@@ -135,6 +141,19 @@ def check_up(accelerator: Accelerator, stages: list[Arguments]) -> int:
         report.add(_of_stage("learning", number, stages), *patient.examine())
     print(f"{report.problems} problems found" if report.problems else "healthy")
     return report.problems
+
+
+def _show_pairs(dataset, columns: Columns, output_dir: Path) -> None:
+    file = output_dir.with_name(f"{output_dir.name}-pairs.png")
+    try:
+        shown, has_letters = write_contact_sheet(dataset, columns, file)
+    except OSError as error:
+        print(f"the contact sheet {file} cannot be written: {error.strerror or error}")
+    else:
+        fonts = (
+            "" if has_letters else " (boxes are letters that no font of this machine has; install Google's Noto fonts)"
+        )
+        print(f"{shown} random pairs to look at: {file}{fonts}", flush=True)
 
 
 def _of_stage(check: str, number: int, stages: list[Arguments]) -> str:

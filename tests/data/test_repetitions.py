@@ -8,7 +8,7 @@ from PIL import Image
 
 from miniclip.data.image_cache import DecodedImages, cache_images
 from miniclip.data.pairs import PairCollator, PairDataset, StreamingPairs
-from miniclip.data.reader import Columns
+from miniclip.data.reader import Columns, load_split
 from miniclip.data.repetitions import caption_keys, copies, picture_groups
 from miniclip.training.losses import Embeddings
 from miniclip.training.watcher import describe_copies
@@ -77,3 +77,18 @@ def test_copies_are_positives_in_training(album, tmp_path, tiny_tokenizer, way):
 def test_captions_that_differ_in_case_spaces_and_full_stop_are_equal():
     one, other, third = caption_keys(["A dog  runs.", "a dog runs", "a dog ran"])
     assert one == other != third
+
+
+def test_drawn_splits_keep_copies_on_one_side(tmp_path):
+    """Forty pictures, each under three names and in two formats: twelve would be torn apart by their names alone."""
+    lines = ["file_name,caption"]
+    for seed in range(40):
+        for name in (f"{seed}.png", f"again_{seed}.bmp", f"{seed:04}_copy.png"):
+            noise(seed).save(tmp_path / name)
+            lines.append(f"{name},picture {seed}")
+    (tmp_path / "captions.csv").write_text("\n".join(lines))
+    splits = {name: load_split(str(tmp_path), name) for name in ("train", "validation", "test")}
+    pictures = {name: {str(caption) for caption in split["caption"]} for name, split in splits.items()}
+    assert sum(map(len, splits.values())) == 120
+    assert sum(map(len, pictures.values())) == 40
+    assert all(len(of_split) > 0 for of_split in pictures.values())
