@@ -111,7 +111,7 @@ class DataArguments:
     )
     templates: str | None = setting(
         None,
-        "captions for datasets that have class labels and no captions, with {} for the class name and | between several: "
+        "captions for datasets with class labels alone; {} stands for the class name, | separates several: "
         "'a photo of a {}.|a drawing of a {}.'; by default the dataset's own, or 'a photo of a {}.'",
     )
     captions_per_image: int = setting(
