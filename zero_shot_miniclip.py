@@ -3,7 +3,6 @@
 Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
 """
 
-import copy
 import io
 import math
 from collections.abc import Iterable, Sequence
@@ -14,14 +13,13 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from torch import nn
-from torch.fx.experimental.optimization import fuse
 
 try:
-    from .precision_miniclip import choose_precision
-    from .processing_miniclip import MiniCLIPProcessor, read_image, to_rgb
+    from .engine_miniclip import FastTower, fast_pixel_values, weights_version
+    from .processing_miniclip import MiniCLIPProcessor, to_rgb
 except ImportError:  # imported as a plain top-level module, from a clone of the repository
-    from precision_miniclip import choose_precision
-    from processing_miniclip import MiniCLIPProcessor, read_image, to_rgb
+    from engine_miniclip import FastTower, fast_pixel_values, weights_version
+    from processing_miniclip import MiniCLIPProcessor, to_rgb
 
 NONE_OF_THESE = "none of these"
 DEFAULT_TEMPLATES = ("a photo of {}.",)
@@ -209,9 +207,10 @@ class ZeroShotClassifier:
     Args:
         model: a `MiniCLIPModel`.
         processor: its `MiniCLIPProcessor`.
-        fast: run images through a copy of the image encoder made for speed: batch norms folded into convolutions,
-            channels last, and on a CPU in the precision that it computes fastest. Scores then differ by rounding
-            (about 0.005 at most); `False` gives exactly `model.encode_image`.
+        fast: run both encoders by OpenVINO where it is installed (`pip install openvino`) and the model is on a CPU,
+            else images by a faster copy in PyTorch, in the precision that the device computes fastest. The first
+            image and the first label wait for the conversion, a second or so. Scores then differ by rounding (about
+            0.005 at most); `False` gives exactly `model.encode_image`. [`engines`] tells what runs.
     """
 
     def __init__(self, model, processor: MiniCLIPProcessor, *, fast: bool = False):
@@ -219,8 +218,11 @@ class ZeroShotClassifier:
         self.processor = processor
         self.fast = fast
         self._labels: dict[tuple, torch.Tensor] = {}
-        self._labels_version = self._encoder_version = None
-        self._fast_encoder = None
+        self._labels_version = None
+        self._towers = {
+            "image": FastTower(_ImageTower(model), dynamic=False, name="image encoder"),
+            "text": FastTower(_TextTower(model), dynamic=True, name="text encoder"),
+        }
 
     @classmethod
     def from_pretrained(cls, name_or_path: str, *, fast: bool = False, **kwargs) -> "ZeroShotClassifier":
@@ -315,7 +317,7 @@ class ZeroShotClassifier:
     def embed_labels(self, labels: Sequence[str], templates: str | Iterable[str] | None = None) -> torch.Tensor:
         """Unit vectors `(num_labels, projection_dim)`, one a label as given, from the cache where it has them."""
         templates = self.templates if templates is None else parse_templates(templates)
-        version = _weights_version(self.model.text_model, self.model.text_projection)
+        version = weights_version(self.model.text_model, self.model.text_projection)
         if version != self._labels_version:
             self._labels, self._labels_version = {}, version
         cache = self._labels
@@ -326,8 +328,9 @@ class ZeroShotClassifier:
         for label, embeds in known.items():
             cache.pop((label, templates), None)  # put back at the end: the least recently used are dropped first
             cache[label, templates] = embeds
-        for key in list(cache)[: max(0, len(cache) - _CACHED_LABELS)]:
-            cache.pop(key, None)
+        if len(cache) > _CACHED_LABELS:
+            for key in list(cache)[: len(cache) - _CACHED_LABELS]:
+                cache.pop(key, None)
         return torch.stack([known[label] for label in labels])
 
     def _encode_labels(self, labels: list[str], templates: tuple[str, ...], batch_size: int = 64) -> torch.Tensor:
@@ -336,7 +339,7 @@ class ZeroShotClassifier:
         embeds = []
         for start in range(0, len(texts), batch_size):
             inputs = self.processor(text=texts[start : start + batch_size], return_tensors="pt").to(self.model.device)
-            embeds.append(self.model.encode_text(**inputs))
+            embeds.append(self._encode_texts(**inputs))
         return F.normalize(torch.cat(embeds).view(len(labels), len(templates), -1).mean(dim=1), dim=-1)
 
     @property
@@ -350,21 +353,22 @@ class ZeroShotClassifier:
         embeds = [torch.empty(0, self.model.config.projection_dim, device=self.model.device)]
         for start in range(0, len(images), batch_size):
             batch = [self.open_image(image) for image in images[start : start + batch_size]]
-            pixel_values = self.processor(images=batch, return_tensors="pt").pixel_values.to(self.model.device)
-            embeds.append(self._encode_images(pixel_values))
+            pixel_values = fast_pixel_values(self.processor.image_processor, batch) if self.fast else None
+            if pixel_values is None:
+                pixel_values = self.processor(images=batch, return_tensors="pt").pixel_values
+            embeds.append(self._encode_images(pixel_values.to(self.model.device)))
         return torch.cat(embeds)
 
     def open_image(self, image):
-        """Paths and bytes as upright RGB images, decoded no larger than twice what the image encoder sees; arrays and
-        tensors as they are.
-
-        Raises:
-            ValueError: the image cannot be read; the message says why.
-        """
-        if not isinstance(image, str | Path | bytes | io.IOBase):
-            return to_rgb(image) if isinstance(image, Image.Image) else image
-        side = 2 * max(size for size in dict(self.processor.image_processor.size).values() if size)
-        return read_image(image, side)
+        """Paths and bytes as PIL images, everything else as it is. A large JPEG is decoded at a half, a quarter or
+        an eighth of its size, as long as that leaves twice what the image encoder sees."""
+        if isinstance(image, bytes):
+            image = io.BytesIO(image)
+        if isinstance(image, str | Path | io.BytesIO):
+            image = Image.open(image)
+            side = 2 * max(size for size in dict(self.processor.image_processor.size).values() if size)
+            image.draft(None, (side, side))
+        return to_rgb(image) if isinstance(image, Image.Image) else image
 
     def heat_map(
         self, image, label: str, templates: str | Iterable[str] | None = None
@@ -398,37 +402,51 @@ class ZeroShotClassifier:
     def _encode_images(self, pixel_values: torch.Tensor) -> torch.Tensor:
         if not self.fast:
             return self.model.encode_image(pixel_values)
-        version = _weights_version(self.model.vision_model)
-        if version != self._encoder_version:
-            self._fast_encoder = _fast_copy(self.model.vision_model.timm_model)
-            self._encoder_version = version
-        dtype = next(self._fast_encoder.parameters()).dtype
-        pixel_values = pixel_values.to(dtype).contiguous(memory_format=torch.channels_last)
-        pooled = self._fast_encoder(pixel_values).to(self.model.dtype)
-        return self.model(image_features=pooled).image_embeds
+        return F.normalize(self._towers["image"](pixel_values).float(), dim=-1)
+
+    def _encode_texts(self, input_ids: torch.Tensor, attention_mask: torch.Tensor, **ignored) -> torch.Tensor:
+        if not self.fast:
+            return self.model.encode_text(input_ids, attention_mask)
+        return F.normalize(self._towers["text"](input_ids, attention_mask).float(), dim=-1)
+
+    @property
+    def engines(self) -> dict[str, str | None]:
+        """What runs the `image` and the `text` encoder, such as `"OpenVINO 2026.4.1, bf16"`; `None` before the first
+        image or text."""
+        if not self.fast:
+            return dict.fromkeys(self._towers, "PyTorch, unchanged")
+        return {name: tower.engine for name, tower in self._towers.items()}
+
+
+class _ImageTower(nn.Module):
+    """Image encoder and head without dropout, `(n, 3, height, width)` -> `(n, projection_dim)`, unnormalised."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.encoder = model.vision_model.timm_model
+        self.head = model.visual_projection
+
+    def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(pixel_values))
+
+
+class _TextTower(nn.Module):
+    """Text encoder and head without dropout, `(n, length)` -> `(n, projection_dim)`, unnormalised."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.encoder = model.text_model
+        self.head = model.text_projection
+        self.pool = model.pool_text
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.head(self.pool(input_ids, attention_mask))
 
 
 def _best(names: list[str], scores: torch.Tensor, top_k: int | None) -> list[dict]:
     values, order = scores.sort(descending=True, stable=True)
     best = zip(order[:top_k].tolist(), values[:top_k].tolist(), strict=True)
     return [{"label": names[index], "score": score} for index, score in best]
-
-
-def _weights_version(*modules: nn.Module) -> tuple:
-    """Changes whenever an optimiser step, `load_state_dict` or `.to()` touches the weights."""
-    return tuple((p.data_ptr(), p._version, p.dtype) for module in modules for p in module.parameters())
-
-
-def _fast_copy(encoder: nn.Module) -> nn.Module:
-    """Image encoder `(n, 3, height, width)` -> `(n, dim)` for inference; see [`ZeroShotClassifier`]."""
-    try:
-        encoder = fuse(encoder)
-    except Exception:  # encoders whose code torch.fx cannot trace fail in any way; they work as they are
-        encoder = copy.deepcopy(encoder)
-    parameter = next(encoder.parameters())
-    on_cpu = parameter.device.type == "cpu"
-    dtype = choose_precision(parameter.device).dtype if on_cpu else parameter.dtype
-    return encoder.eval().to(memory_format=torch.channels_last, dtype=dtype)
 
 
 def _features_and_pooled(timm_model: nn.Module, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

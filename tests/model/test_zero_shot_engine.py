@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from conftest import build_tiny, run_python
 from PIL import Image
 from transformers import pipeline
 
-from precision_miniclip import Precision
+from engine_miniclip import fast_pixel_values
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 from zero_shot_miniclip import (
     DEFAULT_TEMPLATES,
@@ -220,7 +221,9 @@ class TestCache:
 
 
 class TestFast:
-    @pytest.mark.parametrize("encoder", ["test_resnet", "test_efficientnet", "test_vit"])
+    @pytest.mark.parametrize(
+        "encoder", ["test_resnet", "test_efficientnet", "test_vit", "swin_tiny_patch4_window7_224"]
+    )
     def test_close_to_exact(self, tiny_tokenizer, encoder):
         model = build_tiny(tiny_tokenizer, encoder)
         randomise_batch_norms(model)
@@ -231,17 +234,78 @@ class TestFast:
         assert fast.dtype == torch.float32
         assert (fast * exact).sum(dim=1).min() > 0.999
 
-    def test_folding_alone_is_exact(self, tiny_tokenizer, tiny_processor, monkeypatch):
-        monkeypatch.setattr("zero_shot_miniclip.choose_precision", lambda device: Precision("no", "for this test"))
+    def test_weights_of_five_dimensions(self, tiny_tokenizer, tiny_processor, engine):
+        """Swin's, which PyTorch cannot lay out channels last."""
+        small = {"img_size": 32, "embed_dim": 16, "depths": (1, 1), "num_heads": (1, 2), "window_size": 4}
+        model = build_tiny(tiny_tokenizer, "swin_tiny_patch4_window7_224", vision_config=small)
+        fast = model.zero_shot_classifier(tiny_processor, fast=True)
+        exact = model.zero_shot_classifier(tiny_processor).embed_images([photo()])
+        assert (fast.embed_images([photo()]) * exact).sum() > 0.999
+        assert fast.engines["image"].startswith(engine)
+
+    def test_float32_engines_are_exact(self, tiny_tokenizer, tiny_processor, monkeypatch, engine):
+        monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
         model = build_tiny(tiny_tokenizer)
         randomise_batch_norms(model)
         weights = copy.deepcopy(model.state_dict())
-        exact = model.zero_shot_classifier(tiny_processor).embed_images([photo()])
+        exact = model.zero_shot_classifier(tiny_processor)
         fast = model.zero_shot_classifier(tiny_processor, fast=True)
-        torch.testing.assert_close(fast.embed_images([photo()]), exact, atol=1e-5, rtol=0)
-        assert not any(isinstance(m, torch.nn.BatchNorm2d) for m in fast._fast_encoder.modules())
+        pixel_values = exact.processor(images=[photo(0), photo(1)], return_tensors="pt").pixel_values
+        with torch.no_grad():
+            found = fast._encode_images(pixel_values)
+            torch.testing.assert_close(found, exact._encode_images(pixel_values), atol=1e-5, rtol=0)
+        torch.testing.assert_close(fast.embed_labels(LABELS), exact.embed_labels(LABELS), atol=1e-5, rtol=0)
+        assert all(name.startswith(engine) for name in fast.engines.values()), fast.engines
         for name, tensor in model.state_dict().items():
             assert torch.equal(tensor, weights[name]), f"{name} was changed"
+
+    def test_an_encoder_that_no_engine_takes_runs_unchanged(self, tiny_model, tiny_processor, monkeypatch):
+        def refuse(*_):
+            raise RuntimeError("no such operation")
+
+        monkeypatch.setattr("engine_miniclip._openvino", refuse)
+        monkeypatch.setattr("engine_miniclip._pytorch", refuse)
+        fast = tiny_model.zero_shot_classifier(tiny_processor, fast=True)
+        assert fast(photo(), LABELS)
+        assert set(fast.engines.values()) == {"PyTorch, unchanged"}
+
+    def test_a_wrongly_captured_graph_is_not_used(self, tiny_model, tiny_processor, monkeypatch):
+        monkeypatch.setattr("engine_miniclip._openvino", lambda *_: (lambda x, *_: torch.ones(len(x), 16), "wrong"))
+        fast = tiny_model.zero_shot_classifier(tiny_processor, fast=True)
+        fast(photo(), LABELS)
+        assert all(name.startswith("PyTorch") for name in fast.engines.values())
+
+    def test_threads_and_copies(self, tiny_model, tiny_processor, engine):
+        fast = tiny_model.zero_shot_classifier(tiny_processor, fast=True)
+        images = [photo(seed) for seed in range(8)]
+        expected = fast.embed_images(images)
+        with ThreadPoolExecutor(4) as pool:
+            found = torch.cat(list(pool.map(lambda image: fast.embed_images([image]), images)))
+        torch.testing.assert_close(found, expected, atol=2e-2, rtol=0)
+        again = copy.deepcopy(fast)
+        torch.testing.assert_close(again.embed_images(images), expected, atol=2e-2, rtol=0)
+
+    @pytest.mark.parametrize("size", [(60, 40), (40, 61), (32, 32), (301, 299), (20, 25)])
+    @pytest.mark.parametrize("crop_mode", ["center", "squash"])
+    def test_pixels_are_those_of_the_processor(self, tiny_tokenizer, size, crop_mode):
+        """Two grey levels at most, and a twentieth of one on average: Pillow's resize in place of torchvision's."""
+        image_processor = image_processor_for("test_resnet", 32, crop_mode)
+        image = photo(size=size)
+        expected = image_processor(images=[image], return_tensors="pt").pixel_values
+        grey_level = 1 / (255 * min(image_processor.image_std))
+        difference = (fast_pixel_values(image_processor, [image]) - expected).abs() / grey_level
+        assert difference.max() < 2.1
+        assert difference.mean() < 0.06
+
+
+@pytest.fixture(params=["OpenVINO", "PyTorch"])
+def engine(request, monkeypatch) -> str:
+    """Each engine in turn, the first only where it is installed."""
+    if request.param == "OpenVINO":
+        pytest.importorskip("openvino")
+    else:
+        monkeypatch.setattr("engine_miniclip.importlib.util.find_spec", lambda name: None)
+    return request.param
 
 
 def randomise_batch_norms(model) -> None:
