@@ -12,6 +12,7 @@ reading and augmenting its images: ours come from the cache of decoded images, t
 size with two reading processes.
 
 - `ours`: `miniclip.training.trainer.Trainer`; everything learns.
+- `ours_progressive`: the same with images that grow from 128 px to full size (`--start_image_size`) during its steps.
 - `ours_locked`: the same with both encoders locked and their features cached.
 - `open_clip`: `open_clip_train.main` in the same precision, with the same ResNet18 and a BERT that has the
   DistilBERT's weights. Captions are padded to 77 tokens, open_clip's default.
@@ -61,6 +62,7 @@ from train_accelerate import create_accelerator
 MIXED_PRECISION = {"bf16": "bf16", "fp32": "no"}  # as our trainer calls them
 OPEN_CLIP_PRECISION = {"bf16": "amp_bf16", "fp32": "fp32"}
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+START_IMAGE_SIZE = 128
 LOCKED_STEPS = 10  # times as many steps as the others, since one takes milliseconds
 
 
@@ -82,7 +84,9 @@ class TimedTrainer(Trainer):
         return [end - start for start, end in zip(self.step_ends, self.step_ends[1:], strict=False)]
 
 
-def our_settings(args: argparse.Namespace, folder: Path, steps: int, locked: bool) -> Arguments:
+def our_settings(
+    args: argparse.Namespace, folder: Path, steps: int, locked: bool, progressive: bool = False
+) -> Arguments:
     """Settings of our trainer, as the command line would give them."""
     settings = {
         "dataset_name": args.dataset_name,
@@ -100,6 +104,8 @@ def our_settings(args: argparse.Namespace, folder: Path, steps: int, locked: boo
         "output_dir": folder,
         "seed": args.seed,
     }
+    if progressive:
+        settings["start_image_size"] = min(START_IMAGE_SIZE, args.image_size)
     if locked:
         settings |= {"trainable_image_layers": 0, "trainable_text_layers": 0}
     words = [str(word) for name, value in settings.items() for word in (f"--{name}", value)]
@@ -108,10 +114,12 @@ def our_settings(args: argparse.Namespace, folder: Path, steps: int, locked: boo
     return arguments
 
 
-def run_ours(args: argparse.Namespace, steps: int, locked: bool) -> tuple[list[float], dict]:
+def run_ours(args: argparse.Namespace, steps: int, locked: bool, progressive: bool = False) -> tuple[list[float], dict]:
     with tempfile.TemporaryDirectory(dir=args.work_dir) as folder:
         folder = Path(folder)
-        arguments = our_settings(args, folder, steps + 1, locked)  # one more: seconds lie between the ends of steps
+        arguments = our_settings(
+            args, folder, steps + 1, locked, progressive
+        )  # one more: seconds lie between the ends of steps
         accelerator = create_accelerator(arguments, folder)
         set_seed(args.seed)
         trainer = TimedTrainer(accelerator, arguments, folder)
@@ -144,6 +152,8 @@ def measure(args: argparse.Namespace) -> None:
     steps, more, batch_size = args.warmup_steps + args.steps, {}, args.batch_size
     if args.way == "ours":
         seconds, more = run_ours(args, steps, locked=False)
+    elif args.way == "ours_progressive":
+        seconds, more = run_ours(args, steps, locked=False, progressive=True)
     elif args.way == "ours_locked":
         steps, batch_size = LOCKED_STEPS * steps, args.locked_batch_size
         seconds, more = run_ours(args, steps, locked=True)
@@ -161,7 +171,7 @@ def measure(args: argparse.Namespace) -> None:
     args.measurement.write_text(json.dumps(figures | more))
 
 
-WAYS = ("ours", "open_clip", "open_clip_equal_lengths", "plain_loop", "ours_locked")
+WAYS = ("ours", "ours_progressive", "open_clip", "open_clip_equal_lengths", "plain_loop", "ours_locked")
 
 
 def in_new_process(args: argparse.Namespace, way: str) -> dict:
@@ -199,6 +209,8 @@ def summary(measurements: dict[str, list[dict]]) -> dict:
     for name, first, second in (
         ("ratio", "ours", "open_clip"),
         ("ratio_equal_lengths", "ours", "open_clip_equal_lengths"),
+        ("progressive_ratio", "ours_progressive", "open_clip"),
+        ("progressive_ratio_equal_lengths", "ours_progressive", "open_clip_equal_lengths"),
         ("plain_ratio", "ours", "plain_loop"),
         ("locked_ratio", "ours_locked", "ours"),
     ):

@@ -13,6 +13,7 @@ METHODS = {
 }
 WAYS = {
     "ours": "ours",
+    "ours_progressive": "ours, images growing from 128 px to full size",
     "open_clip": "open_clip 3.3, 77 tokens a caption",
     "open_clip_context_32": "open_clip 3.3, 32 tokens a caption",
     "open_clip_equal_lengths": "open_clip 3.3, captions padded to the batch's longest",
@@ -20,10 +21,12 @@ WAYS = {
     "ours_locked": "ours, locked encoders, cached features",
 }
 RATIOS = {
-    "ratio": "open_clip at 77 tokens",
-    "ratio_context_32": "open_clip at 32 tokens",
-    "ratio_equal_lengths": "open_clip at equal lengths",
-    "plain_ratio": "the plain loop",
+    "ratio": "Ours is {:.2f} times as fast as open_clip at 77 tokens",
+    "ratio_context_32": "{:.2f} times as fast as open_clip at 32 tokens",
+    "ratio_equal_lengths": "{:.2f} times as fast as open_clip at equal lengths",
+    "progressive_ratio": "with growing images {:.2f} times as fast as open_clip at 77 tokens",
+    "progressive_ratio_equal_lengths": "with growing images {:.2f} times as fast as open_clip at equal lengths",
+    "plain_ratio": "{:.2f} times as fast as the plain loop",
 }
 
 
@@ -80,11 +83,12 @@ def _speed_in_one_precision(run: dict) -> str:
             spread = f"{figures['pairs_per_s']:,.1f} ({figures['lowest_pairs_per_s']:,.1f} to "
             spread += f"{figures['highest_pairs_per_s']:,.1f})"
             body.append([words, spread, f"{figures['peak_megabytes']:,.0f}"])
-    ratios = [f"{words} {run[name]:.2f}" for name, words in RATIOS.items() if name in run]
+    ratios = [words.format(run[name]) for name, words in RATIOS.items() if name in run]
     note = (
         f"In {precision}. Medians of {len(run['ours']['rounds'])} rounds in which every trainer runs once, at "
-        f"batch {run['batch_size']} (locked: {run['locked_batch_size']}), including loading and augmentation. Speed of "
-        f"ours over {', '.join(ratios)}; locked over full training {run['locked_ratio']:.0f}. {origin(run)}"
+        f"batch {run['batch_size']} (locked: {run['locked_batch_size']}), including loading and augmentation. "
+        f"{'; '.join(ratios)}. Training with locked encoders is {run['locked_ratio']:.0f} times as fast as full "
+        f"training. {origin(run)}"
     )
     return f"{rows(['trainer', 'pairs/s', 'peak MB of the process'], body)}\n\n{note}"
 

@@ -62,7 +62,8 @@ def gradient_norms(model: MiniCLIPModel) -> dict[str, float]:
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
             part = part_of(name)
-            squares[part] = squares.get(part, 0) + whole(parameter.grad.detach().float().pow(2).sum())
+            norm = torch.linalg.vector_norm(parameter.grad.detach(), dtype=torch.float32)
+            squares[part] = squares.get(part, 0) + whole(norm).square()
     return {part: squares[part].sqrt().item() for part in PARTS if part in squares}
 
 

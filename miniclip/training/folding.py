@@ -91,6 +91,8 @@ def find_pairs(encoder: nn.Module, image_size: int) -> list[tuple[nn.Module, nn.
 
     Modules that run more than once, and those without statistics, are left out.
     """
+    if not any(type(module) in _NORMS for module in encoder.modules()):
+        return []
     with _Watch(encoder) as watch:
         parameter = next(encoder.parameters())
         encoder(torch.zeros(1, 3, image_size, image_size, dtype=parameter.dtype, device=parameter.device))

@@ -84,6 +84,15 @@ def test_batch_norm_folding(tmp_path):
     assert figures["fp32"]["ratio"] > 0 and figures["bf16"]["ratio"] > 0
 
 
+def test_training_profile(photos, tmp_path, tiny_encoders):
+    output = tmp_path / "training_profile.json"
+    image_encoder, text_encoder = tiny_encoders
+    options = ["--dataset_name", photos, "--image_encoder", image_encoder, "--text_encoder", text_encoder]
+    options += ["--image_size", "32", "--batch_size", "8", "--pairs", "40", "--steps", "2"]
+    figures = run_benchmark("training_profile", output, *options)
+    assert sum(figures["kinds"].values()) == pytest.approx(1, abs=0.01)
+
+
 def test_time_to_recall(photos, tmp_path, monkeypatch, tiny_encoders):
     pytest.importorskip("open_clip_train", reason="pip install -r requirements-benchmarks.txt")
     output = tmp_path / "time_to_recall.json"
