@@ -125,7 +125,7 @@ class DataArguments:
     start_image_size: int | None = setting(
         None,
         "side of training images at the first step in pixels; it grows to --train_image_size during the first two "
-        "thirds of training, which saves a third of the time; for convolutional image encoders",
+        "thirds of training, to save time; for convolutional image encoders",
     )
     max_train_samples: int | None = setting(None, "train on the first so many images only")
     streaming: bool = setting(
