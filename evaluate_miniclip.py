@@ -91,7 +91,7 @@ class EvaluationArguments:
     templates: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Prompts with {} for the class name, by default the model's own or else CLIP's for photographs. "
+            "help": "Prompts with {} for the class name, by default the dataset's own, the model's or CLIP's. "
             "Their ensemble counts; the first is reported alone too."
         },
     )
@@ -160,6 +160,21 @@ def load_captioned(args: EvaluationArguments, split: str) -> tuple:
     columns = find_columns(dataset, args.image_column, args.caption_columns)
     print(said_back(args.dataset_name, dataset, columns), flush=True)
     return sample(dataset, args), columns
+
+
+def classify_if_labelled(args: EvaluationArguments, captioned: tuple | None, labelled: dict) -> tuple | None:
+    """Labels cannot be retrieved one by one, since many images have the same: a dataset that has nothing else joins the
+    zero-shot datasets, and `None` is returned."""
+    if captioned is None or captioned[1].classes is None:
+        return captioned
+    dataset, columns = captioned
+    if args.calibration_split:
+        raise UserError("--calibration_split needs captions, and the dataset has class labels alone")
+    print(f"{args.dataset_name} has class labels and no captions: zero-shot classification instead of retrieval")
+    parts = (dataset, columns.image, columns.captions[0], list(columns.classes.names))
+    origin = {"dataset_name": args.dataset_name, "split": args.split}
+    labelled.setdefault(Path(args.dataset_name).name or args.dataset_name, (parts, origin))
+    return None
 
 
 def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
@@ -241,6 +256,7 @@ def main() -> None:
     model, processor = load_model(args.model_name_or_path, device)
     captioned = load_captioned(args, args.split) if args.dataset_name else None
     labelled = load_labelled(args)
+    captioned = classify_if_labelled(args, captioned, labelled)
 
     settings = {name: getattr(args, name) for name in ("batch_size", "mixed_precision", "num_workers")}
     if args.calibration_split:

@@ -16,10 +16,10 @@ from torch import nn
 
 try:
     from .engine_miniclip import FastTower, fast_pixel_values, weights_version
-    from .processing_miniclip import MiniCLIPProcessor, to_rgb
+    from .processing_miniclip import MiniCLIPProcessor, read_image, to_rgb
 except ImportError:  # imported as a plain top-level module, from a clone of the repository
     from engine_miniclip import FastTower, fast_pixel_values, weights_version
-    from processing_miniclip import MiniCLIPProcessor, to_rgb
+    from processing_miniclip import MiniCLIPProcessor, read_image, to_rgb
 
 NONE_OF_THESE = "none of these"
 DEFAULT_TEMPLATES = ("a photo of {}.",)
@@ -360,15 +360,16 @@ class ZeroShotClassifier:
         return torch.cat(embeds)
 
     def open_image(self, image):
-        """Paths and bytes as PIL images, everything else as it is. A large JPEG is decoded at a half, a quarter or
-        an eighth of its size, as long as that leaves twice what the image encoder sees."""
-        if isinstance(image, bytes):
-            image = io.BytesIO(image)
-        if isinstance(image, str | Path | io.BytesIO):
-            image = Image.open(image)
-            side = 2 * max(size for size in dict(self.processor.image_processor.size).values() if size)
-            image.draft(None, (side, side))
-        return to_rgb(image) if isinstance(image, Image.Image) else image
+        """Paths and bytes as upright RGB images, decoded no larger than twice what the image encoder sees; arrays and
+        tensors as they are.
+
+        Raises:
+            ValueError: the image cannot be read; the message says why.
+        """
+        if not isinstance(image, str | Path | bytes | io.IOBase):
+            return to_rgb(image) if isinstance(image, Image.Image) else image
+        side = 2 * max(size for size in dict(self.processor.image_processor.size).values() if size)
+        return read_image(image, side)
 
     def heat_map(
         self, image, label: str, templates: str | Iterable[str] | None = None

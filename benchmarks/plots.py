@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from records import ROOT
 
 from miniclip.data.images import decode_image
+from miniclip.data.labels import TEMPLATES
 from miniclip.data.reader import (
     captions_of,
     find_columns,
@@ -25,7 +26,7 @@ from miniclip.data.reader import (
     load_split,
 )
 from miniclip.embeddings.encode import embed_images, embed_pairs
-from miniclip.evaluation.zero_shot import TEMPLATES, embed_classes, ensemble
+from miniclip.evaluation.zero_shot import embed_classes, ensemble
 from miniclip.publishing import figures
 from miniclip.utils.errors import UserError, exit_on_user_error
 from miniclip.utils.loading import default_device, load_model

@@ -6,8 +6,8 @@ import torch
 
 from miniclip.data.augmentation import crop_images, shrink_images
 
-IMAGE_KEYS = ("pixel_values", "crops", "image_features", "image_ids", "teacher_image")
-TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "teacher_text")
+IMAGE_KEYS = ("pixel_values", "crops", "image_features", "image_ids", "image_keys", "teacher_image")
+TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "text_keys", "teacher_text")
 
 
 class Chunk(Mapping):

@@ -8,6 +8,7 @@ import datasets
 
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.json_tables import texts_of
+from miniclip.data.labels import ClassCaptions
 from miniclip.data.names import (
     CAPTION_NAMES,
     IMAGE_NAMES,
@@ -26,10 +27,16 @@ FAMILY = re.compile(r"(captions?|texts?|sentences?|descriptions?|comments?|promp
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a dataset keeps its images and captions; several caption columns give several captions a row."""
+    """
+    Where a dataset keeps its images and captions; several caption columns give several captions a row.
+
+    Args:
+        classes: where the only "caption" column holds labels, what makes captions of them.
+    """
 
     image: str
     captions: tuple[str, ...]
+    classes: ClassCaptions | None = None
 
 
 @dataclass(frozen=True)
@@ -214,13 +221,21 @@ def image_columns(dataset) -> list[str]:
     return [column for column, feature in (dataset.features or {}).items() if isinstance(feature, datasets.Image)]
 
 
-def find_columns(dataset, image_column: str | None = None, caption_columns: str | None = None) -> Columns:
+def find_columns(
+    dataset,
+    image_column: str | None = None,
+    caption_columns: str | None = None,
+    templates: Sequence[str] = (),
+) -> Columns:
     """
     The image column and the caption columns, found by type, by names and by values unless named.
+
+    A dataset without captions is captioned by its class labels, if it has such a column.
 
     Args:
         image_column: name of the image column.
         caption_columns: names of the caption columns, comma separated.
+        templates: that make captions of labels, with `{}` for the class name.
 
     Raises:
         UserError: a named column is missing, or none can be found; the message lists what is there.
@@ -230,13 +245,23 @@ def find_columns(dataset, image_column: str | None = None, caption_columns: str 
     if caption_columns:
         captions = tuple(named(names, name, "--caption_columns") for name in split_list(caption_columns))
     else:
-        captions = _captions_of_dataset(dataset, [name for name in names if name != image])
+        others = [name for name in names if name != image and not _class_names(dataset, name)]
+        captions = _captions_of_dataset(dataset, others) if others else ()
+    labels = [name for name in captions or names if _class_names(dataset, name)]
+    if labels and (not captions or captions == tuple(labels)):
+        prompts = [tuple(templates)] if templates else []
+        return Columns(image, (labels[0],), ClassCaptions(_class_names(dataset, labels[0]), *prompts))
     if not captions:
         raise UserError(
             f"no caption column among {', '.join(names)}; name it with --caption_columns, or put a file captions.csv "
             "beside the images, with the first line file_name,caption"
         )
     return Columns(image, captions)
+
+
+def _class_names(dataset, column: str) -> tuple[str, ...]:
+    feature = (dataset.features or {}).get(column)
+    return tuple(feature.names) if isinstance(feature, datasets.ClassLabel) else ()
 
 
 def _captions_of_dataset(dataset, names: list[str]) -> tuple[str, ...]:
@@ -294,6 +319,8 @@ def find_label_column(dataset, label_column: str | None = None) -> tuple[str, li
 
 def captions_of(row: dict, columns: Columns) -> list[str]:
     """The captions of a row that are not empty, stripped."""
+    if columns.classes is not None:
+        return columns.classes.captions(row[columns.captions[0]])
     captions = []
     for column in columns.captions:
         value = row[column]

@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,10 @@ from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
 from miniclip.data.images import decode_image
-from processing_miniclip import to_rgb
+from miniclip.data.repetitions import pixel_key, save_keys
+from miniclip.utils.files import write_whole
+
+DECODING = 2  # raised where the pixels change, so that nobody meets those of an earlier version
 
 
 def square_image(value, size: int, crop_mode: str = "center") -> np.ndarray:
@@ -29,7 +31,7 @@ def square_image(value, size: int, crop_mode: str = "center") -> np.ndarray:
     Raises:
         ValueError: it cannot be read.
     """
-    image = to_rgb(decode_image(value))
+    image = decode_image(value, 2 * size)
     if image.size != (size, size):
         resize = image.resize if crop_mode == "squash" else partial(ImageOps.fit, image)
         image = resize((size, size), Image.Resampling.BICUBIC)
@@ -55,7 +57,12 @@ class DecodedImages:
 
 
 class CachedImages:
-    """The same, from a memory-mapped file that [`cache_images`] wrote."""
+    """
+    The same, from a memory-mapped file that [`cache_images`] wrote.
+
+    Attributes:
+        keys: `(rows,)` int64, equal for equal pictures; see [`~miniclip.data.repetitions.pixel_key`].
+    """
 
     def __init__(self, file: Path, size: int, unreadable: dict[int, str]):
         self.file, self.size, self.unreadable = file, size, unreadable
@@ -63,6 +70,7 @@ class CachedImages:
 
     def _open(self) -> None:
         self.pixels = np.memmap(self.file, dtype=np.uint8, mode="r").reshape(-1, 3, self.size, self.size)
+        self.keys = np.load(keys_file(self.file), mmap_mode="r")
 
     def __len__(self) -> int:
         return len(self.pixels)
@@ -93,7 +101,7 @@ def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path, crop
 
     Takes `3 * size**2` bytes an image on disk (147 kB at 224 px). The file appears whole or not at all.
     """
-    key = hashlib.sha256(f"{dataset._fingerprint} {column} {size} {crop_mode}".encode()).hexdigest()[:16]
+    key = hashlib.sha256(f"{DECODING} {dataset._fingerprint} {column} {size} {crop_mode}".encode()).hexdigest()[:16]
     file, notes = cache_dir / f"images-{size}-{key}.u8", cache_dir / f"images-{size}-{key}.json"
     if not (file.is_file() and notes.is_file()):
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -104,15 +112,22 @@ def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path, crop
     )
 
 
+def keys_file(file: Path) -> Path:
+    """Beside a file of decoded images, the keys of its pictures."""
+    return file.with_suffix(".npy")
+
+
 def _write(images: DecodedImages, file: Path) -> dict[int, str]:
-    unreadable = {}
+    unreadable, keys = {}, np.empty(len(images), dtype=np.int64)
 
     def read(row: int) -> np.ndarray:
         try:
-            return images[row].numpy()
+            pixels = np.ascontiguousarray(images[row].numpy())
         except ValueError as error:
-            unreadable[row] = str(error)
+            unreadable[row], keys[row] = str(error), -1 - row
             return np.zeros((3, images.size, images.size), dtype=np.uint8)
+        keys[row] = pixel_key(pixels)
+        return pixels
 
     def write(part: Path) -> None:
         with part.open("wb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -120,19 +135,10 @@ def _write(images: DecodedImages, file: Path) -> dict[int, str]:
             for start in range(0, len(images), 256):  # in slices, so that decoded images never pile up in memory
                 rows = range(start, min(start + 256, len(images)))
                 for pixels in pool.map(read, rows):
-                    out.write(pixels.tobytes())
+                    out.write(pixels)
                 progress.update(len(rows))
             progress.close()
 
     write_whole(file, write)
+    save_keys(keys, keys_file(file))
     return unreadable
-
-
-def write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file of another name, then rename it: `file` is whole or absent, whoever else writes it."""
-    part = file.with_suffix(f".part{os.getpid()}")
-    try:
-        write(part)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from miniclip.data.augmentation import CropDraw
 from miniclip.data.image_cache import square_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
+from miniclip.data.repetitions import caption_keys, pixel_key
 
 
 @dataclass
@@ -35,6 +36,8 @@ class PairDataset(Dataset):
         images: `images[row]` is a `(3, size, size)` uint8 tensor; or [`ImageFeatures`]; or
             `None` where the model's device has them all, and finds them by row.
         captions: captions of every row (also of those not in `rows`).
+        image_keys: `(rows,)` integers, equal for equal pictures; by default taken from the pixels.
+        one_meaning: all captions of a row say the same, as those made from a label do.
         transform: augmentation of one image tensor; a [`~miniclip.data.augmentation.CropDraw`] only draws what is to be
             done, which then travels beside the pixels as `crops`.
         captions_per_image: how many different captions an example carries; 0 for all. With one, an image's other
@@ -50,6 +53,8 @@ class PairDataset(Dataset):
         images,
         captions: list[list[str]],
         *,
+        image_keys: Sequence[int] | None = None,
+        one_meaning: bool = False,
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         captions_per_image: int = 1,
         text_features: torch.Tensor | None = None,
@@ -57,6 +62,7 @@ class PairDataset(Dataset):
         seed: int = 0,
     ):
         self.rows, self.images, self.captions = list(rows), images, captions
+        self.image_keys, self.one_meaning = image_keys, one_meaning
         self.transform, self.captions_per_image, self.seed = transform, captions_per_image, seed
         self.text_features, self.teacher = text_features, teacher
         self.first_caption = np.cumsum([0] + [len(texts) for texts in captions])
@@ -69,13 +75,20 @@ class PairDataset(Dataset):
         row = self.rows[index]
         random = np.random.default_rng([self.seed, epoch, row])
         chosen = choose_captions(len(self.captions[row]), self.captions_per_image, random)
-        example = {"row": row}
+        image_key = row if self.image_keys is None else int(self.image_keys[row])
+        example = {
+            "row": row,
+            "image_key": image_key,
+            "text_keys": chosen_keys(self.captions[row], chosen, self.one_meaning),
+        }
         if isinstance(self.images, ImageFeatures):
             view = random.integers(len(self.images.features))
             example["image_features"] = self.images.features[view, row]
         else:
             try:
                 image = None if self.images is None else self.images[row]
+                if self.image_keys is None:
+                    example["image_key"] = pixel_key(image.numpy())
                 example |= augmented(image, self.transform, random)
             except ValueError as error:
                 return {"row": row, "unusable": str(error)}
@@ -87,6 +100,13 @@ class PairDataset(Dataset):
         if self.teacher is not None:
             example["teacher_image"], example["teacher_text"] = self.teacher[0][row], self.teacher[1][positions]
         return example
+
+
+def chosen_keys(captions: list[str], chosen: np.ndarray, one_meaning: bool) -> list[int]:
+    """Keys of the chosen captions; where all say the same, as those made from a label do, of each the first one's."""
+    if one_meaning:
+        return caption_keys(captions[:1]) * len(chosen)
+    return caption_keys([captions[index] for index in chosen])
 
 
 def choose_captions(available: int, wanted: int, random: np.random.Generator) -> np.ndarray:
@@ -178,8 +198,10 @@ class StreamingPairs(TorchIterableDataset):
             image = torch.from_numpy(square_image(record[self.columns.image], self.image_size, self.crop_mode))
         except ValueError as error:
             return {"row": row, "unusable": str(error)}
+        text_keys = chosen_keys(captions, chosen, self.columns.classes is not None)
+        keys = {"image_key": pixel_key(image.numpy()), "text_keys": text_keys}
         inputs = augmented(image, self.transform, random)
-        return {"row": row, **inputs, "captions": [captions[index] for index in chosen]}
+        return {"row": row, **keys, **inputs, "captions": [captions[index] for index in chosen]}
 
 
 @dataclass
@@ -188,8 +210,9 @@ class PairCollator:
     Examples to model inputs, padding texts to the longest of the batch only.
 
     A batch holds `pixel_values` `(n, 3, size, size)` uint8 or `image_features`; `input_ids` and `attention_mask`
-    `(m, length)` or `text_features`; `image_ids` `(n,)` and `text_ids` `(m,)`, which pair them; and under `unusable`
-    the (row, reason) of examples that were left out.
+    `(m, length)` or `text_features`; `image_ids` `(n,)` and `text_ids` `(m,)`, which pair them; `image_keys` `(n,)` and
+    `text_keys` `(m,)`, equal for equal pictures and captions; and under `unusable` the (row, reason) of examples that
+    were left out.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -209,6 +232,8 @@ class PairCollator:
         texts_per_image = [len(e["captions"]) if "captions" in e else len(e["text_features"]) for e in usable]
         batch["image_ids"] = torch.tensor([example["row"] for example in usable])
         batch["text_ids"] = batch["image_ids"].repeat_interleave(torch.tensor(texts_per_image))
+        batch["image_keys"] = torch.tensor([example["image_key"] for example in usable])
+        batch["text_keys"] = torch.tensor([key for example in usable for key in example["text_keys"]])
         if "captions" in usable[0]:
             texts = [caption for example in usable for caption in example["captions"]]
             encoded = self.tokenizer(texts, **self.padding)

@@ -43,14 +43,21 @@ def bounds_of(hashes: np.ndarray) -> tuple[int, int]:
     return int(different[size]), int(different[2 * size])
 
 
-def draw_splits(keys: list) -> dict[str, np.ndarray]:
+def draw_splits(keys: list, pictures: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """
-    Row numbers of train, validation and test, a function of the images' keys alone.
+    Row numbers of train, validation and test, a function of the images' keys and of which pictures are copies.
 
     Args:
         keys: what names the image of each row on every machine; rows with equal keys stay together.
+        pictures: `(rows,)`, equal for copies of a picture under other names, which stay together too; see
+            [`~miniclip.data.repetitions.picture_groups`].
     """
     hashes = np.fromiter((split_hash(key) for key in keys), np.int64, len(keys))
+    if pictures is not None:
+        _, picture = np.unique(pictures, return_inverse=True)
+        lowest = np.full(len(hashes), np.iinfo(np.int64).max)
+        np.minimum.at(lowest, picture, hashes)
+        hashes = lowest[picture]
     first, second = bounds_of(hashes)
     validation, test = hashes < first, (hashes >= first) & (hashes < second)
     return {

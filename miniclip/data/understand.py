@@ -20,6 +20,7 @@ from miniclip.data.layouts.class_folders import find_class_folders
 from miniclip.data.layouts.found import Found, Options
 from miniclip.data.layouts.side_files import find_side_files
 from miniclip.data.layouts.tables import NO_TABLES, READERS, find_tables
+from miniclip.data.repetitions import picture_groups
 from miniclip.data.sources import Inventory, expand, has_pattern, is_url, take_inventory, unpacked
 from miniclip.data.splits import bounds_of, draw_splits, split_hash
 from miniclip.data.table_cache import cache_folder, load_found, store_found
@@ -28,6 +29,7 @@ from miniclip.utils.errors import UserError
 from miniclip.utils.hub import looks_like_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
+COMPARED_IMAGES = 100_000  # more take too long to be decoded before training starts, to see which are copies
 EXACT_HASHES = 20e9  # bytes of a stream that are read once to draw splits of exact sizes
 MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # looked through beside the folder of a table, for its images
 SAMPLES_A_SHARD = 10_000  # img2dataset's default, where nothing says how many images a stream has
@@ -134,7 +136,8 @@ def _as_stream(dataset: Dataset) -> IterableDataset:
 
 
 def _draw(understanding: Understanding, whole: Dataset, keys: list) -> None:
-    rows = draw_splits(keys)
+    pictures = picture_groups(whole, find_image_column(whole)) if len(whole) <= COMPARED_IMAGES else None
+    rows = draw_splits(keys, pictures)
     understanding.splits = {split: whole.select(numbers) for split, numbers in rows.items() if len(numbers)}
     understanding.whole, understanding.drawn = whole, True
 

@@ -1,10 +1,14 @@
-"""`--doctor`: data, model and learning rates examined before a run, without writing any model."""
+"""`--doctor`: data, model and learning rates examined before a run, without writing any model.
+
+All it leaves is a picture of random pairs beside the run's output folder, `runs/mine-pairs.png` for `runs/mine`.
+"""
 
 import math
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import torch
 from accelerate import Accelerator
@@ -12,7 +16,8 @@ from accelerate import Accelerator
 from miniclip.data.batches import BatchPreparer
 from miniclip.data.image_cache import square_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
-from miniclip.data.repetitions import image_digest, normalised, sample_rows
+from miniclip.data.repetitions import normalised, pixel_key, sample_rows
+from miniclip.doctor.contact_sheet import write_contact_sheet
 from miniclip.doctor.pairing import pairing_z_score
 from miniclip.embeddings.encode import inference
 from miniclip.training import symptoms
@@ -30,7 +35,7 @@ from miniclip.training.setup import (
     train_image_size,
 )
 from miniclip.training.symptoms import Finding, chance_loss
-from miniclip.training.watcher import examine_repetitions
+from miniclip.training.watcher import examine_repetitions, examine_words
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
@@ -48,13 +53,13 @@ class SampledPairs:
     Args:
         images: `(n, 3, size, size)` uint8.
         captions: the first one of each image.
-        digests: of the undecoded images.
+        keys: of the pictures; see [`~miniclip.data.repetitions.pixel_key`].
         skipped: the rows that could not be used.
     """
 
     images: torch.Tensor
     captions: list[str]
-    digests: list[bytes]
+    keys: list[int]
     skipped: SkipReport
 
 
@@ -118,14 +123,16 @@ def check_up(accelerator: Accelerator, stages: list[Arguments]) -> int:
         raise UserError("the doctor works in one process: python train_accelerate.py … --doctor")
     arguments, report = stages[0], Report()
     dataset, columns, captions = load_training_split(arguments)
+    _show_pairs(dataset, columns, Path(arguments.training.output_dir).expanduser())
     model, processor = build_model(arguments, captions)
     model.to(accelerator.device)
     pairs = sample_pairs(dataset, columns, train_image_size(arguments, processor), processor.crop_mode)
     report.add("data", _unusable(pairs), f"{len(pairs.captions)} sampled rows have a readable image and a caption")
+    report.add("words", *examine_words(arguments, model, processor.tokenizer, captions))
     for number, stage in enumerate(stages, start=1):
         findings = examine_repetitions(stage, dataset, columns, captions)
         otherwise = f"few in a batch of {joint_batch_size(stage)} pairs"
-        report.add(_of_stage("false negatives", number, stages), findings, otherwise)
+        report.add(_of_stage("repetitions", number, stages), findings, otherwise)
     report.add("pairing", *_examine_pairing(accelerator, model, processor, pairs))
     for number, stage in enumerate(stages, start=1):
         if number > 1:
@@ -134,6 +141,19 @@ def check_up(accelerator: Accelerator, stages: list[Arguments]) -> int:
         report.add(_of_stage("learning", number, stages), *patient.examine())
     print(f"{report.problems} problems found" if report.problems else "healthy")
     return report.problems
+
+
+def _show_pairs(dataset, columns: Columns, output_dir: Path) -> None:
+    file = output_dir.with_name(f"{output_dir.name}-pairs.png")
+    try:
+        shown, has_letters = write_contact_sheet(dataset, columns, file)
+    except OSError as error:
+        print(f"the contact sheet {file} cannot be written: {error.strerror or error}")
+    else:
+        fonts = (
+            "" if has_letters else " (boxes are letters that no font of this machine has; install Google's Noto fonts)"
+        )
+        print(f"{shown} random pairs to look at: {file}{fonts}", flush=True)
 
 
 def _of_stage(check: str, number: int, stages: list[Arguments]) -> str:
@@ -149,7 +169,7 @@ def sample_pairs(dataset, columns: Columns, image_size: int, crop_mode: str) -> 
     """
     if hasattr(dataset, "select"):
         dataset = dataset.select(sample_rows(len(dataset), SAMPLED_PAIRS))
-    images, captions, digests, skipped = [], [], [], SkipReport()
+    images, captions, keys, skipped = [], [], [], SkipReport()
     for number, row in enumerate(islice(dataset, SAMPLED_PAIRS)):
         try:
             pixels = square_image(row[columns.image], image_size, crop_mode)
@@ -158,10 +178,10 @@ def sample_pairs(dataset, columns: Columns, image_size: int, crop_mode: str) -> 
             skipped.add(f"{number} of the sample", str(error) or "no caption")
             continue
         images.append(torch.from_numpy(pixels))
-        digests.append(image_digest(row[columns.image]))
+        keys.append(pixel_key(pixels))
     if len(captions) < 2:
         raise UserError(f"hardly a row can be used: {skipped}")
-    return SampledPairs(torch.stack(images), captions, digests, skipped)
+    return SampledPairs(torch.stack(images), captions, keys, skipped)
 
 
 def _unusable(pairs: SampledPairs) -> list[Finding]:
@@ -289,8 +309,8 @@ class Patient:
 def _distinct(pairs: SampledPairs) -> Iterator[int]:
     """Pairs that share neither image nor caption with an earlier one."""
     seen: set = set()
-    for index, (digest, caption) in enumerate(zip(pairs.digests, pairs.captions, strict=True)):
-        keys = {digest, normalised(caption)}
+    for index, (key, caption) in enumerate(zip(pairs.keys, pairs.captions, strict=True)):
+        keys = {key, normalised(caption)}
         if not keys & seen:
             seen |= keys
             yield index

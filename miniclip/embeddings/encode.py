@@ -117,7 +117,7 @@ def _prepare(processor, image_column: str, keep: Callable, rows: list[dict]) -> 
     for position, row in enumerate(rows):
         try:
             value = keep(row)
-            image = decode_image(row[image_column])
+            image = decode_image(row[image_column], processor.decoding_side)
         except ValueError as error:
             problems.append((position, str(error)))
         else:

@@ -112,6 +112,30 @@ def retrieval_metrics(
     return results | {"num_images": len(image_embeds), "num_captions": len(text_embeds), "chance": chance}
 
 
+def class_retrieval_metrics(
+    image_embeds: torch.Tensor, class_embeds: torch.Tensor, labels: torch.Tensor
+) -> dict[str, float]:
+    """
+    Recall and median rank between images and classes, both ways, under the names of [`retrieval_metrics`].
+
+    An image looks for its class among the classes, so that `image_to_text_recall@1` is zero-shot accuracy; a class
+    looks for any of its images among all images. Classes without images are only looked for in vain.
+
+    Args:
+        image_embeds: `(n, d)` unit vectors.
+        class_embeds: `(num_classes, d)` unit vectors.
+        labels: `(n,)` classes.
+    """
+    image_to_text = _best_ranks(image_embeds, class_embeds, torch.arange(len(labels), device=labels.device), labels)
+    by_class = labels.argsort()
+    text_to_image = _best_ranks(class_embeds, image_embeds, labels[by_class], by_class)[labels.unique()]
+    metrics = {}
+    for direction, ranks in (("image_to_text", image_to_text), ("text_to_image", text_to_image)):
+        metrics |= {f"{direction}_recall@{k}": (ranks <= k).float().mean().item() for k in RECALL_AT}
+        metrics[f"{direction}_median_rank"] = ranks.float().quantile(0.5).item()
+    return metrics
+
+
 def evaluate_retrieval(
     model,
     processor,

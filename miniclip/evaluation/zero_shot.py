@@ -6,29 +6,10 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
+from miniclip.data.labels import TEMPLATES, class_prompts
 from miniclip.embeddings.encode import embed_images, embed_texts
 from miniclip.evaluation.metrics import load_metric
 from miniclip.utils.errors import UserError
-
-# Those of CLIP's 80 ImageNet prompts that describe plain photographs, as captions do; "an origami" is no caption.
-# https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb
-TEMPLATES = (
-    "a photo of a {}.",
-    "a photo of the {}.",
-    "a good photo of a {}.",
-    "a close-up photo of a {}.",
-    "a bright photo of a {}.",
-    "a cropped photo of a {}.",
-    "a photo of a large {}.",
-    "a photo of a small {}.",
-    "a photo of one {}.",
-    "a photo of many {}.",
-)
-
-
-def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
-    """Each template with the class name, `_` read as a space, in the place of its `{}`."""
-    return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
 
 
 def ensemble(prompt_embeds: torch.Tensor) -> torch.Tensor:

@@ -80,7 +80,7 @@ def calibration_images(
         if found == num_images:
             return
         try:
-            image = decode_image(row[column])
+            image = decode_image(row[column], processor.decoding_side)
         except ValueError:
             continue
         found += 1

@@ -109,6 +109,11 @@ class DataArguments:
     caption_columns: str | None = setting(
         None, "columns with the captions, separated by commas; found automatically by default"
     )
+    templates: str | None = setting(
+        None,
+        "captions for datasets with class labels alone; {} stands for the class name, | separates several: "
+        "'a photo of a {}.|a drawing of a {}.'; by default the dataset's own, or 'a photo of a {}.'",
+    )
     captions_per_image: int = setting(
         1, "captions of each image in a batch, all of them right answers for it; 0 takes all its captions"
     )
@@ -131,6 +136,11 @@ class DataArguments:
     streaming: bool = setting(
         False, "read the training split as a stream that is never stored whole; needs --max_train_steps"
     )
+
+    @property
+    def caption_templates(self) -> tuple[str, ...]:
+        """The given templates one by one; none where none are given."""
+        return tuple(part.strip() for part in (self.templates or "").split("|") if part.strip())
 
 
 @dataclass
@@ -363,6 +373,9 @@ def _check(arguments: Arguments) -> None:
     for name in ("per_device_train_batch_size", "gradient_accumulation_steps", "num_train_epochs"):
         if getattr(training, name) < 1:
             raise UserError(f"--{name} must be at least 1")
+    for template in data.caption_templates:
+        if "{}" not in template:
+            raise UserError(f"--templates: {template!r} has no {{}} to put the class name in")
     if data.streaming and training.max_train_steps is None:
         raise UserError("a stream has no known length: give --max_train_steps with --streaming")
     if data.streaming and 0 in (training.trainable_image_layers, training.trainable_text_layers):

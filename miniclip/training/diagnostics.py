@@ -21,7 +21,7 @@ def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
         `modality_gap`: distance between the mean image and the mean text embedding.
     """
     image, text = embeddings.image.float(), embeddings.text.float()
-    positives = embeddings.image_ids[:, None] == embeddings.text_ids[None, :]
+    positives = embeddings.positives()
     squared = 2 - 2 * image @ text.t()
     return {
         "alignment": squared[positives].mean().item(),

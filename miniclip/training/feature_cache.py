@@ -12,9 +12,9 @@ from torchvision.transforms.v2 import functional as F
 from tqdm.auto import tqdm
 
 from miniclip.data.batches import BatchPreparer
-from miniclip.data.image_cache import write_whole
 from miniclip.data.pairs import augment
 from miniclip.embeddings.encode import inference
+from miniclip.utils.files import write_whole
 from modeling_miniclip import MiniCLIPModel
 
 

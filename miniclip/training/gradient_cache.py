@@ -21,7 +21,7 @@ from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 
 MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "image_features", "text_features")
-CARRIED = ("image_ids", "text_ids", "teacher_image", "teacher_text")
+CARRIED = ("image_ids", "text_ids", "image_keys", "text_keys", "teacher_image", "teacher_text")
 
 
 @dataclass

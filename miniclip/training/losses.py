@@ -16,8 +16,10 @@ class Embeddings:
     Args:
         image: `(n, d)` unit vectors.
         text: `(m, d)` unit vectors; m may exceed n.
-        image_ids: `(n,)` integers.
+        image_ids: `(n,)` different integers.
         text_ids: `(m,)` integers, the id of the image that each text describes.
+        image_keys, text_keys: `(n,)` and `(m,)` integers, equal for equal pictures and for equal captions; without
+            them, no two are taken for equal.
         teacher_image, teacher_text: the same rows embedded by a teacher, `(n, k)` and `(m, k)`.
     """
 
@@ -25,8 +27,35 @@ class Embeddings:
     text: torch.Tensor
     image_ids: torch.Tensor
     text_ids: torch.Tensor
+    image_keys: torch.Tensor | None = None
+    text_keys: torch.Tensor | None = None
     teacher_image: torch.Tensor | None = None
     teacher_text: torch.Tensor | None = None
+
+    def positives(self) -> torch.Tensor:
+        """
+        Which texts fit which images, `(n, m)` bool.
+
+        A text fits the image it belongs to, every copy of that picture, and every image that has the same caption: a
+        photo that shares the caption "a photo of a dog" is no negative of it. Nothing here depends on values in a way
+        that would make a GPU wait.
+        """
+        owned = self.image_ids[:, None] == self.text_ids[None, :]
+        if self.image_keys is None and self.text_keys is None:
+            return owned
+        pictures = _numbered(self.image_ids if self.image_keys is None else self.image_keys)
+        order = self.image_ids.argsort()
+        image_of_text = order[torch.searchsorted(self.image_ids[order], self.text_ids)]
+        texts = torch.arange(len(self.text_ids), device=owned.device)
+        captions = texts if self.text_keys is None else _numbered(self.text_keys)
+        says = torch.zeros_like(owned)  # whether a picture has a caption, both by number
+        says[pictures[image_of_text], captions] = True
+        return says[pictures][:, captions]
+
+
+def _numbered(keys: torch.Tensor) -> torch.Tensor:
+    """Integers below `len(keys)`, equal where the keys are."""
+    return torch.searchsorted(keys.sort().values, keys)
 
 
 def multi_positive_info_nce_loss(
@@ -48,8 +77,10 @@ def multi_positive_info_nce_loss(
 
 
 def _soft_cross_entropy(logits: torch.Tensor, positives: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    targets = positives.to(logits.dtype)
-    return F.cross_entropy(logits, targets / targets.sum(dim=1, keepdim=True), label_smoothing=label_smoothing)
+    """Mean over rows; without a matrix of targets, which would take as much memory as the logits."""
+    right = logits.masked_fill(~positives, 0).sum(dim=1) / positives.sum(dim=1)
+    target = torch.lerp(right, logits.mean(dim=1), label_smoothing)
+    return (logits.logsumexp(dim=1) - target).mean()
 
 
 def multi_positive_sigmoid_loss(logits_per_image: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
@@ -72,8 +103,8 @@ class ContrastiveLoss:
 
     Args:
         label_smoothing: share of the target spread over the batch (InfoNCE only).
-        match_by_id: pairs with equal ids are positives, for batches with several captions an image. Otherwise
-            text i belongs to image i alone.
+        match_by_id: the pairs of [`Embeddings.positives`] are positives, for batches with several captions an image,
+            or with equal captions or pictures. Otherwise text i belongs to image i alone.
         distillation_weight: share of the teacher's loss, in [0, 1].
         teacher_logit_scale: factor on the teacher's cosines before its softmax.
     """
@@ -95,7 +126,7 @@ class ContrastiveLoss:
 
     def _contrastive(self, kind: str, logits: torch.Tensor, batch: Embeddings) -> torch.Tensor:
         if self.match_by_id:
-            positives = batch.image_ids[:, None] == batch.text_ids[None, :]
+            positives = batch.positives()
             if kind == "sigmoid":
                 return multi_positive_sigmoid_loss(logits, positives)
             return multi_positive_info_nce_loss(logits, positives, self.label_smoothing)

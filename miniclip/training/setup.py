@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from itertools import chain, islice
 from pathlib import Path
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from datasets import IterableDataset
@@ -16,7 +17,16 @@ from miniclip.data.augmentation import CropDraw, train_transform
 from miniclip.data.batches import BatchPreparer
 from miniclip.data.image_cache import CachedImages, DecodedImages, cache_images
 from miniclip.data.pairs import ImageFeatures, PairCollator, PairDataset, StreamingPairs, find_usable_rows
-from miniclip.data.reader import Columns, SkipReport, find_columns, load_split, said_back, usable_captions
+from miniclip.data.reader import (
+    Columns,
+    SkipReport,
+    dataset_templates,
+    find_columns,
+    load_split,
+    said_back,
+    usable_captions,
+)
+from miniclip.data.repetitions import picture_groups
 from miniclip.data.sampling import ShardedBatchSampler
 from miniclip.data.tokenizer import train_tokenizer
 from miniclip.training.arguments import Arguments, json_setting
@@ -190,7 +200,8 @@ def load_training_split(arguments: Arguments):
     )
     if data.max_train_samples is not None:
         dataset = dataset.take(data.max_train_samples)
-    columns = find_columns(dataset, data.image_column, data.caption_columns)
+    templates = data.caption_templates or dataset_templates(data.dataset_name)
+    columns = find_columns(dataset, data.image_column, data.caption_columns, templates)
     rows = islice(dataset, 10_000) if data.streaming else dataset
     if rank() == 0:
         print(said_back(data.dataset_name, dataset, columns), flush=True)
@@ -239,7 +250,11 @@ def build_training_data(
             f"{dataset._fingerprint} {columns} {image_size} {crop_mode} {prepare.mean.tolist()} {prepare.std.tolist()}",
             accelerator.mixed_precision,
         )
-        extra = _cached_features(arguments, features, model, processor, images, rows, captions, transform)
+        extra = {
+            "image_keys": _picture_keys(arguments, images, dataset, columns),
+            "one_meaning": columns.classes is not None,
+        }
+        extra |= _cached_features(arguments, features, model, processor, images, rows, captions, transform)
         images = extra.pop("images", images)
         if training.teacher_name_or_path:
             extra["teacher"] = _teacher_embeddings(arguments, accelerator, features, images, rows, captions)
@@ -330,6 +345,15 @@ def _readable_images(arguments, dataset, columns, captions, processor):
     if not rows:
         raise UserError(f"dataset {data.dataset_name!r} has no usable row: {skipped}")
     return images, rows, skipped
+
+
+def _picture_keys(arguments, images, dataset, columns) -> np.ndarray | None:
+    """Equal for equal pictures; without an image cache they are taken from the pixels as training reads them."""
+    if isinstance(images, CachedImages):
+        return images.keys
+    if arguments.training.trainable_image_layers == 0:  # no pixels are read any more once features are cached
+        return picture_groups(dataset, columns.image, cache_folder(arguments))
+    return None
 
 
 def _cached_features(arguments, features: FeatureCache, model, processor, images, rows, captions, transform) -> dict:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, median
 
+from miniclip.data.readability import Readability
+
 REPORTED_LOSSES = 10  # averaged where single steps are too noisy
 
 
@@ -192,10 +194,11 @@ def equal_captions(pairs: float, batch_size: int, example: str, share: float) ->
     if 2 * pairs < 0.05 * batch_size:
         return None
     return Finding(
-        "equal captions are false negatives",
+        "equal captions",
         f"a batch of {batch_size} holds {pairs:.1f} pairs of images with the same caption on average; the most "
         f'frequent, "{example}", is on {share:.1%} of the images',
-        "Give these images captions of their own or drop them, or use smaller batches and --label_smoothing 0.1",
+        "Training takes them for captions of each other's images, so that they teach little: give these images "
+        "captions of their own, or drop them",
     )
 
 
@@ -208,10 +211,51 @@ def equal_images(pairs: float, batch_size: int) -> Finding | None:
     if 2 * pairs < 0.005 * batch_size:
         return None
     return Finding(
-        "equal images are false negatives",
+        "equal images",
         f"a batch of {batch_size} holds {pairs:.1f} pairs of rows with the same image on average",
-        "Put all captions of an image into one row (a list, or several columns), and drop copies",
+        "Training takes them for one image, but evaluation does not: put all captions of an image into one row (a "
+        "list, or several columns), or drop the copies",
     )
+
+
+def hard_to_read(readability: Readability, vocab_size: int, is_learnt: bool) -> Finding | None:
+    """
+    The text encoder does not know the words of the captions.
+
+    Args:
+        vocab_size: of the tokenizer. Those for a hundred languages have 100,000 pieces and more, and break words of
+            some languages they know into two or three.
+        is_learnt: the tokenizer was learnt from these captions.
+    """
+    most = 3.0 if is_learnt or vocab_size >= 100_000 else 1.5
+    if readability.unknown <= 0.03 and readability.tokens_per_word <= most:
+        return None
+    seen = (
+        f"{readability.unknown:.1%} of the captions' tokens are unknown to the text encoder, and a word takes "
+        f'{readability.tokens_per_word:.1f} tokens (1.0 to 1.3 is usual), as in "{readability.example}"'
+    )
+    if is_learnt:
+        return Finding("captions hard to read", seen, "Raise --vocab_size")
+    return Finding(
+        "captions hard to read",
+        seen,
+        "If they are in another language than the text encoder's, take a multilingual one, such as --text_encoder "
+        "distilbert-base-multilingual-cased, or one of that language",
+    )
+
+
+def captions_cut(readability: Readability, longest: int | None) -> Finding | None:
+    """
+    Args:
+        longest: tokens that the text encoder could read, if it has a limit.
+    """
+    if readability.cut <= 0.03:
+        return None
+    limit = readability.max_length
+    seen = f"{readability.cut:.1%} of the captions are longer than {limit} tokens, and cut there"
+    if longest is not None and longest - 2 <= limit:  # RoBERTa and its kin count two positions that they cannot use
+        return Finding("captions cut", seen, "Put what matters first, or take a text encoder that reads more tokens")
+    return Finding("captions cut", seen, "Raise --max_length")
 
 
 def not_finite(culprit: str, step: int) -> Finding:

@@ -49,7 +49,13 @@ from miniclip.training.setup import (
 )
 from miniclip.training.sharding import make_shardable, whole_model
 from miniclip.training.validation import Validator
-from miniclip.training.watcher import Doctor, examine_repetitions
+from miniclip.training.watcher import (
+    Doctor,
+    describe_classes,
+    describe_copies,
+    examine_repetitions,
+    examine_words,
+)
 from miniclip.utils.errors import UserError
 from miniclip.utils.examples import FOLDER as EXAMPLES_FOLDER
 from miniclip.utils.provenance import provenance
@@ -94,12 +100,14 @@ class Trainer:
         self.data = build_training_data(
             accelerator, arguments, dataset, columns, captions, model, self.processor, self.prepare
         )
+        if columns.classes is not None:  # what the model is used with should read like what it has learnt from
+            model.config.zero_shot_templates = list(columns.classes.templates)
         self.validator = self._create_validator(model, columns)
         self.total_steps = training.max_train_steps or training.num_train_epochs * self.data.batches_per_epoch
         self.logging_interval = 10 if self.total_steps >= 100 else 1
         self.loss_function = ContrastiveLoss(
             label_smoothing=training.label_smoothing,
-            match_by_id=arguments.data.captions_per_image != 1,
+            match_by_id=True,
             distillation_weight=training.distillation_weight if training.teacher_name_or_path else 0.0,
         )
         self.average = average_weights(model, training.ema_decay) if training.ema_decay else None
@@ -112,12 +120,22 @@ class Trainer:
         self.state, self._stop_signal, self._speed = TrainerState(total_steps=self.total_steps), None, None
         self.doctor = Doctor(model.config, warmup_steps(training.lr_scheduler_type, self.total_steps), self._say)
         if accelerator.is_main_process:
-            self.doctor.tell(*examine_repetitions(arguments, dataset, columns, captions))
+            self._tell_of_data(dataset, columns, captions)
 
     @property
     def unwrapped(self):
         """The bare model, without what distributed training wraps around it."""
         return self.accelerator.unwrap_model(self.model)
+
+    def _tell_of_data(self, dataset, columns, captions) -> None:
+        if columns.classes is not None:
+            self._say(describe_classes(columns))
+        keys = getattr(self.data.dataset, "image_keys", None)
+        if keys is not None and (text := describe_copies(dataset, columns.image, keys)):
+            self._say(text)
+        words, text = examine_words(self.arguments, self.unwrapped, self.processor.tokenizer, captions)
+        self._say(f"captions: {text}")
+        self.doctor.tell(*words, *examine_repetitions(self.arguments, dataset, columns, captions, keys))
 
     def _parameter_groups(self, model) -> list[dict]:
         training = self.arguments.training

@@ -12,7 +12,8 @@ from miniclip.data.reader import Columns, captions_of
 from miniclip.embeddings.encode import embed_texts, inference
 from miniclip.evaluation.calibration import calibrate_on
 from miniclip.evaluation.examples import write_examples
-from miniclip.evaluation.retrieval import retrieval_metrics
+from miniclip.evaluation.retrieval import class_retrieval_metrics, retrieval_metrics
+from miniclip.evaluation.zero_shot import ensemble
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor, to_rgb
@@ -22,7 +23,7 @@ HEADLINE = ("image_to_text_recall@1", "text_to_image_recall@1")
 
 class Validator:
     """
-    Image-text retrieval on a fixed set of images and captions.
+    Image-text retrieval on a fixed set of images and captions, or of images and class labels.
 
     Pixels are kept as bytes after the processor's resizing and cropping; the outputs of a locked tower are kept.
 
@@ -45,21 +46,23 @@ class Validator:
         max_samples: int | None = None,
     ):
         self.processor, self.prepare, self.mixed_precision = processor, prepare, mixed_precision
-        self.pixels, self.captions = [], []
+        self.pixels, self.captions, self.classes, self.labels = [], [], columns.classes, []
         self._dataset, self._image_column, self._rows = dataset, columns.image, []
         for number, row in enumerate(dataset if max_samples is None else dataset.take(max_samples)):
             captions = captions_of(row, columns)
             try:
-                image = decode_image(row[columns.image])
+                image = decode_image(row[columns.image], processor.decoding_side)
             except ValueError:
                 continue
             if captions:
                 self.captions.append(captions)
                 self._rows.append(number)
+                self.labels.append(row[columns.captions[0]])
                 self.pixels.append(_crop(processor, image))
         if not self.pixels:
             raise UserError("no row of the validation split has a readable image and a caption")
-        self.texts = [text for captions in self.captions for text in captions]
+        of_all = self.captions if self.classes is None else map(self.classes.captions, range(len(self.classes.names)))
+        self.texts = [text for captions in of_all for text in captions]
         self.image_of_text = torch.tensor([image for image, captions in enumerate(self.captions) for _ in captions])
         self._image_features = self._pool_images(model) if _locked(model.vision_model) else None
         self._text_features = self._pool_texts(model) if _locked(model.text_model) else None
@@ -84,11 +87,16 @@ class Validator:
                 model, self.processor, self.texts, mixed_precision=self.mixed_precision, progress=False
             ).to(image_embeds.device)
         self._image_embeds = image_embeds.cpu()
-        metrics = retrieval_metrics(
-            image_embeds, text_embeds, self.image_of_text.to(image_embeds.device), bootstrap_resamples=0
-        )
+        metrics = self._metrics(image_embeds, text_embeds)
         figures = {name: value for name, value in metrics.items() if isinstance(value, float)}
         return figures | {"mean_recall@1": sum(metrics[name] for name in HEADLINE) / 2}
+
+    def _metrics(self, image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> dict:
+        device = image_embeds.device
+        if self.classes is not None:
+            class_embeds = ensemble(text_embeds.unflatten(0, (len(self.classes.names), -1)))
+            return class_retrieval_metrics(image_embeds, class_embeds, torch.tensor(self.labels, device=device))
+        return retrieval_metrics(image_embeds, text_embeds, self.image_of_text.to(device), bootstrap_resamples=0)
 
     def calibrate(self, model: MiniCLIPModel) -> None:
         """Fit the model's "none of these" and independent scores to the images as the latest call embedded them, which

@@ -2,16 +2,19 @@
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import fmean
 
 from configuration_miniclip import MiniCLIPConfig
+from miniclip.data.readability import readability
 from miniclip.data.reader import Columns
 from miniclip.data.repetitions import (
     SAMPLED_IMAGES,
+    copies,
+    decoded_keys,
     equal_captions_per_batch,
     equal_images_per_batch,
-    image_digest,
     sample_rows,
 )
 from miniclip.training import symptoms
@@ -22,22 +25,74 @@ from miniclip.training.symptoms import REPORTED_LOSSES, Finding, chance_loss
 PATIENCE = 50  # steps without progress after the warm-up
 
 
-def examine_repetitions(arguments: Arguments, dataset, columns: Columns, captions: list[list[str]]) -> list[Finding]:
+def examine_repetitions(
+    arguments: Arguments, dataset, columns: Columns, captions: list[list[str]], image_keys: Sequence[int] | None = None
+) -> list[Finding]:
     """
-    Equal captions and equal images that would be false negatives; images of a stream are not looked at.
+    Equal captions and equal images that are frequent enough to matter; images of a stream are not looked at.
 
     Args:
         dataset: undecoded rows.
         captions: of every row, or of a stream's first rows.
+        image_keys: of every row, where they are known; otherwise a sample of the images is decoded.
     """
     batch_size = min(joint_batch_size(arguments), len(captions))
     equal = equal_captions_per_batch(captions, arguments.data.captions_per_image, batch_size)
-    findings = [symptoms.equal_captions(equal.pairs_per_batch, batch_size, equal.example, equal.share)]
+    findings = []
+    if columns.classes is None:
+        findings.append(symptoms.equal_captions(equal.pairs_per_batch, batch_size, equal.example, equal.share))
     if not arguments.data.streaming:
-        sample = dataset.select_columns([columns.image]).select(sample_rows(len(dataset), SAMPLED_IMAGES))
-        pairs = equal_images_per_batch((image_digest(row[columns.image]) for row in sample), batch_size)
-        findings.append(symptoms.equal_images(pairs, batch_size))
+        if image_keys is None:
+            image_keys = decoded_keys(dataset.select(sample_rows(len(dataset), SAMPLED_IMAGES)), columns.image)
+        findings.append(symptoms.equal_images(equal_images_per_batch(list(image_keys), batch_size), batch_size))
     return [finding for finding in findings if finding is not None]
+
+
+def examine_words(arguments: Arguments, model, tokenizer, captions: list[list[str]]) -> tuple[list[Finding], str]:
+    """
+    Whether the text encoder can read the captions: what is wrong, and what there is to say in any case.
+
+    Args:
+        captions: of every row, or of a stream's first rows.
+    """
+    found = readability(tokenizer, captions)
+    if found is None:
+        return [], "the captions hold no words"
+    settings = arguments.model
+    is_learnt = not (settings.model_name_or_path or settings.pretrained or Path(settings.text_encoder).is_dir())
+    longest = getattr(model.config.text_config, "max_position_embeddings", None)
+    findings = [symptoms.hard_to_read(found, len(tokenizer), is_learnt), symptoms.captions_cut(found, longest)]
+    return [finding for finding in findings if finding is not None], str(found)
+
+
+def describe_classes(columns: Columns, shown: int = 5) -> str:
+    """What to say where labels are captions."""
+    classes = columns.classes
+    names = ", ".join(name.replace("_", " ") for name in classes.names[:shown])
+    more = ", ..." if len(classes.names) > shown else ""
+    templates = ", ".join(f'"{template}"' for template in classes.templates[:shown])
+    return (
+        f"captions are made of the {len(classes.names)} class names in {columns.captions[0]!r} ({names}{more}): "
+        f"{templates}{', ...' if len(classes.templates) > shown else ''}; change them with --templates"
+    )
+
+
+def describe_copies(dataset, image_column: str, image_keys: Sequence[int], shown: int = 3) -> str | None:
+    """What to say of pictures that lie in the data under several names; `None` where there are none."""
+    groups = copies(image_keys)
+    if not groups:
+        return None
+    names = [" = ".join(_name(dataset[row][image_column], row) for row in group[:2]) for group in groups[:shown]]
+    number = sum(len(group) - 1 for group in groups)
+    return (
+        f"{number} of {len(image_keys)} images are copies of others ({', '.join(names)}"
+        f"{', ...' if len(groups) > shown else ''}); they count as the same image"
+    )
+
+
+def _name(value, row: int) -> str:
+    path = value.get("path") if isinstance(value, dict) else None
+    return Path(path).name if path else f"row {row}"
 
 
 class Doctor:

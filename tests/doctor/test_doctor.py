@@ -185,8 +185,8 @@ def test_equal_captions_and_copies_of_images(tmp_path, warnings_of, report_on):
     sick = half + [row | {"caption": f"a photo{'.' * (number % 2)}"} for number, row in enumerate(half)]
     command_line = write(tmp_path, sick, rows("validation", 20))
     warnings = warnings_of(command_line, "--num_train_epochs", "1")
-    assert '"a photo", is on 50.0% of the images' in only(warnings, "equal captions are false negatives")
-    only(warnings, "equal images are false negatives")
+    assert '"a photo", is on 50.0% of the images' in only(warnings, "equal captions")
+    only(warnings, "equal images")
     problems, report = report_on(command_line)
     assert problems >= 2 and "same caption" in report and "same image" in report
 
@@ -198,7 +198,7 @@ def test_copies_do_not_make_a_model_look_unable_to_learn(tmp_path, report_on):
     assert "32 pairs are learnt by heart" in report
 
 
-def test_expected_false_negatives_are_those_of_drawn_batches():
+def test_expected_repetitions_are_those_of_drawn_batches():
     """Against counting in thousands of batches."""
     captions = [["a", "b"], ["A.", "c"], ["b", "b", "d"], ["e"], [], ["f", "g"], ["b"]]
     images = ["x", "y", "x", "z", None, "x", "y"]

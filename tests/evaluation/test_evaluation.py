@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save_file
 
 import evaluate_miniclip
 from miniclip.data.batches import BatchPreparer
+from miniclip.data.labels import class_prompts
 from miniclip.data.reader import Columns, find_columns, load_split
 from miniclip.embeddings.encode import embed_images, embed_texts
 from miniclip.evaluation import retrieval
@@ -28,7 +29,6 @@ from miniclip.evaluation.calibration import calibrate
 from miniclip.evaluation.metrics import load_metric
 from miniclip.evaluation.retrieval import chance_recall, evaluate_retrieval, retrieval_metrics, retrieval_ranks
 from miniclip.evaluation.zero_shot import (
-    class_prompts,
     ensemble,
     evaluate_zero_shot,
     nearest_classes,
@@ -450,8 +450,7 @@ def test_configurations_of_several_datasets(monkeypatch):
 
     monkeypatch.setattr(evaluate_miniclip, "load_split", load)
     arguments = evaluate_miniclip.EvaluationArguments("model", dataset_name="c", dataset_config_name="x")
-    with pytest.raises(UserError, match="no caption column"):
-        evaluate_miniclip.load_captioned(arguments, "test")
+    evaluate_miniclip.load_captioned(arguments, "test")
     arguments.zero_shot_dataset, arguments.zero_shot_config_name = ["a", "b"], ["first", "second"]
     evaluate_miniclip.load_labelled(arguments)
     assert loaded == [("c", "test", "x"), ("a", "test", "first"), ("b", "test", "second")]

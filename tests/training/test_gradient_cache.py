@@ -11,6 +11,7 @@ from miniclip.training.losses import ContrastiveLoss, Embeddings
 from miniclip.training.optimization import set_train_mode
 
 PAIRS = 32
+IDS = ("image_ids", "text_ids", "image_keys", "text_keys")
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def batch(tiny_tokenizer):
 
 
 def split(batch: dict, sizes: list[int]) -> list[dict]:
-    parts = {name: batch[name].split(sizes) for name in (*MODEL_INPUTS, "image_ids", "text_ids") if name in batch}
+    parts = {name: batch[name].split(sizes) for name in (*MODEL_INPUTS, *IDS) if name in batch}
     return [dict(zip(parts, values, strict=True)) for values in zip(*parts.values(), strict=True)]
 
 
@@ -37,8 +38,7 @@ def joint_reference(accelerator, model, chunks, loss_function, seed):
     embeddings = Embeddings(
         torch.cat([output.image_embeds for output in outputs]),
         torch.cat([output.text_embeds for output in outputs]),
-        torch.cat([chunk["image_ids"] for chunk in chunks]),
-        torch.cat([chunk["text_ids"] for chunk in chunks]),
+        **{name: torch.cat([chunk[name] for chunk in chunks]) for name in IDS if name in chunks[0]},
     )
     loss = loss_function(model, embeddings)
     loss.backward()
@@ -145,3 +145,19 @@ def test_several_captions_an_image(tiny_tokenizer, batch):
     result = contrastive_backward(accelerator, model, chunks, loss_function)
     assert result.embeddings.text.shape == (32, 16)
     assert_same(gradients(model), expected, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
+def test_equal_pictures_and_captions_in_different_chunks(tiny_tokenizer, batch, loss):
+    """They are positives of each other wherever they lie, and the gradient of chunks is still that of the whole."""
+    accelerator = accelerator_with("no")
+    model = build_tiny(tiny_tokenizer, loss=loss).eval()
+    keys = {"image_keys": torch.arange(PAIRS) % 29, "text_keys": torch.arange(PAIRS) % 7}
+    chunks, loss_function = split({**batch, **keys}, [8, 8, 16]), ContrastiveLoss(match_by_id=True)
+    whole = joint_reference(accelerator, model, chunks, loss_function, seed=0)
+    expected = gradients(model)
+    result = contrastive_backward(accelerator, model, chunks, loss_function)
+    assert result.loss.item() == pytest.approx(whole, rel=1e-5)
+    assert_same(gradients(model), expected, tolerance=1e-4)
+    plain = joint_reference(accelerator, model, split(batch, [PAIRS]), loss_function, seed=0)
+    assert abs(plain - whole) > 1e-3

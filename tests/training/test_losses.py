@@ -4,6 +4,8 @@ import math
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from miniclip.training.losses import (
     ContrastiveLoss,
@@ -93,3 +95,33 @@ def test_duplicate_images_are_no_negatives_when_matched_by_id(tiny_model):
     assert loss(tiny_model, matched).item() == pytest.approx(floor, abs=0.01)
     positives = matched.image_ids[:, None] == matched.text_ids
     assert multi_positive_sigmoid_loss(100 * image @ image.t() - 75, positives) < 1e-3
+
+
+@st.composite
+def pairings(draw):
+    """Ids of images in any order and of their texts, from one to three an image, with keys that may repeat."""
+    num_images = draw(st.integers(1, 8))
+    image_ids = draw(st.permutations(range(0, 5 * num_images, 5)))
+    text_ids = [image for image in image_ids for _ in range(draw(st.integers(1, 3)))]
+    image_keys = draw(st.lists(st.integers(-(2**62), -(2**62) + 4), min_size=num_images, max_size=num_images))
+    text_keys = draw(st.lists(st.integers(0, 5), min_size=len(text_ids), max_size=len(text_ids)))
+    return image_ids, text_ids, image_keys, text_keys
+
+
+@settings(deadline=None)
+@given(pairings())
+def test_a_text_fits_all_copies_of_its_picture_and_all_pictures_with_the_same_caption(pairing):
+    image_ids, text_ids, image_keys, text_keys = pairing
+    key_of_image = dict(zip(image_ids, image_keys, strict=True))
+    captions_of_key = {}
+    for image, caption in zip(text_ids, text_keys, strict=True):
+        captions_of_key.setdefault(key_of_image[image], set()).add(caption)
+    expected = [[caption in captions_of_key[key] for caption in text_keys] for key in image_keys]
+    embeddings = Embeddings(torch.empty(0), torch.empty(0), *(torch.tensor(part) for part in pairing))
+    assert embeddings.positives().tolist() == expected
+
+
+def test_without_equal_keys_every_text_fits_its_own_image_alone():
+    ids = torch.tensor([4, 2, 9])
+    keys = torch.tensor([7, 1, 3])
+    assert Embeddings(torch.empty(0), torch.empty(0), ids, ids, keys, keys).positives().equal(torch.eye(3).bool())

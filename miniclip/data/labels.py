@@ -1,0 +1,46 @@
+"""Labels as captions: class names in templates, so that labelled images train and are searched like captioned ones."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+# Those of CLIP's 80 ImageNet prompts that describe plain photographs, as captions do; "an origami" is no caption.
+# https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb
+TEMPLATES = (
+    "a photo of a {}.",
+    "a photo of the {}.",
+    "a good photo of a {}.",
+    "a close-up photo of a {}.",
+    "a bright photo of a {}.",
+    "a cropped photo of a {}.",
+    "a photo of a large {}.",
+    "a photo of a small {}.",
+    "a photo of one {}.",
+    "a photo of many {}.",
+)
+
+
+def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
+    """Each template with the class name, `_` read as a space, in the place of its `{}`."""
+    return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
+
+
+@dataclass(frozen=True)
+class ClassCaptions:
+    """
+    What a labelled image is captioned with.
+
+    Args:
+        names: of the classes, in the order of their numbers.
+        templates: with `{}` for the class name; each makes one caption.
+    """
+
+    names: tuple[str, ...]
+    templates: tuple[str, ...] = TEMPLATES[:1]
+
+    def captions(self, label: int | None) -> list[str]:
+        """Of one class; none where the label is unknown (`None` or -1)."""
+        return class_prompts(self.names[label], self.templates) if self.knows(label) else []
+
+    def knows(self, label: int | None) -> bool:
+        """Whether the label is one of the classes."""
+        return label is not None and 0 <= label < len(self.names)
