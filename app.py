@@ -22,6 +22,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+from PIL import Image
 
 from miniclip.page import inputs
 from miniclip.page.drawing import comparison, paint_heat
@@ -74,8 +75,7 @@ def classify(photo, labels, none_of_these=True, independent=False, templates="",
         templates: prompts with {} for the label, one a line, averaged; empty for the model's own.
     """
     labels, templates = inputs.read_labels(labels), inputs.read_templates(templates)
-    classifier = MODELS.get(MODEL, progress)
-    photo = inputs.read_photo(photo, classifier)
+    photo, classifier = inputs.read_photo(photo), MODELS.get(MODEL, progress)
     if none_of_these and classifier.calibration is None:
         gr.Warning("“None of these” is left out, because this model was not calibrated.")
         none_of_these = False
@@ -94,7 +94,7 @@ def explain(photo, label, progress=PROGRESS):
         label: what to look for; of several, separated by commas, the first is taken.
     """
     label = inputs.read_labels(label)[0]
-    photo = inputs.read_photo(photo, MODELS.get(MODEL, progress))
+    photo, _ = inputs.read_photo(photo), MODELS.get(MODEL, progress)
     return picture_file(paint_heat(*run(MODEL, "heat_map", photo, label)))
 
 
@@ -121,7 +121,7 @@ def search_by_photo(photo, count=12, progress=PROGRESS):
         photo: the picture.
         count: how many to return, best first.
     """
-    photo = inputs.read_photo(photo, MODELS.get(MODEL, progress))
+    photo = inputs.read_photo(photo)
     index = INDEX.get(progress)
     return index.best(run(MODEL, "embed_images", [photo]), count)
 
@@ -138,12 +138,13 @@ def compare(photo, labels, templates, models=(), progress=PROGRESS):
         models: names of models that this page offers, each with the templates again; its main model by default.
     """
     labels, templates = inputs.read_labels(labels), inputs.read_templates(templates) or [None]
+    photo = inputs.read_photo(photo)
     names = list(models or COMPARED)[: None if models else 1]
     columns = []
     for name in names:
-        image = inputs.read_photo(photo, MODELS.get(COMPARED[name], progress))
+        MODELS.get(COMPARED[name], progress)
         for template in templates:
-            answers = run(COMPARED[name], "__call__", image, labels, templates=template, top_k=SHOWN_LABELS)
+            answers = run(COMPARED[name], "__call__", photo, labels, templates=template, top_k=SHOWN_LABELS)
             columns.append((template or "the model's own prompt", name, answers))
     return comparison(columns, show_model=len(names) > 1)
 
@@ -178,7 +179,7 @@ def build_page() -> gr.Blocks:
 
 
 def _photo_input() -> gr.Image:
-    return inputs.guard_upload(
+    return inputs.leave_undecoded(
         gr.Image(
             type="filepath",
             image_mode=None,
@@ -284,6 +285,7 @@ def _compare_tab(photo: gr.Image, labels: gr.Textbox) -> None:
 def main() -> None:
     # The page takes no arguments, as on a Space. The parser answers --help and refuses mistyped settings.
     ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
+    Image.MAX_IMAGE_PIXELS = inputs.MAX_PIXELS // 2  # Pillow refuses pictures of twice as many
     build_page().launch(
         server_name=os.environ.get("GRADIO_SERVER_NAME"),
         theme=THEME,

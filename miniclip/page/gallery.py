@@ -7,11 +7,12 @@ from PIL import Image
 
 from miniclip.data.images import decode_image
 from miniclip.data.reader import find_image_column, load_split, understanding_of
-from miniclip.page.inputs import PICTURE_FORMATS
+from miniclip.page.inputs import FORMATS
 from miniclip.utils.errors import UserError
+from processing_miniclip import read_image
 
 MAX_PICTURES = 50_000
-SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 
 
 @dataclass
@@ -30,8 +31,9 @@ class Folder:
     def __len__(self) -> int:
         return len(self.files)
 
-    def open(self, position: int) -> Image.Image:
-        return Image.open(self.files[position], formats=PICTURE_FORMATS)
+    def open(self, position: int, side: int | None = None) -> Image.Image:
+        """The picture, upright RGB, not much larger than `side` pixels. Raises ValueError if it cannot be read."""
+        return read_image(self.files[position], side, FORMATS)
 
 
 class Photos:
@@ -54,8 +56,9 @@ class Photos:
     def __len__(self) -> int:
         return len(self.dataset)
 
-    def open(self, position: int) -> Image.Image:
-        return decode_image(self.dataset[position][self.column])
+    def open(self, position: int, side: int | None = None) -> Image.Image:
+        """As [`Folder.open`]."""
+        return decode_image(self.dataset[position][self.column], side)
 
 
 def _dataset(name: str):

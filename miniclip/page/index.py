@@ -52,7 +52,7 @@ class Index:
             if self._embeds is None:
                 pictures = open_gallery(self.gallery)
                 file = self.cache / f"{fingerprint(classifier, pictures)}.safetensors"
-                tensors = _read_tensors(file) or self._embed(pictures, classifier, progress)
+                tensors = _read_tensors(file) or self._embed(pictures, progress)
                 if not file.exists():
                     _write_tensors(tensors, file)
                 self._pictures, self._embeds, self._positions = pictures, tensors["embeds"], tensors["positions"]
@@ -68,11 +68,10 @@ class Index:
         """
         count = min(max(int(count), 1), MAX_RESULTS, len(self))
         similarity, order = (self._embeds @ query[0]).topk(count)
-        classifier = MODELS.get(self.model)
-        photos = [_thumbnail(self._pictures.open(at), classifier) for at in self._positions[order].tolist()]
+        photos = [_thumbnail(self._pictures, position) for position in self._positions[order].tolist()]
         return [(picture_file(photo), f"{value:.2f}") for photo, value in zip(photos, similarity.tolist(), strict=True)]
 
-    def _embed(self, pictures, classifier, progress, batch_size: int = 64) -> dict[str, torch.Tensor]:
+    def _embed(self, pictures, progress, batch_size: int = 64) -> dict[str, torch.Tensor]:
         embeds, positions, total = [], [], len(pictures)
         for start in range(0, total, batch_size):
             if progress is not None:
@@ -81,8 +80,8 @@ class Index:
             batch = {}
             for position in range(start, min(start + batch_size, total)):
                 try:
-                    batch[position] = _thumbnail(pictures.open(position), classifier)
-                except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+                    batch[position] = _thumbnail(pictures, position)
+                except ValueError:
                     continue  # a damaged file is left out
             if batch:
                 embeds.append(run(self.model, "embed_images", list(batch.values())))
@@ -92,9 +91,8 @@ class Index:
         return {"embeds": torch.cat(embeds), "positions": torch.tensor(positions)}
 
 
-def _thumbnail(image: Image.Image, classifier) -> Image.Image:
-    image.draft("RGB", (THUMBNAIL_SIDE, THUMBNAIL_SIDE))
-    image = classifier.open_image(image)
+def _thumbnail(pictures, position: int) -> Image.Image:
+    image = pictures.open(position, THUMBNAIL_SIDE)
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return image
 

@@ -2,69 +2,48 @@
 
 import os
 import re
-from contextlib import contextmanager
 
 import gradio as gr
 from PIL import Image
 
-from miniclip.page.messages import on_page
 from miniclip.utils.errors import UserError
+from processing_miniclip import read_image
 
 MAX_LABELS = 1000
 MAX_LABEL_LENGTH = 200  # characters
 MAX_TEMPLATES = 8
-MAX_PIXELS = 50_000_000
+MAX_PIXELS = 50_000_000  # of a picture that has to be decoded whole; a JPEG may have more
 MAX_SIDE = 1024  # pixels; larger photos are reduced to this, which is plenty for the model and for the eye
-PICTURE_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF")
+# Pillow reads more, some by starting other programs. HEIF is there with the package pillow-heif.
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 
 
-@contextmanager
-def reading_a_picture():
+def read_photo(path: str | None) -> Image.Image:
     """
-    Raises:
-        UserError: whatever was wrong with the file.
-    """
-    try:
-        yield
-    except FileNotFoundError as error:
-        raise UserError("The server no longer has this photo, since it keeps none. Please add it again.") from error
-    except Image.DecompressionBombError as error:
-        raise UserError(f"This picture is too large. The limit is {MAX_PIXELS // 10**6} megapixels.") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise UserError("This file cannot be read as a picture. Use JPEG, PNG, WebP, GIF, BMP or TIFF.") from error
-
-
-def read_photo(path: str | None, classifier) -> Image.Image:
-    """
-    An uploaded file as an upright RGB picture of at most `MAX_SIDE` pixels a side.
+    An uploaded file as an upright RGB picture of at most `MAX_SIDE` pixels a side, decoded as in training.
 
     Raises:
-        UserError: there is no file, or it is no picture, or it is too large.
+        UserError: there is no file, or it cannot be read as a picture.
     """
     if not path:
         raise UserError("Choose a photo first: upload, paste or take one, or click an example.")
-    with reading_a_picture():
+    try:
         os.utime(path)  # the page deletes files by the time of their last use
-        with Image.open(path, formats=PICTURE_FORMATS) as image:
-            image.draft(None, (MAX_SIDE, MAX_SIDE))  # decodes a large JPEG at a smaller size
-            if image.width * image.height > MAX_PIXELS:
-                raise Image.DecompressionBombError
-            image.seek(0)
-            photo = classifier.open_image(image)
+    except OSError as error:
+        raise UserError("The server no longer has this photo, since it keeps none. Please add it again.") from error
+    try:
+        photo = read_image(path, MAX_SIDE, FORMATS)
+    except ValueError as error:
+        reason = str(error).removeprefix("unreadable image: ")
+        raise UserError(f"This file cannot be read as a picture: {reason}.") from error
     photo.thumbnail((MAX_SIDE, MAX_SIDE))
     return photo
 
 
-def guard_upload(component: gr.Image) -> gr.Image:
-    """Gradio opens an upload before any callback sees it. This gives its errors the same messages."""
+def leave_undecoded(component: gr.Image) -> gr.Image:
+    """Gradio opens an upload before any callback sees it, and knows fewer formats. [`read_photo`] opens it instead."""
     preprocess = component.preprocess
-
-    @on_page
-    def guarded(payload):
-        with reading_a_picture():
-            return preprocess(payload)
-
-    component.preprocess = guarded
+    component.preprocess = lambda payload: payload.path if payload and payload.path else preprocess(payload)
     return component
 
 

@@ -346,7 +346,7 @@ class TestInTheBrowser:
             path.write_bytes(b"\x89PNG nothing" if kind == "corrupt" else photo_file.read_bytes()[:2000])
         page = open_page()
         page.locator("#photo input[type=file]").set_input_files(path)
-        assert re.search("too large" if kind == "20,000 pixels" else "cannot be read", message_of(page))
+        assert re.search("too many" if kind == "20,000 pixels" else "cannot be read", message_of(page))
         page.locator("#examples img").first.click()  # and the page goes on
         answer_of(page)
 
@@ -392,7 +392,9 @@ class TestThroughTheAPI:
         with pytest.raises(AppError):
             client.predict(handle_file(photo_file), LABELS, "{}", ["evil/model"], api_name="/compare")
 
-    @pytest.mark.parametrize("kind", ["animated gif", "cmyk", "16 bit", "transparent", "sideways"])
+    @pytest.mark.parametrize(
+        "kind", ["animated gif", "cmyk", "16 bit", "transparent", "sideways", "avif", "heic", "panorama"]
+    )
     def test_unusual_photos(self, client, tmp_path, kind):
         path = tmp_path / "photo"
         grey = Image.linear_gradient("L")
@@ -408,6 +410,15 @@ class TestThroughTheAPI:
         elif kind == "transparent":
             path = path.with_suffix(".webp")
             Image.merge("RGBA", [grey] * 4).save(path)
+        elif kind == "heic":
+            pytest.importorskip("pillow_heif").from_pillow(grey.convert("RGB")).save(path.with_suffix(".heic"))
+            path = path.with_suffix(".heic")
+        elif kind == "avif":
+            path = path.with_suffix(".avif")
+            grey.save(path)
+        elif kind == "panorama":
+            path = path.with_suffix(".jpg")
+            grey.resize((30_000, 3_000)).save(path)
         else:
             path = path.with_suffix(".jpg")
             exif = Image.Exif()
@@ -416,7 +427,7 @@ class TestThroughTheAPI:
         answer = client.predict(handle_file(path), LABELS, True, False, "", api_name="/classify")
         assert len(answer["confidences"]) == 4
 
-    @pytest.mark.parametrize("kind", ["decompression bomb", "text", "svg", "empty"])
+    @pytest.mark.parametrize("kind", ["decompression bomb", "text", "html", "svg", "empty"])
     def test_hostile_files(self, client, tmp_path, kind):
         path = tmp_path / "photo.png"
         if kind == "decompression bomb":
@@ -425,8 +436,9 @@ class TestThroughTheAPI:
             path = tmp_path / "photo.svg"
             path.write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
         else:
-            path.write_text("hello" if kind == "text" else "")
-        with pytest.raises(AppError, match="too large" if kind == "decompression bomb" else "cannot be read"):
+            path.write_text({"text": "hello", "html": "<html>404</html>", "empty": ""}[kind])
+        messages = {"decompression bomb": "too many", "html": "an HTML page"}
+        with pytest.raises(AppError, match=messages.get(kind, "cannot be read")):
             client.predict(handle_file(path), LABELS, True, False, "", api_name="/classify")
 
     @pytest.mark.parametrize(
