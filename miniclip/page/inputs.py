@@ -7,15 +7,17 @@ import gradio as gr
 from PIL import Image
 
 from miniclip.utils.errors import UserError
-from processing_miniclip import read_image
+from processing_miniclip import read_image, register_heic
 
 MAX_LABELS = 1000
 MAX_LABEL_LENGTH = 200  # characters
 MAX_TEMPLATES = 8
 MAX_PIXELS = 50_000_000  # of a picture that has to be decoded whole; a JPEG may have more
 MAX_SIDE = 1024  # pixels; larger photos are reduced to this, which is plenty for the model and for the eye
-# Pillow reads more, some by starting other programs. HEIF is there with the package pillow-heif.
-FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
+# Pillow reads more, some by starting other programs.
+Image.init()
+register_heic()
+FORMATS = [name for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF") if name in Image.OPEN]
 
 
 def read_photo(path: str | None) -> Image.Image:
