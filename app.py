@@ -53,8 +53,7 @@ A small model that matches pictures with words. Give it a photo and **any labels
 them. See where it looks, search photos by description, or compare prompts.
 """
 
-# Two calls compute at a time; more would slow each other down. A click while an answer is being computed is answered
-# next; Gradio would drop it.
+# Two calls at a time: more slow each other down. Gradio would drop a click that comes while an answer is computed.
 MODEL_CALLS = {"concurrency_id": "model", "concurrency_limit": 2, "trigger_mode": "always_last"}
 EXAMPLES = {"cache_examples": False, "label": "Try one of these"}
 
