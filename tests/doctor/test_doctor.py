@@ -20,9 +20,10 @@ from miniclip.doctor.checkup import check_up
 from miniclip.doctor.pairing import pairing_z_score
 from miniclip.training import symptoms
 from miniclip.training.arguments import parse_arguments
-from miniclip.training.losses import ContrastiveLoss, multi_positive_info_nce_loss, multi_positive_sigmoid_loss
+from miniclip.training.losses import ContrastiveLoss
 from miniclip.training.trainer import Trainer
 from miniclip.training.watcher import Doctor
+from modeling_miniclip import LOSS_FUNCTIONS
 
 SETTINGS = (
     TINY_SETTINGS
@@ -142,9 +143,7 @@ def test_chance_is_that_of_the_joint_batch(healthy, warnings_of):
     assert "guessing gives 4.38" in warning  # ln(80)
 
 
-@pytest.mark.parametrize(
-    ("kind", "loss"), [("infonce", multi_positive_info_nce_loss), ("sigmoid", multi_positive_sigmoid_loss)]
-)
+@pytest.mark.parametrize(("kind", "loss"), LOSS_FUNCTIONS.items())
 def test_chance_is_the_best_that_equal_logits_can_do(kind, loss):
     positives = torch.arange(8)[:, None] == torch.arange(16)[None, :] // 2
     best = min(loss(torch.full((8, 16), logit), positives).item() for logit in np.linspace(-5, 5, 1001).tolist())
