@@ -1,10 +1,10 @@
-r"""Measure a trained MiniCLIP: image-text retrieval on captioned images, zero-shot classification on labelled ones.
+r"""Evaluate MiniCLIP: image-text retrieval on captioned images, zero-shot classification on labelled images.
 
     python evaluate_miniclip.py --model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k \
         --zero_shot_dataset uoft-cs/cifar10 --output_json results.json
 
-The JSON holds fractions: `retrieval.image_to_text_recall@1`, `zero_shot.accuracy`, ...; the table printed, per cent.
-As `results.json` in the model's own folder it also becomes the model card, `README.md`.
+The JSON holds fractions (`retrieval.image_to_text_recall@1`, `zero_shot.accuracy`, ...), and the printed table shows
+percentages. Writing it to `results.json` in the model's folder also updates the model card, `README.md`.
 """
 
 import copy
@@ -35,7 +35,7 @@ from miniclip.utils.errors import UserError, exit_on_user_error
 from miniclip.utils.loading import default_device, load_model, usable_precision
 from miniclip.utils.provenance import provenance, weights_sha256
 
-# Names that people know from training and from other programs.
+# Names from training and from other programs, with the name of the setting here.
 HINTS = {
     "model": "model_name_or_path",
     "dataset": "dataset_name",
@@ -56,7 +56,7 @@ HINTS = {
 
 @dataclass
 class EvaluationArguments:
-    """Which model, on which captioned or labelled images."""
+    """The model, and the captioned or labelled images to evaluate it on."""
 
     _argument_group_name = "evaluation"
     _example = "--model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k --output_json results.json"
@@ -67,25 +67,30 @@ class EvaluationArguments:
     )
     dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that dataset."})
     split: str = field(default="test", metadata={"help": "Split of that dataset."})
-    image_column: str | None = field(default=None, metadata={"help": "Its image column; found by itself."})
+    image_column: str | None = field(
+        default=None, metadata={"help": "Column with its images; found automatically by default."}
+    )
     caption_columns: str | None = field(
-        default=None, metadata={"help": "Its caption columns, comma separated; found by themselves."}
+        default=None,
+        metadata={"help": "Columns with its captions, separated by commas; found automatically by default."},
     )
     zero_shot_dataset: list[str] = field(
         default_factory=list, metadata={"help": "Labelled images to classify; several may be given."}
     )
     zero_shot_config_name: list[str] = field(
-        default_factory=list, metadata={"help": "Configurations of these: one for all, or one each."}
+        default_factory=list, metadata={"help": "Configurations of these datasets: one for all, or one each."}
     )
     zero_shot_split: list[str] = field(
-        default_factory=lambda: ["test"], metadata={"help": "Splits of these: one for all, or one each."}
+        default_factory=lambda: ["test"], metadata={"help": "Splits of these datasets: one for all, or one each."}
     )
-    label_column: str | None = field(default=None, metadata={"help": "Their label column; found by itself."})
+    label_column: str | None = field(
+        default=None, metadata={"help": "Column with their labels; found automatically by default."}
+    )
     calibration_split: str | None = field(
         default=None,
         metadata={
-            "help": "First calibrate 'none of these' and independent scores on this split of dataset_name, "
-            "such as validation, and keep that in the model's folder."
+            "help": "Split of dataset_name, such as validation, on which 'none of these' and independent scores are "
+            "calibrated first; the calibration is saved in the model's folder."
         },
     )
     templates: list[str] = field(
@@ -96,7 +101,7 @@ class EvaluationArguments:
         },
     )
     max_samples: int | None = field(default=None, metadata={"help": "Use this many random rows of each dataset."})
-    batch_size: int = field(default=64, metadata={"help": "Images, or texts, at a time."})
+    batch_size: int = field(default=64, metadata={"help": "Images or texts in a batch."})
     mixed_precision: str = field(
         default="auto",
         metadata={
@@ -104,15 +109,19 @@ class EvaluationArguments:
             "choices": ["auto", "no", "fp16", "bf16"],
         },
     )
-    num_workers: int = field(default=0, metadata={"help": "Processes that decode images beside the main one."})
-    bootstrap_resamples: int = field(default=1000, metadata={"help": "Behind the intervals; 0 leaves them out."})
-    seed: int = field(default=0, metadata={"help": "Of the bootstrap and of max_samples."})
+    num_workers: int = field(default=0, metadata={"help": "Additional processes that decode images."})
+    bootstrap_resamples: int = field(
+        default=1000, metadata={"help": "Resamples for the confidence intervals; 0 for none."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the bootstrap and of the choice of max_samples rows."})
     untrained_baseline: bool = field(
-        default=False, metadata={"help": "Also measure the same model with random weights, to compare with."}
+        default=False, metadata={"help": "Also evaluate the same model with random weights, for comparison."}
     )
     output_json: str | None = field(
         default=None,
-        metadata={"help": "Where to write the results; as results.json in the model's folder, its card as well."},
+        metadata={
+            "help": "File for the results; results.json in the model's folder also updates the model card there."
+        },
     )
 
 
@@ -130,7 +139,7 @@ def check_arguments(args: EvaluationArguments) -> None:
         if "{}" not in template:
             raise UserError(f"--templates: {template!r} has no {{}} to put the class name in")
     if args.output_json and Path(args.output_json).is_dir():
-        raise UserError(f"--output_json {args.output_json} is a folder; name a file in it")
+        raise UserError(f"--output_json {args.output_json} is a folder; give a file in it")
 
 
 def write_json(output_json: str, results: dict) -> None:
@@ -144,7 +153,7 @@ def write_json(output_json: str, results: dict) -> None:
 
 
 def belong_to_model(args: EvaluationArguments) -> bool:
-    """Whether the results lie where the model card looks for them."""
+    """Whether the results are written to the file that the model card reads."""
     path = Path(args.output_json)
     return path.name == RESULTS_FILE and path.parent.resolve() == Path(args.model_name_or_path).resolve()
 
@@ -178,8 +187,13 @@ def classify_if_labelled(args: EvaluationArguments, captioned: tuple | None, lab
 
 
 def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
-    """Dataset, image column, label column and class names of each zero-shot dataset, and what to call it, under a short
-    name."""
+    """
+    Load the zero-shot datasets.
+
+    Returns:
+        For each dataset, by a short name: its rows, image column, label column and class names as a tuple, and a
+        dictionary with its `dataset_name` and `split` for the results.
+    """
     names = args.zero_shot_dataset
     splits = one_each("zero_shot_split", args.zero_shot_split, len(names))
     configs = one_each("zero_shot_config_name", args.zero_shot_config_name or [None], len(names))
@@ -203,7 +217,7 @@ def one_each(name: str, values: list, number: int) -> list:
 def sample(dataset: Dataset, args: EvaluationArguments) -> Dataset:
     if args.max_samples is None or args.max_samples >= len(dataset):
         return dataset
-    # Shuffled, since labelled datasets are often sorted by class.
+    # Labelled datasets are often sorted by class.
     return dataset.shuffle(seed=args.seed).select(range(args.max_samples))
 
 
@@ -214,7 +228,7 @@ def timed(evaluate, *args, **kwargs) -> dict:
 
 
 def measure(model, processor, args: EvaluationArguments, captioned: tuple | None, labelled: dict, **settings) -> dict:
-    """Results of a model on all datasets; the first zero-shot dataset is `zero_shot` as well."""
+    """Evaluate a model on all datasets. The results of the first zero-shot dataset are also stored as `zero_shot`."""
     results = {}
     if captioned:
         retrieval = timed(evaluate_retrieval, model, processor, *captioned, **settings)
@@ -228,10 +242,10 @@ def measure(model, processor, args: EvaluationArguments, captioned: tuple | None
 
 
 def untrained(model, device):
-    """The same architecture with random weights, always the same ones."""
+    """The same architecture with random weights from a fixed seed."""
     torch.manual_seed(0)
     config = copy.deepcopy(model.config)
-    config.zero_shot_calibration = None  # of the trained weights
+    config.zero_shot_calibration = None  # it was measured with the trained weights
     return type(model)(config).to(device, memory_format=torch.channels_last).eval()
 
 
@@ -268,7 +282,7 @@ def main() -> None:
     print("\n" + "\n\n".join(tables(results)))
     if args.untrained_baseline:
         results["untrained"] = measure(untrained(model, device), processor, args, captioned, labelled, **settings)
-        print("\nthe same with random weights\n\n" + "\n\n".join(tables(results["untrained"])))
+        print("\nwith random weights\n\n" + "\n\n".join(tables(results["untrained"])))
     results |= settings | provenance(device) | {"weights_sha256": weights_sha256(Path(args.model_name_or_path))}
     if args.output_json:
         write_json(args.output_json, results)

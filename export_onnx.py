@@ -1,9 +1,10 @@
-r"""Export a trained MiniCLIP as two ONNX towers that run without torch and transformers.
+r"""Export MiniCLIP to ONNX, one file per encoder, to run it without torch and transformers.
 
     python export_onnx.py --model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx \
         --calibration_dataset_name jxie/flickr8k --calibration_split validation
 
-Try them with `python examples/onnx_inference.py`, or in a page of their own with `python space_static/build.py`.
+Try the files with `python examples/onnx_inference.py`, or build a page that runs in the browser with
+`python space_static/build.py`.
 """
 
 import sys
@@ -19,20 +20,20 @@ from miniclip.utils.loading import load_model
 
 @dataclass
 class ExportArguments:
-    """Which model to export, and the images that set the ranges of int8."""
+    """The model to export, and the images that calibrate int8 quantization."""
 
     _argument_group_name = "export"
     _example = "--model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx"
 
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
-    output_dir: str = field(metadata={"help": "Where to write the towers, the tokenizer and onnx_config.json."})
+    output_dir: str = field(metadata={"help": "Folder for the ONNX files, the tokenizer and onnx_config.json."})
     calibration_dataset_name: str | None = field(
         default=None,
-        metadata={"help": "Images that set the ranges in the image tower; given, int8 towers are written too."},
+        metadata={"help": "Images that calibrate the int8 image encoder. If given, int8 files are written as well."},
     )
     calibration_split: str = field(default="validation", metadata={"help": "Split of that dataset."})
-    num_calibration_images: int = field(default=32, metadata={"help": "How many of them."})
-    seed: int = field(default=0, metadata={"help": "Of the choice of calibration images."})
+    num_calibration_images: int = field(default=32, metadata={"help": "Number of calibration images."})
+    seed: int = field(default=0, metadata={"help": "Seed of the choice of calibration images."})
 
 
 def report(output_dir: Path) -> None:

@@ -4,8 +4,8 @@
     python publish.py space OWNER/miniclip-demo --model OWNER/miniclip-flickr8k
     python publish.py space OWNER/miniclip-page --model OWNER/miniclip-flickr8k --static --onnx_dir runs/flickr8k/onnx
 
-Everything goes up in one commit. Interrupted, it loses nothing: the same command sends what is missing. Log in once
-with `hf auth login`, or set HF_TOKEN. `--dry-run` uploads nothing and needs neither.
+All files are uploaded in one commit. If the upload is interrupted, run the same command again: it sends only what is
+missing. Log in once with `hf auth login`, or set HF_TOKEN. `--dry-run` uploads nothing and needs no token.
 """
 
 import argparse
@@ -39,24 +39,26 @@ def parse_arguments() -> argparse.Namespace:
     space.add_argument("name", help="OWNER/NAME of the Space")
     space.add_argument("--model", required=True, help="OWNER/NAME of the model")
     space.add_argument(
-        "--static", action="store_true", help="the page that runs in the visitor's browser; free of charge"
+        "--static", action="store_true", help="publish the page that runs in the visitor's browser; hosting is free"
     )
     space.add_argument(
-        "--onnx_dir", type=Path, help="with --static: towers of export_onnx.py; else exported in float32"
+        "--onnx_dir",
+        type=Path,
+        help="with --static: output folder of export_onnx.py; by default the model is exported in float32",
     )
     for kind in (model, space):
-        kind.add_argument("--private", action="store_true", help="only you can see it")
+        kind.add_argument("--private", action="store_true", help="create the repository as private")
         kind.add_argument(
             "--dry-run",
             nargs="?",
             const=DRY_RUN,
             type=Path,
             metavar="FOLDER",
-            help="upload nothing; list the files and write them to this new folder (%(const)s)",
+            help="upload nothing; list the files and write them to this new folder (default: %(const)s)",
         )
     args = parser.parse_args()
     if args.onnx_dir and not args.static:
-        parser.error("--onnx_dir goes with --static")
+        parser.error("--onnx_dir needs --static")
     return args
 
 
@@ -105,7 +107,7 @@ def list_files(files: Files) -> None:
 def upload(args: argparse.Namespace, repository: Repository, files: Files) -> None:
     if args.kind == "space" and not args.static:
         if repository.check_model(args.model):
-            print(f"{args.model} is private: give the Space a secret HF_TOKEN that may read it")
+            print(f"{args.model} is private: add a secret HF_TOKEN to the Space, with a token that can read the model")
         repository.set_variable("MINICLIP_MODEL", args.model)
     commit = repository.upload(files, f"Publish {args.run.name if args.kind == 'model' else args.model}")
     print(f"{repository.url}, revision {commit}")
@@ -120,11 +122,11 @@ def main() -> None:
     if args.kind == "space":
         check_model_name(args.model, args.name)
     if args.kind == "model" and not args.run.is_dir():
-        raise UserError(f"{str(args.run)!r} is no folder; give the one that training wrote")
+        raise UserError(f"{str(args.run)!r} is not a folder; give the output folder of training")
     if args.dry_run not in (None, DRY_RUN) and args.dry_run.is_dir() and any(args.dry_run.iterdir()):
-        raise UserError(f"{str(args.dry_run)!r} is not empty, and a dry run would replace all of it: name a new folder")
+        raise UserError(f"{str(args.dry_run)!r} is not empty, and a dry run would replace its files: give a new folder")
     if not args.dry_run:
-        repository.create()  # before the work: a wrong token is told at once
+        repository.create()  # first, so that a wrong token is reported before the files are prepared
     with tempfile.TemporaryDirectory(prefix="miniclip-publish-") as scratch:
         files = collect_files(args, Path(scratch))
         list_files(files)
@@ -132,7 +134,7 @@ def main() -> None:
             tell_about_examples(args.run, files)
         if args.dry_run:
             write_files(files, args.dry_run)
-            print(f"nothing uploaded; the files of {args.kind} {args.name} lie in {args.dry_run}")
+            print(f"nothing uploaded; the files of {args.kind} {args.name} are in {args.dry_run}")
         else:
             upload(args, repository, files)
 
@@ -141,4 +143,4 @@ if __name__ == "__main__":
     try:
         main()
     except KeyboardInterrupt:
-        sys.exit("interrupted; nothing is lost: the same command continues")
+        sys.exit("interrupted; run the same command again to continue")

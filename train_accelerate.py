@@ -1,11 +1,11 @@
-"""Train MiniCLIP on images and captions, on whatever machine there is.
+"""Train MiniCLIP on images and captions, on a CPU, one GPU or several machines.
 
     accelerate launch train_accelerate.py configs/flickr8k.yaml
     accelerate launch train_accelerate.py configs/flickr8k.yaml --dataset_name my/photos --output_dir runs/mine
     accelerate launch --num_processes 2 --cpu train_accelerate.py configs/shapes.yaml
     python train_accelerate.py configs/flickr8k.yaml --doctor
 
-A YAML file gives the settings, the command line overrides them; --help explains each.
+YAML files give the settings, and the command line overrides them; --help explains each setting.
 """
 
 import json
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def examine(stages: list[Arguments], folder: Path) -> int:
-    """Let the doctor look at a run before it begins; the exit status is 1 if anything is wrong."""
+    """Run the doctor instead of training. The exit status is 1 if it finds a problem, else 0."""
     use_all_cores()
     accelerator = create_accelerator(stages[0], folder)
     set_seed(stages[0].training.seed)
@@ -65,7 +65,11 @@ def examine(stages: list[Arguments], folder: Path) -> int:
 
 
 def create_publisher(arguments: Arguments, output_dir: Path) -> TrainingPublisher | None:
-    """What puts the run on the Hub; on the main process, with --hub_model_id. Whether it may is asked now."""
+    """
+    The publisher of the run, on the main process if --hub_model_id is given, else `None`.
+
+    It checks now that the token may write to the Hub, so that a missing permission stops the run before it trains.
+    """
     settings = arguments.training
     if not settings.hub_model_id or not PartialState(cpu=on_cpu()).is_main_process:
         return None
@@ -82,13 +86,13 @@ def train(arguments: Arguments, folder: Path, publisher: TrainingPublisher | Non
     accelerator = create_accelerator(arguments, folder)
     set_seed(settings.seed)
     if settings.existing_run == "resume" and not any(folder.glob("checkpoints/checkpoint-*")):
-        settings.existing_run = "stop"  # it was stopped before this stage saved anything
+        settings.existing_run = "stop"  # the run was stopped before this stage saved a checkpoint
     trainer = Trainer(accelerator, arguments, folder, *([publisher.after_checkpoint] if publisher else []))
     if settings.report_to != "none":
-        shown = without_machine_paths(arguments.to_dict())  # logs are published with the model
+        shown = without_machine_paths(arguments.to_dict())  # the logs are published with the model
         accelerator.init_trackers("miniclip", config={name: str(value) for name, value in shown.items()})
     trainer.fit()
-    for tracker in accelerator.trackers:  # `end_training` would end the process group too, which the next stage needs
+    for tracker in accelerator.trackers:  # `end_training` would also end the process group that the next stage needs
         tracker.finish()
     accelerator.free_memory()
 
@@ -114,8 +118,10 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
 
 def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
     """
+    Create the output folder, and delete the run in it if --existing_run says so.
+
     Raises:
-        UserError: the folder holds another run, or what is to be replaced is no run, or it cannot be written.
+        UserError: the folder holds another run, holds something else than a run, or is not writable.
     """
     settings = arguments.training
     process = PartialState(cpu=on_cpu())
@@ -138,23 +144,25 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
 
 def delete_run(folder: Path) -> None:
     """
+    Delete the folder of a run.
+
     Raises:
-        UserError: the folder holds something else, or somebody works in it.
+        UserError: the folder holds something else than a run, or is the current directory.
     """
     content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    ours = holds_run(folder) or content <= {"logs", ".writable"}  # killed before it had saved anything
+    ours = holds_run(folder) or content <= {"logs", ".writable"}  # a run that was killed before it saved anything
     if content and (not ours or Path.cwd().is_relative_to(folder.resolve())):
         raise UserError(f"output folder {str(folder)!r} holds more than a run, and would be deleted: name another")
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def holds_run(folder: Path) -> bool:
-    """Whether a model, checkpoint or stage lies there already."""
+    """Whether the folder holds a model, a checkpoint or a stage."""
     return any(any(folder.glob(name)) for name in ("config.json", "checkpoints/*", "stage-*", RESULTS_FILE))
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether a stage has run to its end."""
+    """Whether the stage in this folder has finished training."""
     results = folder / RESULTS_FILE
     return results.is_file() and json.loads(results.read_text(encoding="utf-8")).get("finished", False)
 

@@ -1,4 +1,4 @@
-"""From settings to a trained model: arguments, setup, losses, the loop, checkpoints and many processes.
+"""From settings to a trained model: arguments, setup, losses, training loop, checkpoints and distributed training.
 
 May import `utils`, `data`, `embeddings` and `evaluation`.
 """

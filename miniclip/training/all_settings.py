@@ -1,4 +1,4 @@
-"""Writes configs/all_settings.yaml, every setting with its default: python -m miniclip.training.all_settings"""
+"""Write configs/all_settings.yaml, all settings with their defaults: python -m miniclip.training.all_settings"""
 
 import textwrap
 from dataclasses import fields
@@ -13,12 +13,12 @@ HEADER = """\
 Every setting of training with its default; written by `python -m miniclip.training.all_settings`.
 Copy the lines that you want to change into a file of your own, and name that file when you start:
   accelerate launch train_accelerate.py mine.yaml
-Each setting also is an argument: --learning_rate 5e-4. The command line overrides files, later files override earlier
-ones, and a list `stages` trains in several stages, as configs/flickr8k.yaml does."""
+Each setting is also an argument: --learning_rate 5e-4. The command line overrides files, and later files override
+earlier ones. A list `stages` trains in several stages; see configs/flickr8k.yaml."""
 
 
 def all_settings() -> str:
-    """The text of the file: a heading per group, and above each setting what it does."""
+    """The text of the file: a heading for each group, and a comment above each setting."""
     return "\n\n".join([_comment(HEADER), *map(_group, GROUPS)]) + "\n"
 
 
@@ -28,7 +28,7 @@ def _group(group: type) -> str:
     for item in fields(group):
         text = item.metadata["help"].replace("%%", "%")
         choices = f" ({item.metadata['metavar'].replace('|', ', ')})" if "metavar" in item.metadata else ""
-        # A default that is worked out by the program is null in the file.
+        # A default that the program works out is null in the file.
         value = yaml.safe_dump({item.name: item.default}, default_flow_style=False).strip()
         lines += [_comment(f"{text[0].upper()}{text[1:]}{choices}."), value]
     return "\n".join(lines)

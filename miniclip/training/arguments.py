@@ -1,4 +1,4 @@
-"""All settings of training, as dataclasses that read YAML files and the command line. Each is a group of `--help`."""
+"""All settings of training, read from YAML files and the command line. Each dataclass is a group of `--help`."""
 
 import json
 import sys
@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from configuration_miniclip import MiniCLIPConfig
+from configuration_miniclip import LOSSES, MiniCLIPConfig
 from miniclip.data.augmentation import AUGMENTATIONS
 from miniclip.training.deprecated_arguments import DEPRECATED, apply_deprecated, take_deprecated
 from miniclip.training.hints import HINTS
@@ -81,7 +81,7 @@ class ModelArguments:
         metavar="cls|mean",
     )
     loss: str = setting(
-        MiniCLIPConfig.loss, "contrastive loss: infonce as in CLIP, sigmoid as in SigLIP", metavar="infonce|sigmoid"
+        MiniCLIPConfig.loss, "contrastive loss: infonce as in CLIP, sigmoid as in SigLIP", metavar="|".join(LOSSES)
     )
     logit_scale_init_value: float = setting(
         MiniCLIPConfig.logit_scale_init_value,
@@ -255,7 +255,8 @@ class TrainingArguments(PublishingArguments, LoggingArguments, SpeedArguments, O
 
     @property
     def learning_rates(self) -> dict[str, float]:
-        """Peaks by the parts of the model that [`~miniclip.training.optimization.parameter_groups`] tells apart."""
+        """Peak learning rate of each part of the model, as [`~miniclip.training.optimization.parameter_groups`] takes
+        it."""
         return {
             "image_encoder": self.image_encoder_learning_rate,
             "text_encoder": self.text_encoder_learning_rate,
@@ -274,7 +275,7 @@ class Arguments:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Arguments":
-        """The inverse of [`to_dict`]; settings that are left out have their defaults."""
+        """The inverse of [`to_dict`]; missing settings get their defaults."""
         kinds = (ModelArguments, DataArguments, TrainingArguments)
         return cls(*(kind(**{f.name: values[f.name] for f in fields(kind) if f.name in values}) for kind in kinds))
 
@@ -296,13 +297,16 @@ NAMES = tuple(item.name for group in GROUPS for item in fields(group))
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> list[Arguments]:
     """
-    Read `[config.yaml ...] [--name value ...]` into the settings of each stage; usually there is one.
+    Read `[config.yaml ...] [--name value ...]`.
 
-    A YAML file may hold a list `stages` of settings that differ from stage to stage; each stage starts from the model
-    of the one before. A later file overrides the earlier ones, and the command line overrides them all in every stage.
+    A YAML file may hold a list `stages` with the settings that differ between stages; each stage starts from the model
+    of the stage before. Later files override earlier ones, and the command line overrides all files in every stage.
+
+    Returns:
+        The settings of each stage; without `stages` there is one.
 
     Raises:
-        UserError: no such file, unknown names, values out of range, or stages in more than one file.
+        UserError: a file is missing, a name is unknown, a value is out of range, or two files have stages.
     """
     command_line = list(sys.argv[1:] if arguments is None else arguments)
     stages: list[dict] = [{}]
@@ -323,7 +327,7 @@ def read_yaml(path: str) -> dict[str, Any]:
     A YAML file of settings.
 
     Raises:
-        UserError: missing, malformed, or with names that do not exist.
+        UserError: the file is missing or malformed, or it has an unknown name.
     """
     if not Path(path).is_file():
         raise UserError(f"configuration file {path!r} not found; see configs/ for ready ones")
@@ -359,7 +363,7 @@ def _parse(settings: dict, command_line: list[str], deprecated: dict[str, Any]) 
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """Values as the command line would give them: mappings as JSON, and words that YAML reads as false or numbers."""
+    """A YAML value as the command line would give it: mappings as JSON, and `no`, which YAML reads as false."""
     if isinstance(value, dict):
         return json.dumps(value)
     if name in ("mixed_precision", "checkpointing_steps") and value is not None:
@@ -406,7 +410,7 @@ def json_setting(text: str | None, flag: str) -> dict[str, Any]:
     A JSON object given on the command line, or a mapping in a YAML file.
 
     Raises:
-        UserError: it is not one.
+        UserError: the text is not a JSON object.
     """
     try:
         value = json.loads(text) if text else {}

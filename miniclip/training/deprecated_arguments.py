@@ -1,4 +1,4 @@
-"""Settings of version 1.0 that have another name now, or none. They keep working until version 1.2, with a warning."""
+"""Settings of version 1.0 that were renamed or removed. They keep working, with a warning, until version 1.2."""
 
 import json
 import logging
@@ -21,7 +21,7 @@ class Deprecated:
     """
     Args:
         advice: what to write instead, or what happens without the setting.
-        apply: changes the current settings as the old one would have; `None` if it no longer has an effect.
+        apply: changes the current settings as the old one did; `None` if the old setting no longer has an effect.
     """
 
     advice: str
@@ -59,7 +59,7 @@ def _vocab_size(values: Values, value: Any) -> None:
     values["text_config"] = json.dumps({"vocab_size": value, **json.loads(values["text_config"] or "{}")})
 
 
-# In the order in which they are applied: resuming takes precedence over replacing, as it did.
+# They are applied in this order, so that resuming takes precedence over replacing, as in version 1.0.
 DEPRECATED = {
     "with_tracking": Deprecated("use --report_to none", _with_tracking),
     "push_to_hub": Deprecated("--hub_model_id OWNER/NAME is enough", _push_to_hub),
@@ -67,7 +67,7 @@ DEPRECATED = {
     "resume_from_checkpoint": Deprecated(
         "use --existing_run resume, or --existing_run CHECKPOINT_FOLDER", _resume_from_checkpoint
     ),
-    "image_cache": Deprecated("use --cache_dir none to decode images anew in every epoch", _image_cache),
+    "image_cache": Deprecated("use --cache_dir none to decode images in every epoch", _image_cache),
     "vocab_size": Deprecated("use --text_config '{\"vocab_size\": NUMBER}'", _vocab_size),
     "max_validation_samples": Deprecated(
         "the first 1,000 images are used; for fewer give a slice, such as --validation_split validation[:500]"
@@ -81,17 +81,20 @@ DEPRECATED = {
         "to save memory, lower --per_device_train_batch_size and raise --gradient_accumulation_steps; the gradient is "
         "the same"
     ),
-    "feature_views": Deprecated("it follows from --augmentation: none 1 view, light 2, strong 4"),
-    "validation_epochs": Deprecated(
-        "every epoch is validated, and every tenth one while both encoders are locked, since these take a second"
-    ),
+    "feature_views": Deprecated("--augmentation decides it: none gives 1 view, light 2, strong 4"),
+    "validation_epochs": Deprecated("every epoch is validated, or every tenth epoch while both encoders are locked"),
     "checkpoints_total_limit": Deprecated("the last two checkpoints are kept"),
     "logging_steps": Deprecated("every tenth step is logged, and every step in runs of fewer than 100"),
 }
 
 
 def take_deprecated(command_line: Sequence[str]) -> tuple[list[str], Values]:
-    """The command line without deprecated settings, and their values."""
+    """
+    Separate deprecated settings from the rest of a command line.
+
+    Returns:
+        The command line without them, and their values by old name.
+    """
     rest, values, words = [], {}, list(command_line)
     while words:
         word = words.pop(0)
@@ -110,14 +113,14 @@ def take_deprecated(command_line: Sequence[str]) -> tuple[list[str], Values]:
 
 def apply_deprecated(values: Values, deprecated: Values) -> None:
     """
-    Change the current settings as the deprecated ones ask, with a warning for each.
+    Apply deprecated settings to the current ones, with a warning for each.
 
     Args:
         values: current settings by name; changed in place.
-        deprecated: what was given, by old name.
+        deprecated: values of the deprecated settings by old name.
 
     Raises:
-        UserError: an old setting lacks what it needs.
+        UserError: `push_to_hub` was given without a name.
     """
     for name, old in DEPRECATED.items():
         if name not in deprecated:

@@ -1,4 +1,4 @@
-"""Names that people know from transformers' Trainer, open_clip and timm, each with ours or with a sentence."""
+"""Setting names from transformers' Trainer, open_clip and timm, each with the name here or a sentence that explains."""
 
 ENCODERS = "give --image_encoder and --text_encoder, or --model_name_or_path for a trained MiniCLIP"
 LAUNCH = (
@@ -68,7 +68,7 @@ HINTS = {
     "caption_column": "caption_columns",
     "caption_key": "caption_columns",
     "text_column": "caption_columns",
-    "csv_separator": "the delimiter of a table is found by itself; --caption_columns and --image_column name columns",
+    "csv_separator": "the delimiter is detected automatically; --image_column and --caption_columns name the columns",
     "train_num_samples": "max_train_samples",
     "max_samples": "max_train_samples",
     "max_eval_samples": "the first 1,000 images are used; for fewer give a slice: --validation_split validation[:500]",
@@ -192,8 +192,8 @@ HINTS = {
     "random_seed": "seed",
     "config": CONFIG,
     "config_file": CONFIG,
-    "do_train": "training is what this program does; evaluate_miniclip.py evaluates",
-    "do_eval": "training validates by itself; evaluate_miniclip.py evaluates",
+    "do_train": "this program always trains; use evaluate_miniclip.py to evaluate",
+    "do_eval": "training validates automatically; use evaluate_miniclip.py to evaluate a model",
     "device": LAUNCH,
     "cpu": LAUNCH,
     "no_cuda": LAUNCH,

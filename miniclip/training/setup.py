@@ -41,19 +41,21 @@ from miniclip.utils.loading import load_model
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
 
-MOST_WORD_PIECES = 8000  # of a tokenizer that is learned from the captions
-FEATURE_VIEWS = {"none": 1, "light": 2, "strong": 4}  # kept of each image of a locked encoder
-RESIDENT_SHARE = 0.25  # of a GPU's free memory, at most, for images
+MOST_WORD_PIECES = 8000  # vocabulary of a tokenizer that is learned from the captions
+FEATURE_VIEWS = {"none": 1, "light": 2, "strong": 4}  # cached features per image of a locked encoder, by augmentation
+RESIDENT_SHARE = 0.25  # images may take up to this share of a GPU's free memory
 
 
 @dataclass
 class TrainingData:
     """
+    The training examples, and the batches that this process draws from them.
+
     Args:
-        loader: collated batches of this process; without end, unless of a stream.
-        dataset: of the examples.
+        loader: collated batches of this process; endless, except for a stream.
+        dataset: the examples.
         sampler: `None` for a stream.
-        skipped: rows that cannot be used, as far as known before training.
+        skipped: unusable rows that are known before training.
     """
 
     loader: DataLoader
@@ -65,11 +67,12 @@ class TrainingData:
 
     @property
     def batches_per_epoch(self) -> int | None:
-        """Joint batches; unknown for a stream."""
+        """Number of joint batches in an epoch; `None` for a stream, whose length is unknown."""
         return None if self.sampler is None else self.sampler.num_batches
 
     def batches(self, epoch: int, start_batch: int = 0) -> Iterator[dict]:
-        """One epoch from this batch on; following on the one before, it finds its first batches read already."""
+        """Batches of one epoch, from `start_batch` on. Epochs that follow each other share one loader, so that the
+        first batches of an epoch are read while the epoch before it ends."""
         if self.sampler is None:
             self.dataset.epoch = epoch
             yield from islice(self.loader, start_batch, None)  # a stream can only be resumed by reading it again
@@ -89,18 +92,18 @@ class TrainingData:
 
 def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
     """
-    The model to train, float32, towers frozen as asked, and its processor.
+    Build or load the model to train, in float32 and with the encoders frozen as the settings say, and its processor.
 
     Args:
-        captions: for the tokenizer that a random text encoder needs.
+        captions: captions of each row; a random text encoder learns its tokenizer from them.
 
     Raises:
-        UserError: an encoder or model cannot be had, or a setting is out of range.
+        UserError: an encoder or model cannot be loaded, or a setting is out of range.
     """
     settings, training = arguments.model, arguments.training
     if settings.model_name_or_path:
         model, processor = load_model(settings.model_name_or_path, **_dropout(arguments))
-        model.config.zero_shot_calibration = None  # fits the weights that it was measured with
+        model.config.zero_shot_calibration = None  # it was measured with the weights before training
     else:
         go_offline_if_unreachable(*(settings.image_encoder, settings.text_encoder) if settings.pretrained else ())
         try:
@@ -124,7 +127,7 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
 
 
 def _check_image_sizes(model: MiniCLIPModel, sizes: set[int]) -> None:
-    """Most vision transformers take images of one size, and would only say so in their first step."""
+    """Reject image sizes that a vision transformer cannot take; it would fail only in the first step."""
     patches = getattr(model.vision_model.timm_model, "patch_embed", None)
     if not getattr(patches, "strict_img_size", False) or not patches.img_size:
         return
@@ -132,12 +135,12 @@ def _check_image_sizes(model: MiniCLIPModel, sizes: set[int]) -> None:
     if sizes != {side}:
         raise UserError(
             f"this image encoder takes images of {side} pixels only: leave out --image_size, --train_image_size and "
-            "--start_image_size, or let it take others with --vision_config '{\"dynamic_img_size\": true}'"
+            "--start_image_size, or allow other sizes with --vision_config '{\"dynamic_img_size\": true}'"
         )
 
 
 def _learn_tokenizer(arguments: Arguments, captions: list[list[str]]) -> PreTrainedTokenizerBase | None:
-    """A tokenizer for a text encoder that brings none: one that starts at random and is no local folder."""
+    """A tokenizer for a text encoder that has none, because it starts from random weights; otherwise `None`."""
     settings = arguments.model
     if settings.pretrained or Path(settings.text_encoder).is_dir():
         return None
@@ -167,10 +170,10 @@ def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | No
 
 def _dropout(arguments: Arguments) -> dict[str, float]:
     """
-    Those that are given.
+    The dropout settings that the user gave.
 
     Raises:
-        UserError: out of range; the configuration of a loaded model takes changes unchecked.
+        UserError: a value is out of range. It is checked here because loading a model does not check it.
     """
     names = ("projection_dropout", "feature_dropout")
     values = {name: getattr(arguments.model, name) for name in names}
@@ -184,10 +187,13 @@ def _dropout(arguments: Arguments) -> dict[str, float]:
 
 def load_training_split(arguments: Arguments):
     """
-    The training split, its columns and, unless it is a stream, the captions of every row (else of its first 10,000).
+    Load the training split.
+
+    Returns:
+        The dataset, its columns, and the captions of every row; of a stream, the captions of the first 10,000 rows.
 
     Raises:
-        UserError: not found, or without images or captions.
+        UserError: the dataset is not found, or it has no images or no captions.
     """
     data = arguments.data
     dataset = load_split(
@@ -212,7 +218,7 @@ def load_training_split(arguments: Arguments):
 
 
 def create_preparer(processor: MiniCLIPProcessor, device: torch.device, chunk_size: int) -> BatchPreparer:
-    """What turns collated batches into chunks for the model, normalised as the processor does."""
+    """Create the object that splits collated batches into chunks and normalises them as the processor does."""
     images = processor.image_processor
     return BatchPreparer(device, images.image_mean, images.image_std, chunk_size)
 
@@ -228,10 +234,10 @@ def build_training_data(
     prepare: BatchPreparer,
 ) -> TrainingData:
     """
-    Loader of this process's share of every joint batch.
+    Create the loader for this process's share of each joint batch.
 
     Raises:
-        UserError: not one row can be used.
+        UserError: no row is usable, or there are fewer usable rows than processes.
     """
     data, training = arguments.data, arguments.training
     image_size, crop_mode = train_image_size(arguments, processor), processor.crop_mode
@@ -241,7 +247,7 @@ def build_training_data(
         shared["transform"] = CropDraw(transform, image_size)
     if data.streaming:
         return _stream(arguments, dataset, columns, processor, shared)
-    with accelerator.main_process_first():  # the others then find what it has cached
+    with accelerator.main_process_first():  # the other processes then read its cache
         images, rows, skipped = _readable_images(arguments, dataset, columns, captions, processor)
         features = FeatureCache(
             model,
@@ -271,12 +277,12 @@ def build_training_data(
 
 
 def augments_on_device(device: torch.device, augmentation: str) -> bool:
-    """Whether images are cropped beside the model: a GPU does in a millisecond what takes processor cores seconds."""
+    """Whether images are cropped on the GPU, which takes milliseconds instead of seconds of CPU time."""
     return device.type == "cuda" and augmentation == "light"
 
 
 def fits_on_device(images, device: torch.device, augmentation: str) -> bool:
-    """Whether decoded images can all lie on the GPU while training, so that none has to travel there in time."""
+    """Whether all decoded images fit into the GPU's memory, so that batches need no transfer."""
     if device.type != "cuda" or augmentation == "strong" or not isinstance(images, CachedImages):
         return False
     free, _ = torch.cuda.mem_get_info(device)
@@ -285,22 +291,22 @@ def fits_on_device(images, device: torch.device, augmentation: str) -> bool:
 
 def train_image_size(arguments: Arguments, processor: MiniCLIPProcessor) -> int:
     """
-    Side of training images in pixels, by default the one that the model is used at.
+    Side of the training images in pixels; by default the size at which the model is used.
 
-    Random crops show things larger than the whole pictures do that the model will be used with; using it at a somewhat
-    higher resolution than it was trained at makes up for that (FixRes, Touvron et al., 2019).
+    Objects look larger in random crops than in the whole images that the model sees later. Training at a somewhat lower
+    resolution makes up for that (FixRes, Touvron et al., 2019).
     """
     return arguments.data.train_image_size or processor.image_size
 
 
 def cache_folder(arguments: Arguments) -> Path | None:
-    """Folder for decoded images and encoder outputs; `None` if images are to be decoded anew in every epoch."""
+    """Folder for decoded images and encoder outputs; `None` if images are decoded in every epoch."""
     folder = arguments.training.cache_dir
     return None if folder == "none" else Path(folder).expanduser()
 
 
 def joint_batch_size(arguments: Arguments) -> int:
-    """Images of all chunks and processes that make one batch."""
+    """Number of images in a batch, over all chunks and processes."""
     training = arguments.training
     return training.per_device_train_batch_size * training.gradient_accumulation_steps * world_size()
 
@@ -309,7 +315,7 @@ def _loader_options(arguments: Arguments) -> dict:
     workers = arguments.training.dataloader_num_workers
     if workers is None:
         workers = min(16, cores_per_process()) if torch.cuda.is_available() else 0
-    # Workers stay from epoch to epoch of a stream, too: a short one takes no longer than starting them anew.
+    # Workers persist for streams too: an epoch of a short stream takes no longer than starting the workers.
     return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
 
 
@@ -369,7 +375,7 @@ def _cached_features(arguments, features: FeatureCache, model, processor, images
 
 
 def _teacher_embeddings(arguments, accelerator, features, images, rows, captions) -> tuple[torch.Tensor, torch.Tensor]:
-    """Unit embeddings of all images and captions by the teacher, whose images may have another size and scale."""
+    """The teacher's unit embeddings of all images and all captions. Its own processor normalises the images."""
     teacher, processor = load_model(arguments.training.teacher_name_or_path, accelerator.device)
     prepare = create_preparer(processor, accelerator.device, chunk_size=64)
     cache = FeatureCache(
