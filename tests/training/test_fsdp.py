@@ -50,7 +50,7 @@ def turn_on_fsdp(accelerator: Accelerator, plugin) -> None:
 def chunks_of(case: str, rank: int, vocab_size: int) -> list[dict[str, torch.Tensor]]:
     sizes = CASES[case][0] + CASES[case][1]
     own = slice(0, len(CASES[case][0])) if rank == 0 else slice(len(CASES[case][0]), None)
-    pieces = {name: value.split(sizes)[own] for name, value in joint_batch(vocab_size).items()}
+    pieces = {name: value.split(sizes)[own] for name, value in joint_batch(vocab_size, has_equals=False).items()}
     return [dict(zip(pieces, values, strict=True)) for values in zip(*pieces.values(), strict=True)]
 
 
