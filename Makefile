@@ -28,7 +28,7 @@ $(INSTALLED): requirements.txt requirements-dev.txt requirements-onnx.txt
 	$(PY) -m pip install --quiet -r requirements-dev.txt
 	touch $@
 
-train: $(RESULTS) ## train on drawn shapes (three minutes on two cores) and measure zero-shot accuracy
+train: $(RESULTS) ## train on drawn shapes (a few minutes on two cores) and measure zero-shot accuracy
 	@$(PY) -c 'import json; r = json.load(open("$(RESULTS)"))["zero_shot"]; print("zero-shot accuracy on never-seen \
 	combinations: %.1f %% (chance: %.1f %%); model in $(MODEL)" % (100 * r["accuracy"], 100 * r["chance"]))'
 
@@ -49,7 +49,7 @@ $(GALLERY)/test.parquet: | $(INSTALLED)
 	@mkdir -p $(@D)
 	$(PY) -c 'from miniclip.data.shapes import shapes_split; shapes_split("test").to_parquet("$@")'
 
-test: $(INSTALLED) browser ## ruff and pytest; what needs Chromium is skipped where there is none
+test: $(INSTALLED) browser ## run ruff and pytest; tests that need Chromium are skipped without it
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	$(PY) -m pytest --numprocesses 2 --dist worksteal
