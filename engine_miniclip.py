@@ -6,6 +6,7 @@ Self-contained on purpose: the Hub stores this file beside the weights, and `tru
 import copy
 import importlib.util
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -133,6 +134,8 @@ def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool) -> Non
 
 def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:
     """In the precision that the processor computes fastest; images one at a time, which suits a few cores."""
+    # As if openvino's telemetry package were not installed: it would report each start over the network.
+    sys.modules.setdefault("openvino_telemetry", None)
     import openvino
 
     if next(tower.parameters()).dtype != torch.float32:  # numpy, through which weights pass, has no bfloat16

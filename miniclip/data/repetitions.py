@@ -119,7 +119,7 @@ def picture_groups(dataset: Dataset, image_column: str, cache_dir: Path | str | 
         folder.mkdir(parents=True, exist_ok=True)
         keys = decoded_keys(dataset, image_column)
         save_keys(keys, file)
-    return np.load(file)
+    return np.array(np.lib.format.open_memmap(file, mode="r"))  # unlike np.load it never unpickles
 
 
 def decoded_keys(dataset: Dataset, column: str) -> np.ndarray:
@@ -143,7 +143,7 @@ def decoded_keys(dataset: Dataset, column: str) -> np.ndarray:
 
 
 def save_keys(keys: np.ndarray, file: Path) -> None:
-    """Write whole or not at all what `np.load` reads."""
+    """Write whole or not at all what `open_memmap` reads."""
 
     def write(part: Path) -> None:
         with part.open("wb") as out:

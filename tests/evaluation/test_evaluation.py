@@ -541,7 +541,6 @@ def script_error(monkeypatch, capsys, *arguments) -> str:
         ([], "give --dataset_name"),
         (["--dataset_name", "./nowhere"], "not found"),
         (["--dataset_name", "CAPTIONED", "--split", "nosplit"], "nosplit"),
-        (["--dataset_name", "LABELLED", "--split", "validation"], "--caption_columns"),
         (["--dataset_name", "CAPTIONED", "--caption_columns", "words"], "words"),
         (["--zero_shot_dataset", "CAPTIONED"], "--label_column"),
         (["--zero_shot_dataset", "LABELLED", "--zero_shot_split", "validation", "test"], "one for all or one each"),

@@ -236,5 +236,5 @@ def test_calibration_passes_over_unreadable_images(tmp_path, tiny_processor):
     for number in range(3):
         photo(40, 40, seed=number).save(tmp_path / f"{number}.png")
     (tmp_path / "3.png").write_bytes(b"broken")
-    batches = list(calibration_images(str(tmp_path), "train", tiny_processor, num_images=8))
+    batches = list(calibration_images(str(tmp_path), "all", tiny_processor, num_images=8))
     assert [batch.shape for batch in batches] == [(1, 3, 32, 32)] * 3

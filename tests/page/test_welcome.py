@@ -58,6 +58,7 @@ def test_the_first_click_is_right(trained, browser, tmp_path):
         page.goto(served.url)
         labels = page.locator("#labels textarea").input_value()
         assert labels == examples.labels and len(split_labels(labels)) >= 2
+        page.locator("#examples img").first.wait_for()
         assert page.locator("#examples img").count() == len(examples.pictures)
         page.locator("#examples img").first.click()
         answers = answer_of(page)

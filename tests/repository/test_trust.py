@@ -15,6 +15,7 @@ from miniclip.utils.provenance import machine_paths, without_machine_paths
 
 REMOTE_CODE = (
     "configuration_miniclip.py",
+    "engine_miniclip.py",
     "modeling_miniclip.py",
     "precision_miniclip.py",
     "processing_miniclip.py",
@@ -151,8 +152,10 @@ def test_no_file_of_ours_loads_pickles():
 # ---------------------------------------------------------------- the remote code
 
 ALLOWED_IMPORTS = {
-    *("collections.abc", "copy", "dataclasses", "difflib", "inspect", "io", "json", "math", "pathlib"),
+    *("collections.abc", "contextlib", "copy", "dataclasses", "difflib", "functools", "importlib.util", "inspect"),
+    *("io", "json", "math", "os", "pathlib", "platform", "re", "sys", "threading", "typing", "warnings"),
     *("numpy", "PIL", "timm", "torch", "transformers"),
+    *("openvino", "pillow_heif"),  # used where they are installed
 }
 
 
@@ -182,7 +185,7 @@ def watch(event, args):
 sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[1])
 sys.addaudithook(watch)
-import configuration_miniclip, modeling_miniclip, precision_miniclip, processing_miniclip, zero_shot_miniclip
+import configuration_miniclip, modeling_miniclip, engine_miniclip, precision_miniclip, processing_miniclip, zero_shot_miniclip
 print("DID", did)
 """
 

@@ -70,7 +70,7 @@ class Run:
 def test_trains_with_accumulation(config, tmp_path):
     run = Run(config, tmp_path / "run", loss_scale=2.0**10)
     assert statistics.mean(run.losses[-5:]) < 0.9 * math.log(16)
-    assert [bool(norms) for norms in run.norms] == [True, False] * 20
+    assert all(run.norms)  # runs of fewer than 100 steps log every step
 
 
 def test_the_loss_scale_changes_nothing(config, tmp_path):
