@@ -70,7 +70,7 @@ class CachedImages:
 
     def _open(self) -> None:
         self.pixels = np.memmap(self.file, dtype=np.uint8, mode="r").reshape(-1, 3, self.size, self.size)
-        self.keys = np.load(keys_file(self.file), mmap_mode="r")
+        self.keys = np.lib.format.open_memmap(keys_file(self.file), mode="r")
 
     def __len__(self) -> int:
         return len(self.pixels)

@@ -185,7 +185,8 @@ def watch(event, args):
 sys.dont_write_bytecode = True
 sys.path.insert(0, sys.argv[1])
 sys.addaudithook(watch)
-import configuration_miniclip, modeling_miniclip, engine_miniclip, precision_miniclip, processing_miniclip, zero_shot_miniclip
+import configuration_miniclip, engine_miniclip, modeling_miniclip, precision_miniclip
+import processing_miniclip, zero_shot_miniclip
 print("DID", did)
 """
 
