@@ -95,7 +95,7 @@ def work(kind: str, output: str, tokenizer_folder: str) -> None:
 
 def save_and_resume(accelerator: Accelerator, model, optimizer, chunks, output: str) -> dict:
     """A second step, and the same step once more from the checkpoint before it."""
-    store = CheckpointStore(accelerator, Path(f"{output}-checkpoints"), limit=2)
+    store = CheckpointStore(accelerator, Path(f"{output}-checkpoints"))
     folder = store.save(TrainerState(step=1))
     copied, state, embeds = whole_model(accelerator, model), {}, []
     if accelerator.is_main_process:  # alone, as in validation
