@@ -29,6 +29,7 @@ RUN_ELSEWHERE = {
     r"^hf auth login|publish\.py": "needs the Hub; tests/publishing/test_hub_end_to_end.py has one on this machine",
     r"app\.py": "serves until it is stopped; tests/page/test_app_server.py",
     r"--doctor": "tests/doctor/test_doctor.py",
+    r"^accelerate launch --mixed_precision$": "tests/training/test_training_precision.py",
     r"accelerate/": "needs several GPUs or machines; tests/training/",
     r"train_accelerate\.py": "hours; tests/training/ runs the same in miniature",
     r"export_onnx|onnx_inference": "tests/export/test_onnx.py",
