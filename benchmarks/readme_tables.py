@@ -88,14 +88,36 @@ def browser() -> str:
 
 
 def latency() -> str:
-    """Latency of the classifier and of the transformers pipeline."""
-    run = json.loads((RESULTS / "inference_latency.json").read_text())
-    return (
-        f"One JPEG with 10 labels takes {run['ours']['p50_ms']:.1f} ms (median). The transformers pipeline takes "
-        f"{run['pipeline']['p50_ms']:.1f} ms, {run['ratio']:.1f} times as long. 1,000 labels take "
-        f"{run['ratio_1000_labels']:.2f} times as long as 10. {run['model']}, {run['num_threads']} threads. "
-        f"{training_tables.origin(run)}"
+    """Latency and accuracy of the classifier's engines and of the transformers pipeline."""
+    ways = {
+        "`fast=True`": "ours",
+        "`fast=True`, new labels": "ours_new_labels",
+        "`fast=True` without OpenVINO": "ours_pytorch",
+        "`fast=True` without OpenVINO, new labels": "ours_pytorch_new_labels",
+        "`fast=False`": "ours_exact",
+        "transformers pipeline": "pipeline",
+        "image encoder of `fast=True` alone": "image_encoder_alone",
+    }
+    names = ("inference_latency.json", "inference_latency_avx2.json")
+    runs = [json.loads((RESULTS / name).read_text()) for name in names if (RESULTS / name).is_file()]
+    lines = [
+        f"| 10 labels, one JPEG | {' | '.join(run['machine'].split(', ')[-1] + ', ms' for run in runs)} |",
+        f"|---|{'---|' * len(runs)}",
+    ]
+    for title, way in ways.items():
+        cells = (f"{run[way]['p50_ms']:.1f}" for run in runs)
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    for name in runs[0]["accuracy"]:
+        for title, engine in (("`fast=True`", "ours"), ("without OpenVINO", "ours_pytorch"), ("exact", "ours_exact")):
+            cells = (f"{100 * run['accuracy'][name][engine]:.1f} %" for run in runs)
+            lines.append(f"| accuracy on {name}, {title} | {' | '.join(cells)} |")
+    run = runs[0]
+    note = (
+        f"Medians of {run['rounds']} calls, {run['num_threads']} threads, {run['model']}. "
+        f"Engines: {' and '.join(run['engines']['ours']['image'] for run in runs)}. 1,000 labels take "
+        f"{run['ratio_1000_labels']:.2f} times as long as 10. {training_tables.origin(run)}"
     )
+    return "\n".join([*lines, "", note])
 
 
 def search() -> str:

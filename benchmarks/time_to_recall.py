@@ -33,8 +33,8 @@ from rivals import MODEL_NAME, train_open_clip, write_open_clip_config, write_pa
 from miniclip.data.images import decode_image  # noqa: E402
 from miniclip.data.reader import captions_of, find_columns, load_split  # noqa: E402
 from miniclip.evaluation.retrieval import retrieval_metrics  # noqa: E402
-from miniclip.training.arguments import parse_arguments  # noqa: E402
-from miniclip.training.trainer import VALIDATION_IMAGES, Trainer  # noqa: E402
+from miniclip.training.arguments import TrainingArguments, parse_arguments  # noqa: E402
+from miniclip.training.trainer import Trainer  # noqa: E402
 from miniclip.training.validation import HEADLINE  # noqa: E402
 from miniclip.utils.errors import exit_on_user_error  # noqa: E402
 from miniclip.utils.loading import default_device  # noqa: E402
@@ -63,7 +63,7 @@ def open_clip_recall(args: argparse.Namespace, checkpoint: Path) -> float:
     model.load_state_dict(torch.load(checkpoint)["state_dict"])
     model.eval()
     tokenizer = open_clip.get_tokenizer(MODEL_NAME)
-    dataset = load_split(args.dataset_name, "validation").take(VALIDATION_IMAGES)
+    dataset = load_split(args.dataset_name, "validation").take(TrainingArguments.max_validation_samples)
     columns = find_columns(dataset)
     image_embeds, text_embeds, image_of_text = [], [], []
     for number, row in enumerate(dataset):

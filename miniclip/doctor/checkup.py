@@ -26,7 +26,7 @@ from miniclip.training.diagnostics import embedding_statistics, locate_non_finit
 from miniclip.training.distributed import world_size
 from miniclip.training.gradient_cache import contrastive_backward
 from miniclip.training.losses import ContrastiveLoss
-from miniclip.training.optimization import MAX_GRAD_NORM, batch_norm_layers, create_optimizer, parameter_groups
+from miniclip.training.optimization import batch_norm_layers, create_optimizer, parameter_groups
 from miniclip.training.setup import (
     build_model,
     create_preparer,
@@ -280,7 +280,7 @@ class Patient:
                 return Trial(losses, locate_non_finite(self.model, result.embeddings), {}, math.nan)
             if losses[-1] < LEARNT * self.chance:
                 break
-            accelerator.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
+            accelerator.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             self.model.clamp_logit_scale()

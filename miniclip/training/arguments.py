@@ -250,7 +250,23 @@ class PublishingArguments:
 
 
 @dataclass
-class TrainingArguments(PublishingArguments, LoggingArguments, SpeedArguments, OptimizationArguments):
+class RetiredArguments:
+    """Settings of version 1.0 for which one value proved right. `--help` does not list them; set by their names, they
+    act with a warning until version 1.2."""
+
+    max_grad_norm: float = 1.0
+    warmup_ratio: float = 0.1
+    gradient_checkpointing: bool = False
+    feature_views: int | None = None  # by default as `augmentation` needs
+    validation_epochs: int | None = None  # by default every epoch, or every tenth while both encoders are locked
+    checkpoints_total_limit: int = 2
+    logging_steps: int | None = None  # by default 10, or 1 in runs of fewer than 100 steps
+    max_validation_samples: int | None = 1000  # the size at which recall is usually compared
+    shuffle_buffer_size: int = 1000  # rows, in each process that reads a stream
+
+
+@dataclass
+class TrainingArguments(RetiredArguments, PublishingArguments, LoggingArguments, SpeedArguments, OptimizationArguments):
     """How to train: all settings except those of model and data."""
 
     @property

@@ -18,7 +18,6 @@ from miniclip.utils.errors import UserError
 
 STATE_FILE = "trainer_state.json"
 AVERAGE_FILE = "averaged_weights.safetensors"
-KEPT_CHECKPOINTS = 2
 
 
 @dataclass
@@ -91,14 +90,15 @@ class CheckpointStore:
 
     Args:
         folder: created when first needed.
+        total_limit: the number of checkpoints that are kept.
     """
 
-    def __init__(self, accelerator: Accelerator, folder: Path):
-        self.accelerator, self.folder = accelerator, folder
+    def __init__(self, accelerator: Accelerator, folder: Path, total_limit: int = 2):
+        self.accelerator, self.folder, self.total_limit = accelerator, folder, total_limit
 
     def save(self, state: TrainerState, average: nn.Module | None = None) -> Path:
         """
-        Save everything that a resumed run needs, then delete all but the last two checkpoints.
+        Save everything that a resumed run needs, then delete the oldest checkpoints.
 
         Raises:
             UserError: it could not be written; earlier checkpoints are kept.
@@ -114,7 +114,7 @@ class CheckpointStore:
 
         write_atomically(folder, write, self.accelerator.is_main_process, self.accelerator.wait_for_everyone)
         if self.accelerator.is_main_process:
-            for old in self.all()[:-KEPT_CHECKPOINTS]:
+            for old in self.all()[: -self.total_limit]:
                 shutil.rmtree(old)
         return folder
 

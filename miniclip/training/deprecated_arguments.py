@@ -21,11 +21,11 @@ class Deprecated:
     """
     Args:
         advice: what to write instead, or what happens without the setting.
-        apply: changes the current settings as the old one did; `None` if the old setting no longer has an effect.
+        apply: changes the current settings as the old one did.
     """
 
     advice: str
-    apply: Callable[[Values, Any], None] | None = None
+    apply: Callable[[Values, Any], None]
 
 
 def _with_tracking(values: Values, value: Any) -> None:
@@ -55,6 +55,11 @@ def _image_cache(values: Values, value: Any) -> None:
         values["cache_dir"] = "none"
 
 
+def _as_it_was(name: str) -> Callable[[Values, Any], None]:
+    """The value goes to the field of the same name in `RetiredArguments`."""
+    return lambda values, value: values.__setitem__(name, value)
+
+
 def _vocab_size(values: Values, value: Any) -> None:
     values["text_config"] = json.dumps({"vocab_size": value, **json.loads(values["text_config"] or "{}")})
 
@@ -69,22 +74,21 @@ DEPRECATED = {
     ),
     "image_cache": Deprecated("use --cache_dir none to decode images in every epoch", _image_cache),
     "vocab_size": Deprecated("use --text_config '{\"vocab_size\": NUMBER}'", _vocab_size),
-    "max_validation_samples": Deprecated(
-        "the first 1,000 images are used; for fewer give a slice, such as --validation_split validation[:500]"
-    ),
-    "shuffle_buffer_size": Deprecated("streams are shuffled in a buffer of 1,000 rows in each reading process"),
-    "max_grad_norm": Deprecated("gradients are always clipped to a norm of 1"),
-    "warmup_ratio": Deprecated(
-        "the learning rate rises during the first tenth of the steps, except with --lr_scheduler_type constant"
-    ),
-    "gradient_checkpointing": Deprecated(
-        "to save memory, lower --per_device_train_batch_size and raise --gradient_accumulation_steps; the gradient is "
-        "the same"
-    ),
-    "feature_views": Deprecated("--augmentation decides it: none gives 1 view, light 2, strong 4"),
-    "validation_epochs": Deprecated("every epoch is validated, or every tenth epoch while both encoders are locked"),
-    "checkpoints_total_limit": Deprecated("the last two checkpoints are kept"),
-    "logging_steps": Deprecated("every tenth step is logged, and every step in runs of fewer than 100"),
+} | {
+    name: Deprecated(advice, _as_it_was(name))
+    for name, advice in {
+        "max_validation_samples": "give a slice instead, such as --validation_split validation[:500]",
+        "shuffle_buffer_size": "version 1.2 always shuffles streams in a buffer of 1,000 rows in each reading process",
+        "max_grad_norm": "version 1.2 always clips gradients to a norm of 1",
+        "warmup_ratio": "version 1.2 raises the learning rate during the first tenth of the steps, except with "
+        "--lr_scheduler_type constant",
+        "gradient_checkpointing": "to save memory, lower --per_device_train_batch_size and raise "
+        "--gradient_accumulation_steps; the gradient is the same",
+        "feature_views": "in version 1.2 --augmentation decides it: none gives 1 view, light 2, strong 4",
+        "validation_epochs": "version 1.2 validates every epoch, or every tenth while both encoders are locked",
+        "checkpoints_total_limit": "version 1.2 keeps the last two checkpoints",
+        "logging_steps": "version 1.2 logs every tenth step, and every step in runs of fewer than 100",
+    }.items()
 }
 
 
@@ -126,8 +130,7 @@ def apply_deprecated(values: Values, deprecated: Values) -> None:
         if name not in deprecated:
             continue
         _warn(f"--{name} is deprecated: {old.advice}")
-        if old.apply is not None:
-            old.apply(values, deprecated[name])
+        old.apply(values, deprecated[name])
 
 
 def _warn(text: str) -> None:

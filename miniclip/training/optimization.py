@@ -15,8 +15,6 @@ from modeling_miniclip import MiniCLIPModel
 
 PARTS = ("image_encoder", "text_encoder", "heads", "logit_scale")
 SCHEDULES = ("onecycle", "cosine", "linear", "constant")
-WARMUP_RATIO = 0.1
-MAX_GRAD_NORM = 1.0
 
 
 def part_of(name: str) -> str:
@@ -91,12 +89,14 @@ def create_optimizer(groups: list[dict], adam_beta2: float) -> torch.optim.AdamW
     return torch.optim.AdamW(groups, betas=(0.9, adam_beta2), fused=True)
 
 
-def warmup_steps(kind: str, total_steps: int) -> int:
-    """Steps in which the learning rate rises: a tenth of them, none with `constant`."""
-    return 0 if kind == "constant" else round(WARMUP_RATIO * total_steps)
+def warmup_steps(kind: str, total_steps: int, ratio: float = 0.1) -> int:
+    """Steps in which the learning rate rises: this share of them, none with `constant`."""
+    return 0 if kind == "constant" else round(ratio * total_steps)
 
 
-def create_schedule(kind: str, optimizer: torch.optim.Optimizer, total_steps: int) -> LRScheduler:
+def create_schedule(
+    kind: str, optimizer: torch.optim.Optimizer, total_steps: int, warmup_ratio: float = 0.1
+) -> LRScheduler:
     """
     Learning-rate schedule over `total_steps` optimiser steps, of which the first [`warmup_steps`] rise.
 
@@ -107,11 +107,11 @@ def create_schedule(kind: str, optimizer: torch.optim.Optimizer, total_steps: in
         peaks = [group["lr"] for group in optimizer.param_groups]
         steps = max(total_steps, 4)  # both its slopes need two steps
         return OneCycleLR(
-            optimizer, peaks, total_steps=steps, pct_start=max(WARMUP_RATIO, 2 / steps), cycle_momentum=False
+            optimizer, peaks, total_steps=steps, pct_start=max(warmup_ratio, 2 / steps), cycle_momentum=False
         )
     if kind not in SCHEDULES:
         raise UserError(f"--lr_scheduler_type {kind} is unknown; choose one of {', '.join(SCHEDULES)}")
-    return get_scheduler(kind, optimizer, warmup_steps(kind, total_steps), total_steps)
+    return get_scheduler(kind, optimizer, warmup_steps(kind, total_steps, warmup_ratio), total_steps)
 
 
 def average_weights(model: nn.Module, decay: float) -> AveragedModel:

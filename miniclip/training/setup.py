@@ -325,6 +325,7 @@ def _stream(arguments, dataset: IterableDataset, columns, processor, shared) -> 
         columns,
         train_image_size(arguments, processor),
         processor.crop_mode,
+        shuffle_buffer_size=arguments.training.shuffle_buffer_size,
         rank=rank(),
         world_size=world_size(),
         **shared,
@@ -367,9 +368,8 @@ def _cached_features(arguments, features: FeatureCache, model, processor, images
     if training.trainable_text_layers == 0:
         extra["text_features"] = features.text_features(processor.tokenizer, list(chain.from_iterable(captions)))
     if training.trainable_image_layers == 0:
-        views = features.image_features(
-            images, rows, FEATURE_VIEWS[arguments.data.augmentation], transform, training.seed
-        )
+        number = training.feature_views or FEATURE_VIEWS[arguments.data.augmentation]
+        views = features.image_features(images, rows, number, transform, training.seed)
         extra["images"] = ImageFeatures(views)
     return extra
 

@@ -28,7 +28,6 @@ from miniclip.training.gradient_cache import StepResult, contrastive_backward
 from miniclip.training.losses import ContrastiveLoss
 from miniclip.training.memory import keep_freed_memory
 from miniclip.training.optimization import (
-    MAX_GRAD_NORM,
     average_weights,
     compile_encoders,
     create_optimizer,
@@ -62,7 +61,6 @@ from miniclip.utils.provenance import provenance
 
 logger = logging.getLogger(__name__)
 RESULTS_FILE = "training_results.json"
-VALIDATION_IMAGES = 1000  # the size at which recall is usually compared
 
 
 class Interrupted(Exception):
@@ -104,21 +102,24 @@ class Trainer:
             model.config.zero_shot_templates = list(columns.classes.templates)
         self.validator = self._create_validator(model, columns)
         self.total_steps = training.max_train_steps or training.num_train_epochs * self.data.batches_per_epoch
-        self.logging_interval = 10 if self.total_steps >= 100 else 1
+        self.logging_interval = training.logging_steps or (10 if self.total_steps >= 100 else 1)
         self.loss_function = ContrastiveLoss(
             label_smoothing=training.label_smoothing,
             match_by_id=True,
             distillation_weight=training.distillation_weight if training.teacher_name_or_path else 0.0,
         )
         self.average = average_weights(model, training.ema_decay) if training.ema_decay else None
+        if training.gradient_checkpointing:
+            model.gradient_checkpointing_enable()
         if training.torch_compile:
             compile_encoders(model)
         optimizer = create_optimizer(self._parameter_groups(model), training.adam_beta2)
-        schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps)
+        schedule = create_schedule(training.lr_scheduler_type, optimizer, self.total_steps, training.warmup_ratio)
         self.model, self.optimizer, self.schedule = accelerator.prepare(model, optimizer, schedule)
-        self.store = CheckpointStore(accelerator, output_dir / "checkpoints")
+        self.store = CheckpointStore(accelerator, output_dir / "checkpoints", training.checkpoints_total_limit)
         self.state, self._stop_signal, self._speed = TrainerState(total_steps=self.total_steps), None, None
-        self.doctor = Doctor(model.config, warmup_steps(training.lr_scheduler_type, self.total_steps), self._say)
+        warmup = warmup_steps(training.lr_scheduler_type, self.total_steps, training.warmup_ratio)
+        self.doctor = Doctor(model.config, warmup, self._say)
         if accelerator.is_main_process:
             self._tell_of_data(dataset, columns, captions)
 
@@ -160,7 +161,8 @@ class Trainer:
             self._say(f"no validation: the last model will be the best ({error})")
             return None
         precision = self.accelerator.mixed_precision
-        return Validator(model, self.processor, dataset, columns, self.prepare, precision, VALIDATION_IMAGES)
+        limit = self.arguments.training.max_validation_samples
+        return Validator(model, self.processor, dataset, columns, self.prepare, precision, limit)
 
     def fit(self) -> Path:
         """
@@ -239,7 +241,7 @@ class Trainer:
         result = contrastive_backward(accelerator, self.model, chunks, self.loss_function, seed)
         self._stop_if_not_finite(result)
         self._gradient_norms = self._measure_gradients()
-        accelerator.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
+        accelerator.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
         self.optimizer.step()
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -325,6 +327,8 @@ class Trainer:
     def _validation_interval(self) -> int:
         """In epochs. While both encoders are locked an epoch takes a second, and validation would take longer."""
         training = self.arguments.training
+        if training.validation_epochs:
+            return training.validation_epochs
         return 10 if training.trainable_image_layers == training.trainable_text_layers == 0 else 1
 
     def _checkpoint_saved(self) -> None:

@@ -2,12 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import fields
 
 import pytest
 from conftest import ROOT
 
 from miniclip.training import all_settings, deprecated_arguments
-from miniclip.training.arguments import GROUPS, NAMES, parse_arguments
+from miniclip.training.arguments import GROUPS, NAMES, RetiredArguments, parse_arguments
 from miniclip.training.deprecated_arguments import DEPRECATED
 from miniclip.training.hints import HINTS
 from miniclip.utils.errors import UserError
@@ -113,7 +114,6 @@ def test_dashes_do_as_well_as_underscores():
         ("--overwrite_output_dir --resume_from_checkpoint latest", "--existing_run resume"),
         ("--image_cache false", "--cache_dir none"),
         ('--vocab_size 500 --text_config {"dim":8}', '--text_config {"vocab_size":500,"dim":8}'),
-        ("--logging_steps 1 --warmup_ratio 0.2 --max_grad_norm 3 --feature_views 4", ""),
     ],
 )
 def test_deprecated_names_do_what_they_did_and_name_the_new_one(old, new, tmp_path, caplog):
@@ -128,6 +128,17 @@ def test_deprecated_names_do_what_they_did_and_name_the_new_one(old, new, tmp_pa
     }
     for name, deprecated in DEPRECATED.items():
         assert deprecated.advice in caplog.text or name not in names
+
+
+def test_retired_settings_keep_their_values_and_are_in_no_help(caplog, capsys):
+    retired = {field.name: field.default for field in fields(RetiredArguments)}
+    values = parse("--logging_steps", "1", "--warmup_ratio=0.2", "--max-grad-norm", "3", "--gradient_checkpointing")
+    changed = {"logging_steps": 1, "warmup_ratio": 0.2, "max_grad_norm": 3, "gradient_checkpointing": True}
+    assert {name: values[name] for name in retired} == retired | changed
+    assert len(caplog.records) == len(changed) and set(retired) <= set(DEPRECATED)
+    with pytest.raises(SystemExit):
+        parse("--help")
+    assert not any(name in capsys.readouterr().out for name in retired)
 
 
 def test_deprecated_names_work_in_files_and_are_told_once(tmp_path, caplog):

@@ -478,7 +478,7 @@ def test_older_checkpoints_are_deleted(config, tmp_path):
     assert left == {"checkpoint-6", "checkpoint-8"}
 
 
-def test_gradients_are_clipped(config, tmp_path, monkeypatch):
+def test_gradients_are_clipped(config, tmp_path):
     """Clipped to almost nothing they vanish beside AdamW's epsilon, and the model stays where it began."""
     (arguments,) = parse_arguments(
         [str(config), "--weight_decay", "0", "--max_train_steps", "1", "--lr_scheduler_type", "constant"]
@@ -492,8 +492,25 @@ def test_gradients_are_clipped(config, tmp_path, monkeypatch):
         return flat(trainer.model.state_dict()) - start
 
     free = change("free")
-    monkeypatch.setattr("miniclip.training.trainer.MAX_GRAD_NORM", 1e-15)
+    arguments.training.max_grad_norm = 1e-15
     assert change("clipped").norm() < 1e-3 * free.norm()
+
+
+def test_settings_of_version_1_0_still_act(config, tmp_path, caplog):
+    options = "--logging_steps 2 --validation_epochs 2 --checkpoints_total_limit 1 --warmup_ratio 0.5"
+    options += " --max_validation_samples 3 --gradient_checkpointing --num_train_epochs 4"
+    (arguments,) = parse_arguments([str(config), *options.split()])
+    trainer = Trainer(Accelerator(cpu=True, step_scheduler_with_optimizer=False), arguments, tmp_path)
+    assert "--warmup_ratio is deprecated" in caplog.text
+    assert trainer.validator.num_images == 3
+    assert all(layer.gradient_checkpointing for layer in trainer.unwrapped.text_model.transformer.layer)
+    rates = []
+    trainer.after_checkpoint = lambda step: rates.append(trainer.optimizer.param_groups[0]["lr"])
+    trainer.fit()
+    assert len(trainer.store.all()) == 1
+    assert [("image_to_text_recall@1" in str(epoch)) for epoch in trainer.state.history] == [False, True, False, True]
+    assert rates[0] < rates[1] > rates[2] > rates[3]  # the rate rises for half of the four epochs
+    assert trainer.logging_interval == 2
 
 
 def test_a_checkpoint_of_another_schedule_is_refused(config, finished, tmp_path):
