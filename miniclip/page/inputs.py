@@ -3,7 +3,6 @@
 import os
 import re
 
-import gradio as gr
 from PIL import Image
 
 from miniclip.utils.errors import UserError
@@ -42,8 +41,9 @@ def read_photo(path: str | None) -> Image.Image:
     return photo
 
 
-def leave_undecoded(component: gr.Image) -> gr.Image:
-    """Gradio opens an upload before any callback sees it, and knows fewer formats. [`read_photo`] opens it instead."""
+def leave_undecoded(component):
+    """A `gradio.Image` that passes on the path of an upload. Gradio itself would open it, and knows fewer formats than
+    [`read_photo`]. Without gradio's own type, since training uses this file too and gradio takes seconds to import."""
     preprocess = component.preprocess
     component.preprocess = lambda payload: payload.path if payload and payload.path else preprocess(payload)
     return component
