@@ -3,7 +3,6 @@
 import math
 
 from transformers import AutoConfig, PreTrainedConfig, TimmWrapperConfig
-from transformers.configuration_utils import SubConfigSpec
 
 PROJECTION_HEADS = ("mlp", "linear")
 TEXT_POOLINGS = ("cls", "mean")
@@ -48,10 +47,7 @@ class MiniCLIPConfig(PreTrainedConfig):
     """
 
     model_type = "miniclip"
-    sub_configs_defaults = {
-        "vision_config": SubConfigSpec(TimmWrapperConfig, init_kwargs={"architecture": "resnet18"}),
-        "text_config": SubConfigSpec(AutoConfig, model_type="distilbert"),
-    }
+    sub_configs = {"vision_config": TimmWrapperConfig, "text_config": AutoConfig}
 
     vision_config: dict | PreTrainedConfig | None = None
     text_config: dict | PreTrainedConfig | None = None
@@ -68,6 +64,11 @@ class MiniCLIPConfig(PreTrainedConfig):
     zero_shot_calibration: dict | None = None
 
     def __post_init__(self, **kwargs):
+        # By hand: `sub_configs_defaults`, which would do this, came with transformers 5.20.
+        if not isinstance(self.vision_config, PreTrainedConfig):
+            self.vision_config = TimmWrapperConfig(**{"architecture": "resnet18", **(self.vision_config or {})})
+        if not isinstance(self.text_config, PreTrainedConfig):
+            self.text_config = AutoConfig.for_model(**{"model_type": "distilbert", **(self.text_config or {})})
         super().__post_init__(**kwargs)
         self._check_values()
         # `register_for_auto_class` keeps one class only (AutoModel); the pipeline looks for this one as well.

@@ -147,13 +147,13 @@ TABLES = (
 
 def fill_in(document: Path, tables: dict[str, Callable[[], str]], check: bool = False) -> None:
     """Write each table between its markers in a Markdown file; with `check`, exit if that would change the file."""
-    old = text = document.read_text()
+    old = text = document.read_text(encoding="utf-8")
     for name, table in tables.items():
         pattern = rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)"
         text = re.sub(pattern, lambda match, table=table: f"{match[1]}{table()}\n{match[2]}", text, flags=re.DOTALL)
     if check and text != old:
         sys.exit(f"{document.name} is older than benchmarks/results: run python {Path(sys.argv[0]).as_posix()}")
-    document.write_text(text)
+    document.write_text(text, encoding="utf-8")
 
 
 def main() -> None:

@@ -52,7 +52,7 @@ def save(figures: dict, file: Path, seed: int, device: torch.device) -> None:
     """Write `figures` with their origin to a JSON file."""
     origin = provenance(device) | {"command": command(), "seed": seed, "machine": machine(device)}
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(json.dumps(origin | figures, indent=1) + "\n")
+    file.write_text(json.dumps(origin | figures, indent=1) + "\n", encoding="utf-8")
     print(f"figures: {file}")
 
 

@@ -36,7 +36,7 @@ def photos(tmp_path_factory) -> Path:
 
 def run_benchmark(script: str, output: Path, *options) -> dict:
     run_python(f"benchmarks/{script}.py", "--output_json", output, *options)
-    return json.loads(output.read_text())
+    return json.loads(output.read_text(encoding="utf-8"))
 
 
 def table_of(name: str, output: Path, monkeypatch) -> str:

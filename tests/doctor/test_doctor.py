@@ -267,7 +267,7 @@ def test_the_script_examines_writes_nothing_and_ends_with_a_status(healthy, tmp_
 def test_stages_are_examined_each_at_its_own_rates(healthy, tmp_path, report_on):
     stages = tmp_path / "stages.yaml"
     locked = {"trainable_text_layers": 0}
-    with open(healthy[0]) as config:
+    with open(healthy[0], encoding="utf-8") as config:
         stages.write_text(config.read() + "stages: " + json.dumps([locked, {"learning_rate": 100}]))
     problems, report = report_on([str(stages)])
     assert "learning, stage 1: 32 pairs are learnt" in report and "PROBLEM learning, stage 2" in report

@@ -57,7 +57,7 @@ class Served:
 
     def memory_mb(self) -> float:
         """Private memory of the server."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.process.pid}/status").read_text(encoding="utf-8")
         return int(re.search(r"RssAnon:\s+(\d+)", status)[1]) / 1024
 
 

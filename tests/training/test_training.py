@@ -209,9 +209,20 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(config, finis
         assert_equal_weights(last_checkpoint(tmp_path / "other"), last_checkpoint(finished))
 
 
+SPAWNED = """
+import multiprocessing, runpy, sys
+if __name__ == "__main__":
+    multiprocessing.set_start_method("spawn")
+    runpy.run_path("train_accelerate.py", run_name="__main__")
+"""
+
+
 def test_worker_processes_change_nothing(config, finished, tmp_path):
-    """They stay from epoch to epoch, and captions and augmentation are those of each new one all the same."""
-    train(config, tmp_path / "run", "--dataloader_num_workers", "2")
+    """They stay from epoch to epoch, and captions and augmentation are those of each new one all the same. They are
+    spawned, as on macOS and Windows, so that everything they need has to be pickled."""
+    (tmp_path / "spawned.py").write_text(SPAWNED)
+    options = ("--output_dir", tmp_path / "run", "--dataloader_num_workers", "2")
+    run_python(tmp_path / "spawned.py", config, *options, PYTHONPATH=str(ROOT))
     assert_same_run(tmp_path / "run", finished)
 
 
