@@ -4,6 +4,7 @@ Self-contained on purpose: the Hub stores this file beside the weights, and `tru
 """
 
 import copy
+import functools
 import importlib.util
 import os
 import sys
@@ -134,8 +135,7 @@ def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool) -> Non
 
 def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:
     """In the precision that the processor computes fastest; images one at a time, which suits a few cores."""
-    # As if openvino's telemetry package were not installed: it would report each start over the network.
-    sys.modules.setdefault("openvino_telemetry", None)
+    core = _openvino_core(os.getpid())
     import openvino
 
     if next(tower.parameters()).dtype != torch.float32:  # numpy, through which weights pass, has no bfloat16
@@ -151,7 +151,7 @@ def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # other programs run on these cores as well
     }
-    request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+    request = core.compile_model(graph, "CPU", options).create_infer_request()
 
     def run(*inputs: torch.Tensor) -> torch.Tensor:
         arrays = [(tensor.float() if tensor.is_floating_point() else tensor).numpy() for tensor in inputs]
@@ -161,6 +161,22 @@ def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable,
         return torch.from_numpy(np.concatenate(rows))
 
     return run, f"OpenVINO {openvino.__version__.split('-')[0]}, {precision.title}"
+
+
+@functools.cache
+def _openvino_core(process: int):
+    """
+    One for each process (a fork has none of its threads), which is never freed.
+
+    Each new `Core` gives the thread that compiles a stack for signal handlers, and puts the one before it back when
+    it goes. Were two freed in the order of their making, the thread would keep a stack that is gone, and the next
+    signal, such as Ctrl-C, would crash the process.
+    """
+    # As if openvino's telemetry package were not installed: it would report each start over the network.
+    sys.modules.setdefault("openvino_telemetry", None)
+    import openvino
+
+    return openvino.Core()
 
 
 def _capture(tower: nn.Module, sample: tuple):

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import torch
-from conftest import build_tiny, run_python
+from conftest import ROOT, build_tiny, run_python
 from PIL import Image
 from transformers import pipeline
 
@@ -455,6 +455,28 @@ if second != first:
     pipe = pipeline("zero-shot-image-classification", model=second, trust_remote_code=True)
     assert len(pipe(photo, candidate_labels=["a red circle", "a child"])) == 2
 """
+
+
+SIGNALLED = """
+import faulthandler, gc, os, signal, sys
+from zero_shot_miniclip import ZeroShotClassifier
+faulthandler.enable()
+signal.signal(signal.SIGTERM, lambda *_: print("handled"))
+first, second = (ZeroShotClassifier.from_pretrained(sys.argv[1], fast=True) for _ in range(2))
+for classifier in (first, second):
+    classifier.embed_labels(["a dog"])
+del classifier, first
+gc.collect()
+del second
+gc.collect()
+os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_signals_are_handled_after_classifiers_are_gone(tiny_folder):
+    """OpenVINO gives the thread a stack for signals and takes it away later; without one Ctrl-C ends in a crash."""
+    pytest.importorskip("openvino")
+    assert run_python("-c", SIGNALLED, tiny_folder, PYTHONPATH=str(ROOT)).stdout == "handled\n"
 
 
 def test_in_fresh_processes_and_after_a_second_save(tiny_model, tiny_processor, tmp_path):
