@@ -4,9 +4,13 @@ import math
 
 from transformers import AutoConfig, PreTrainedConfig, TimmWrapperConfig
 
+try:
+    from .losses_miniclip import LOSSES
+except ImportError:  # imported as a plain top-level module, from a clone of the repository
+    from losses_miniclip import LOSSES
+
 PROJECTION_HEADS = ("mlp", "linear")
 TEXT_POOLINGS = ("cls", "mean")
-LOSSES = ("infonce", "sigmoid")
 
 
 class MiniCLIPConfig(PreTrainedConfig):
@@ -34,7 +38,8 @@ class MiniCLIPConfig(PreTrainedConfig):
         logit_scale_max (`float`, defaults to ln(100)):
             Training clamps the learned logarithm here, as CLIP does, to keep it stable.
         loss (`str`, defaults to `"infonce"`):
-            `"infonce"` (softmax over the batch, CLIP) or `"sigmoid"` (every pair on its own, SigLIP).
+            `"infonce"` (softmax over the batch, CLIP), `"sigmoid"` (every pair on its own, SigLIP), or another name in
+            `losses_miniclip.LOSSES`.
         logit_bias_init_value (`float`, defaults to -10.0):
             Start of the additive bias that the sigmoid loss learns (Zhai et al., 2023); unused by `"infonce"`.
         zero_shot_templates (`list[str]`, *optional*):

@@ -29,9 +29,11 @@ from transformers.utils import ModelOutput
 
 try:
     from .configuration_miniclip import MiniCLIPConfig
+    from .losses_miniclip import LOSSES
     from .zero_shot_miniclip import ZeroShotCalibration, ZeroShotClassifier, load_processor
 except ImportError:  # imported as a plain top-level module, from a clone of the repository
     from configuration_miniclip import MiniCLIPConfig
+    from losses_miniclip import LOSSES
     from zero_shot_miniclip import ZeroShotCalibration, ZeroShotClassifier, load_processor
 
 
@@ -53,21 +55,6 @@ class MiniCLIPOutput(ModelOutput):
     logits_per_text: torch.FloatTensor | None = None
     image_embeds: torch.FloatTensor | None = None
     text_embeds: torch.FloatTensor | None = None
-
-
-def info_nce_loss(logits_per_image: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:
-    """Symmetric InfoNCE: cross entropy of rows and columns of `(n, n)` logits (van den Oord et al., 2018; CLIP)."""
-    labels = torch.arange(logits_per_image.shape[0], device=logits_per_image.device)
-    image_loss = F.cross_entropy(logits_per_image, labels, label_smoothing=label_smoothing)
-    text_loss = F.cross_entropy(logits_per_image.t(), labels, label_smoothing=label_smoothing)
-    return (image_loss + text_loss) / 2
-
-
-def sigmoid_loss(logits_per_image: torch.Tensor) -> torch.Tensor:
-    """Pairwise sigmoid loss of `(n, n)` logits, summed over pairs and divided by n (SigLIP, Zhai et al., 2023)."""
-    n = logits_per_image.shape[0]
-    signs = 2 * torch.eye(n, device=logits_per_image.device, dtype=logits_per_image.dtype) - 1
-    return -F.logsigmoid(signs * logits_per_image).sum() / n
 
 
 class MLPHead(nn.Module):
@@ -112,7 +99,7 @@ class MiniCLIPModel(PreTrainedModel):
         self.visual_projection = self._create_head(vision_dim)
         self.text_projection = self._create_head(text_dim)
         self.logit_scale = nn.Parameter(torch.tensor(float(config.logit_scale_init_value)))
-        if config.loss == "sigmoid":
+        if LOSSES[config.loss].has_bias:
             self.logit_bias = nn.Parameter(torch.tensor(float(config.logit_bias_init_value)))
         self.post_init()
 
@@ -135,7 +122,7 @@ class MiniCLIPModel(PreTrainedModel):
             init.zeros_(module.bias)
         elif isinstance(module, MiniCLIPModel):
             init.constant_(module.logit_scale, self.config.logit_scale_init_value)
-            if self.config.loss == "sigmoid":
+            if LOSSES[self.config.loss].has_bias:
                 init.constant_(module.logit_bias, self.config.logit_bias_init_value)
 
     def get_input_embeddings(self) -> nn.Module:
@@ -254,13 +241,13 @@ class MiniCLIPModel(PreTrainedModel):
         a scaled cosine of 30 to steps of 0.015 to 0.125."""
         with torch.autocast(image_embeds.device.type, enabled=False):
             logits = self.logit_scale.float().exp() * image_embeds.float() @ text_embeds.float().t()
-            return logits + self.logit_bias.float() if self.config.loss == "sigmoid" else logits
+            return logits + self.logit_bias.float() if LOSSES[self.config.loss].has_bias else logits
 
     def _loss(self, logits_per_image: torch.Tensor | None) -> torch.Tensor:
         if logits_per_image is None or logits_per_image.shape[0] != logits_per_image.shape[1]:
             shape = None if logits_per_image is None else tuple(logits_per_image.shape)
             raise ValueError(f"`return_loss=True` needs as many images as texts, image i with text i; got {shape}.")
-        return sigmoid_loss(logits_per_image) if self.config.loss == "sigmoid" else info_nce_loss(logits_per_image)
+        return LOSSES[self.config.loss].compute(logits_per_image, None, 0.0)
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:

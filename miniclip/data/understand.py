@@ -33,6 +33,11 @@ COMPARED_IMAGES = 100_000  # more take too long to be decoded before training st
 EXACT_HASHES = 20e9  # bytes of a stream that are read once to draw splits of exact sizes
 MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # looked through beside the folder of a table, for its images
 SAMPLES_A_SHARD = 10_000  # img2dataset's default, where nothing says how many images a stream has
+# Asked in turn if no table is found; docs/contributing.md shows how to add one.
+LAYOUTS = (
+    find_side_files,
+    find_class_folders,  # last, because it accepts any folder of images
+)
 KINDS = "csv, tsv, txt, json, jsonl, parquet, arrow, feather, xlsx, tar, zip"
 
 
@@ -105,7 +110,8 @@ def _find_paths(inventory: Inventory, options: Options) -> tuple[Found | None, l
     """Layouts whose images are files of their own."""
     finder = ImageFinder(inventory)
     found, broken, seen = find_tables(inventory, finder, options)
-    found = found or find_side_files(inventory, finder) or find_class_folders(inventory, finder)
+    for find in LAYOUTS:
+        found = found or find(inventory, finder)
     if broken and found is not None and found.layout == _ONLY_IMAGES:
         return None, broken + seen  # who keeps captions beside images does not want the images alone
     return found, broken + seen

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from accelerate import Accelerator
 
+from losses_miniclip import LOSSES
 from miniclip.data.batches import BatchPreparer
 from miniclip.data.image_cache import square_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
@@ -34,7 +35,7 @@ from miniclip.training.setup import (
     load_training_split,
     train_image_size,
 )
-from miniclip.training.symptoms import Finding, chance_loss
+from miniclip.training.symptoms import Finding
 from miniclip.training.watcher import examine_repetitions, examine_words
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
@@ -236,7 +237,7 @@ class Patient:
         self.start = {name: value.detach().clone() for name, value in model.state_dict().items()}
         self.batch = self._model_inputs(processor, pairs)
         self.size = len(self.batch["image_ids"])
-        self.chance = chance_loss(model.config.loss, self.size, self.size)
+        self.chance = LOSSES[model.config.loss].chance(self.size, self.size)
         self.bound = math.exp(model.config.logit_scale_max)
 
     def examine(self) -> tuple[list[Finding], str]:

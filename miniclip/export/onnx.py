@@ -132,7 +132,7 @@ def onnx_config(model, processor) -> dict:
         raise UserError(
             f"the image processor crops {crop} out of {resize}; images would need padding, unsupported here"
         )
-    sigmoid = model.config.loss == "sigmoid"
+    bias = getattr(model, "logit_bias", None)  # only some losses learn one
     return {
         "image": {
             "resize": resize,
@@ -145,7 +145,7 @@ def onnx_config(model, processor) -> dict:
         "text": {"max_length": longest_text(model, processor), "pad_token_id": processor.tokenizer.pad_token_id},
         "projection_dim": model.config.projection_dim,
         "logit_scale": float(model.logit_scale.detach().float().exp()),
-        "logit_bias": float(model.logit_bias.detach().float()) if sigmoid else 0.0,
+        "logit_bias": 0.0 if bias is None else float(bias.detach().float()),
         "templates": list(model.config.zero_shot_templates or DEFAULT_TEMPLATES),
         "zero_shot_calibration": model.config.zero_shot_calibration,
         "image_encoder": model.config.vision_config.architecture,

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from configuration_miniclip import LOSSES, MiniCLIPConfig
+from configuration_miniclip import MiniCLIPConfig
+from losses_miniclip import LOSSES
 from miniclip.data.augmentation import AUGMENTATIONS
 from miniclip.training.deprecated_arguments import DEPRECATED, apply_deprecated, take_deprecated
 from miniclip.training.hints import HINTS
@@ -81,7 +82,9 @@ class ModelArguments:
         metavar="cls|mean",
     )
     loss: str = setting(
-        MiniCLIPConfig.loss, "contrastive loss: infonce as in CLIP, sigmoid as in SigLIP", metavar="|".join(LOSSES)
+        MiniCLIPConfig.loss,
+        "contrastive loss: " + ", ".join(f"{name} {loss.description}" for name, loss in LOSSES.items()),
+        metavar="|".join(LOSSES),
     )
     logit_scale_init_value: float = setting(
         MiniCLIPConfig.logit_scale_init_value,

@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent: a kill at any moment costs no more than the steps since the last one."""
+"""Checkpoints that are either complete or absent. A kill at any moment costs only the steps since the last one."""
 
 import json
 import re
@@ -22,10 +22,10 @@ AVERAGE_FILE = "averaged_weights.safetensors"
 
 @dataclass
 class TrainerState:
-    """Where training stands, all but weights and optimiser state; the losses are sums over this epoch's steps."""
+    """The position of a run, without weights and optimiser state. Losses are sums over the steps of this epoch."""
 
     epoch: int = 0
-    batch_in_epoch: int = 0  # batches used up, the unusable ones included
+    batch_in_epoch: int = 0  # batches read so far, including unusable ones
     step_in_epoch: int = 0
     step: int = 0
     total_steps: int = 0
@@ -47,12 +47,12 @@ class TrainerState:
 
 def write_atomically(folder: Path, write: Callable[[Path], None], is_main: bool = True, wait=lambda: None) -> None:
     """
-    Let `write` fill a new folder beside `folder`, then put it in its place.
+    Let `write` fill a new folder, then put it in the place of `folder`.
 
-    All processes call this; the main one creates and renames, and `wait` keeps them in step.
+    All processes call this. The main one creates and renames the folder, and `wait` keeps the processes in step.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written; what `folder` held before is untouched.
+        UserError: the disk is full or the folder cannot be written; `folder` is as it was before.
     """
     part = folder.with_name(f".{folder.name}.part")
     try:
@@ -75,7 +75,7 @@ def write_atomically(folder: Path, write: Callable[[Path], None], is_main: bool 
 
 
 def _swap(part: Path, folder: Path) -> None:
-    """A folder cannot replace a full one in one step, so the old one steps aside first."""
+    """A folder cannot replace a non-empty one in one step, so the old one is renamed first."""
     old = folder.with_name(f".{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
@@ -89,8 +89,8 @@ class CheckpointStore:
     The checkpoints of one run, `checkpoint-<step>` in a folder.
 
     Args:
-        folder: created when first needed.
-        total_limit: the number of checkpoints that are kept.
+        folder: created when it is first needed.
+        total_limit: number of checkpoints to keep.
     """
 
     def __init__(self, accelerator: Accelerator, folder: Path, total_limit: int = 2):
@@ -101,7 +101,7 @@ class CheckpointStore:
         Save everything that a resumed run needs, then delete the oldest checkpoints.
 
         Raises:
-            UserError: it could not be written; earlier checkpoints are kept.
+            UserError: the checkpoint could not be written; earlier ones are kept.
         """
         folder = self.folder / f"checkpoint-{state.step}"
 
@@ -123,7 +123,7 @@ class CheckpointStore:
         Restore weights, optimiser, schedule and position.
 
         Raises:
-            UserError: damaged, of another model, or with code in it.
+            UserError: the checkpoint is damaged, belongs to another model, or contains code.
         """
         try:
             self._load_accelerator(folder)
@@ -131,13 +131,13 @@ class CheckpointStore:
                 load_model(average, str(folder / AVERAGE_FILE))
             return TrainerState.load(folder)
         except UnpicklingError as error:  # accelerate loads with `weights_only`
-            raise UserError(f"checkpoint {folder} does not fit this run: it is damaged or holds code") from error
+            raise UserError(f"checkpoint {folder} does not fit this run: it is damaged or contains code") from error
         except (OSError, RuntimeError, ValueError, KeyError, SafetensorError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"checkpoint {folder} does not fit this run: {reason}") from error
 
     def _load_accelerator(self, folder: Path) -> None:
-        """Goes on in fp16 also where the checkpoint's machine computed in another precision, without a loss scale."""
+        """A run can continue in fp16 even if it began in another precision, and its checkpoint has no loss scale."""
         scaler = self.accelerator.scaler
         if not (folder / SCALER_NAME).is_file():
             self.accelerator.scaler = None
@@ -147,7 +147,7 @@ class CheckpointStore:
             self.accelerator.scaler = scaler
 
     def all(self) -> list[Path]:
-        """Checkpoints, oldest first."""
+        """All checkpoints, oldest first."""
         found = [(re.fullmatch(r"checkpoint-(\d+)", path.name), path) for path in self.folder.glob("checkpoint-*")]
         return [path for _, path in sorted((int(match.group(1)), path) for match, path in found if match)]
 
@@ -156,7 +156,7 @@ class CheckpointStore:
         The checkpoint that `--existing_run` names: a folder, or the newest for `resume`.
 
         Raises:
-            UserError: there is none.
+            UserError: there is no such checkpoint.
         """
         if wanted == "resume":
             if not self.all():
@@ -164,6 +164,6 @@ class CheckpointStore:
             return self.all()[-1]
         if not (Path(wanted) / STATE_FILE).is_file():
             raise UserError(
-                f"{wanted!r} is no checkpoint folder: use --existing_run resume, or a {self.folder}/checkpoint-*"
+                f"{wanted!r} is not a checkpoint folder: use --existing_run resume, or a {self.folder}/checkpoint-*"
             )
         return Path(wanted)

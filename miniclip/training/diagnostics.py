@@ -1,4 +1,4 @@
-"""What embeddings and gradients say about the health of training."""
+"""Statistics of embeddings and gradients that show whether training is healthy."""
 
 import torch
 import torch.nn.functional as F
@@ -16,8 +16,9 @@ def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
     Alignment and uniformity (Wang & Isola, 2020) and the modality gap (Liang et al., 2022) of a joint batch.
 
     Returns:
-        `alignment`: mean squared distance of an image to its texts, in [0, 4], lower is better;
-        `image_uniformity`, `text_uniformity`: log of the mean Gaussian potential, lower is more spread, 0 is collapsed;
+        `alignment`: mean squared distance between an image and its texts, in [0, 4], lower is better;
+        `image_uniformity`, `text_uniformity`: log of the mean Gaussian potential; low values mean that the embeddings
+        are spread out, and 0 that they have collapsed;
         `modality_gap`: distance between the mean image and the mean text embedding.
     """
     image, text = embeddings.image.float(), embeddings.text.float()
@@ -34,9 +35,9 @@ def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
 @torch.no_grad()
 def loss_at_reference_batch(model: MiniCLIPModel, embeddings: Embeddings) -> float:
     """
-    Mean InfoNCE of the joint batch cut into batches of 64, so that runs with other batch sizes can be compared.
+    Mean InfoNCE after cutting the joint batch into batches of 64. It compares runs with different batch sizes.
 
-    InfoNCE grows with the batch: chance is ln(batch). Of several captions an image the first is taken, and pairs that
+    InfoNCE grows with the batch: guessing gives ln(batch). Only the first caption of each image counts, and pairs that
     do not fill a batch of 64 are left out, unless there are no others.
     """
     first = (embeddings.text_ids[None, :] == embeddings.image_ids[:, None]).int().argmax(dim=1)
@@ -57,7 +58,7 @@ def _uniformity(embeds: torch.Tensor) -> float:
 
 
 def gradient_norms(model: MiniCLIPModel) -> dict[str, float]:
-    """Norm of the gradient of each part that learns."""
+    """Norm of the gradient of each trained part."""
     squares: dict[str, torch.Tensor] = {}
     for name, parameter in model.named_parameters():
         if parameter.grad is not None:
@@ -68,7 +69,7 @@ def gradient_norms(model: MiniCLIPModel) -> dict[str, float]:
 
 
 def locate_non_finite(model: MiniCLIPModel, embeddings: Embeddings) -> str:
-    """Where NaN or infinity came in first, in plain words."""
+    """Where NaN or infinity first appeared, in plain words."""
     for name, parameter in model.named_parameters():
         if not torch.isfinite(whole(parameter)).all():
             return f"weights of the {part_of(name).replace('_', ' ')} are no longer finite ({name})"

@@ -10,7 +10,7 @@ def world_size() -> int:
 
 
 def rank() -> int:
-    """Index of this process among them."""
+    """Index of this process."""
     return dist.get_rank() if world_size() > 1 else 0
 
 
@@ -34,9 +34,9 @@ def all_gather(local: torch.Tensor) -> torch.Tensor:
     """
     The rows of all processes in rank order, `(n, ...)` -> `(sum of n, ...)`; n may differ between processes.
 
-    Differentiable where every process goes on to compute the same loss from the result: the gradient of a process's
-    own rows then is its slice of the gradient that it computes anyway, and nothing needs to be communicated back.
-    (`accelerator.gather` carries no gradient; `torch.distributed.nn.all_gather` wants equal sizes and sums over
+    The result has a gradient if every process computes the same loss from it. The gradient of a process's own rows is
+    then a slice of the gradient that the process computes anyway, and nothing needs to be sent back.
+    (`accelerator.gather` carries no gradient. `torch.distributed.nn.all_gather` needs equal sizes and sums over the
     processes, which would count the shared loss once per process.)
     """
     if world_size() == 1:

@@ -1,8 +1,8 @@
-"""Frozen BatchNorm folded into the convolution before it, anew in every step, so that the convolution still learns.
+"""Folds frozen BatchNorm into the convolution before it. This is done again in every step, so both still learn.
 
 With fixed statistics, `norm(conv(x))` is one convolution with the weight `w * gamma / sigma`. Scaling the weight costs
-next to nothing; normalising the feature map, and keeping it for the backward pass, costs up to half of the time of a
-small encoder on a CPU. Gradients of all parameters are those of the two separate steps, by the chain rule.
+almost nothing. Normalising the feature map, and keeping it for the backward pass, takes up to half of the time of a
+small encoder on a CPU. By the chain rule, the gradients of all parameters are those of the two separate steps.
 """
 
 from collections import Counter
@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class _FoldsNorm:
-    """A convolution that computes its frozen BatchNorm as well. The norm is kept in a tuple: it is no sub-module."""
+    """A convolution that also computes its frozen BatchNorm. A tuple holds the norm, so it is not a sub-module."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         (norm,) = self._folded_norm
@@ -48,7 +48,7 @@ class _FoldedBatchNormAct2d(BatchNormAct2d):
         return super().forward(x) if self.training else self.act(self.drop(x))
 
 
-# Only classes whose forward pass is known exactly; others, such as weight-standardised convolutions, stay as they are.
+# Only classes with a known forward pass. Others, such as weight-standardised convolutions, stay as they are.
 _CONVOLUTIONS = {nn.Conv2d: _FoldedConv2d, Conv2dSame: _FoldedConv2dSame}
 _NORMS = {nn.BatchNorm2d: _FoldedBatchNorm2d, BatchNormAct2d: _FoldedBatchNormAct2d}
 _UNFOLDED = {folded: plain for plain, folded in (_CONVOLUTIONS | _NORMS).items()}
@@ -56,17 +56,17 @@ _UNFOLDED = {folded: plain for plain, folded in (_CONVOLUTIONS | _NORMS).items()
 
 def fold_frozen_batch_norm(encoder: nn.Module, image_size: int) -> int:
     """
-    Let each convolution of an image encoder compute the BatchNorm after it for as long as that is in eval mode.
+    Let each convolution of an image encoder compute the BatchNorm after it while that norm is in eval mode.
 
     Works in place and keeps parameters, buffers and their names, so that optimisers, checkpoints, averages of weights
-    and wrappers for several processes see the same model. In train mode a norm computes its statistics as before.
+    and wrappers for several processes see the same model. A norm in train mode computes its statistics as before.
 
     Args:
         encoder: a timm model.
-        image_size: side in pixels of an image that the encoder accepts.
+        image_size: side of an image that the encoder accepts, in pixels.
 
     Returns:
-        How many pairs were found.
+        The number of folded pairs.
     """
     pairs = find_pairs(encoder, image_size)
     for convolution, norm in pairs:
@@ -87,9 +87,9 @@ def unfold_batch_norm(encoder: nn.Module) -> None:
 @torch.no_grad()
 def find_pairs(encoder: nn.Module, image_size: int) -> list[tuple[nn.Module, nn.Module]]:
     """
-    Convolutions whose output goes into one BatchNorm and nowhere else, seen in a forward pass of one blank image.
+    Pairs of a convolution and the BatchNorm that alone reads its output. A forward pass of a blank image finds them.
 
-    Modules that run more than once, and those without statistics, are left out.
+    Modules that run more than once, and norms without statistics, are left out.
     """
     if not any(type(module) in _NORMS for module in encoder.modules()):
         return []
@@ -100,7 +100,7 @@ def find_pairs(encoder: nn.Module, image_size: int) -> list[tuple[nn.Module, nn.
 
 
 class _Watch(TorchDispatchMode):
-    """Records what convolutions produce, which norm takes it, and how many operations read it."""
+    """Records the outputs of convolutions, which norm reads each, and how many operations do."""
 
     def __init__(self, encoder: nn.Module):
         super().__init__()

@@ -122,8 +122,8 @@ def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
 
 
 def _shared_parameters(model: MiniCLIPModel) -> list[nn.Parameter]:
-    parameters = [model.logit_scale] + ([model.logit_bias] if model.config.loss == "sigmoid" else [])
-    return [parameter for parameter in parameters if parameter.requires_grad]
+    parameters = [model.logit_scale, getattr(model, "logit_bias", None)]
+    return [parameter for parameter in parameters if parameter is not None and parameter.requires_grad]
 
 
 def _carry_back(accelerator, model, chunks, seeds, outputs, gradients) -> None:

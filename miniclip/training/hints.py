@@ -1,4 +1,4 @@
-"""Setting names from transformers' Trainer, open_clip and timm, each with the name here or a sentence that explains."""
+"""Names of settings in transformers' Trainer, open_clip and timm, each with its name here or with an explanation."""
 
 ENCODERS = "give --image_encoder and --text_encoder, or --model_name_or_path for a trained MiniCLIP"
 LAUNCH = (

@@ -1,4 +1,4 @@
-"""Starting as many CPU processes, and as many threads in each, as the user asked `accelerate launch` for."""
+"""Starts as many CPU processes, with as many threads each, as the user asked `accelerate launch` for."""
 
 import os
 import sys
@@ -17,10 +17,10 @@ LAUNCHERS = ("launch", "accelerate-launch", "launch.py", "accelerate.commands.la
 
 def start_missing_processes() -> None:
     """
-    Make `accelerate launch` on CPUs run as many processes as its command line or configuration file says.
+    Make `accelerate launch` run as many CPU processes as its command line or configuration file says.
 
-    Without MPI accelerate starts a single one on each machine and says nothing. That one then starts the machine's
-    share with torch's launcher, and ends when they do. On GPUs accelerate starts them itself.
+    Without MPI, accelerate silently starts a single process per machine. This process then starts all processes of
+    the machine with torch's launcher, and ends when they end. On GPUs, accelerate starts them itself.
     """
     alone = "RANK" not in os.environ and "OMPI_COMM_WORLD_RANK" not in os.environ and "PMI_RANK" not in os.environ
     if not alone or os.environ.get("ACCELERATE_USE_CPU", "").lower() not in ("1", "true"):
@@ -41,12 +41,12 @@ def start_missing_processes() -> None:
 @dataclass
 class LaunchSettings:
     """
-    What `accelerate launch` was asked for.
+    The settings of `accelerate launch`.
 
     Args:
-        num_processes: on all machines together.
-        machine_rank: which of the machines this is.
-        main_process_port: 0 for any free one.
+        num_processes: number of processes on all machines together.
+        machine_rank: index of this machine.
+        main_process_port: 0 stands for any free port.
     """
 
     num_processes: int = 1
@@ -56,7 +56,7 @@ class LaunchSettings:
 
 
 def launch_settings(command: Sequence[str]) -> LaunchSettings:
-    """Read as accelerate reads them: its command line first, then its configuration file, then its defaults."""
+    """The settings in accelerate's own order: its command line first, then its configuration file, then defaults."""
     settings = LaunchSettings()
     for name, value in _said_to_launcher(command, list(vars(settings))).items():
         setattr(settings, name, int(value))
@@ -64,7 +64,7 @@ def launch_settings(command: Sequence[str]) -> LaunchSettings:
 
 
 def _said_to_launcher(command: Sequence[str], names: Sequence[str]) -> dict:
-    """Those of the settings that the launcher's command line, or else its configuration file, gives."""
+    """The settings that the launcher's command line gives, or else its configuration file."""
     words = [Path(word).name for word in command]
     start = next((at + 1 for at, word in enumerate(words) if word in LAUNCHERS), None)
     if start is None:
@@ -80,14 +80,14 @@ def _said_to_launcher(command: Sequence[str], names: Sequence[str]) -> dict:
 
 def launched_precision() -> str | None:
     """
-    The precision that `accelerate launch` or its configuration file asks for, `None` where neither names one.
+    The precision that `accelerate launch` or its configuration file asks for, or `None` if neither names one.
 
-    Accelerate reports `no` also where nobody chose; its command line then tells whether somebody did.
+    Accelerate also reports `no` if nobody chose a precision; its command line then tells whether somebody did.
     """
     precision = os.environ.get("ACCELERATE_MIXED_PRECISION")
     if precision != "no":
         return precision or None
-    for process in psutil.Process().parents():  # torch's launcher may stand between
+    for process in psutil.Process().parents():  # torch's launcher may be in between
         try:
             said = _said_to_launcher(process.cmdline(), ["mixed_precision"])
         except (psutil.Error, OSError):
@@ -98,19 +98,19 @@ def launched_precision() -> str | None:
 
 
 def on_cpu() -> bool:
-    """Whether to train on the CPU; accelerate must be told, or it takes several CPU processes for separate runs."""
+    """Whether to train on the CPU. Accelerate must be told, or it treats several CPU processes as separate runs."""
     return os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true") or not torch.accelerator.is_available()
 
 
 def cores_per_process() -> int:
-    """Cores that this process may use, where it shares the machine with the others of one launch; at least 1."""
-    # Containers and Slurm may allow fewer than the machine has; macOS cannot tell.
+    """Number of cores for this process if all processes of a launch share the machine equally; at least 1."""
+    # Containers and Slurm may allow fewer cores than the machine has; macOS cannot tell.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 def use_all_cores() -> None:
-    """Without a GPU, undo `accelerate launch`'s default of one thread a process: the cores are shared out instead."""
+    """Without a GPU, undo `accelerate launch`'s default of one thread per process: divide the cores among them."""
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ
     if launched and os.environ.get("OMP_NUM_THREADS") == "1" and on_cpu():
         torch.set_num_threads(cores_per_process())

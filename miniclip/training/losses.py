@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from modeling_miniclip import MiniCLIPModel, info_nce_loss, sigmoid_loss
+from losses_miniclip import LOSSES
+from modeling_miniclip import MiniCLIPModel
 
 
 @dataclass
@@ -58,37 +59,6 @@ def _numbered(keys: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(keys.sort().values, keys)
 
 
-def multi_positive_info_nce_loss(
-    logits_per_image: torch.Tensor, positives: torch.Tensor, label_smoothing: float = 0.0
-) -> torch.Tensor:
-    """
-    InfoNCE where a row may have several right answers, each to be equally likely.
-
-    The sum stands outside the logarithm, as in supervised contrastive learning (Khosla et al., 2020, L_out), so that
-    no caption may be neglected. With one positive a row it is InfoNCE.
-
-    Args:
-        logits_per_image: `(n, m)`.
-        positives: `(n, m)` bool; every row and every column holds at least one true.
-    """
-    image_loss = _soft_cross_entropy(logits_per_image, positives, label_smoothing)
-    text_loss = _soft_cross_entropy(logits_per_image.t(), positives.t(), label_smoothing)
-    return (image_loss + text_loss) / 2
-
-
-def _soft_cross_entropy(logits: torch.Tensor, positives: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """Mean over rows; without a matrix of targets, which would take as much memory as the logits."""
-    right = logits.masked_fill(~positives, 0).sum(dim=1) / positives.sum(dim=1)
-    target = torch.lerp(right, logits.mean(dim=1), label_smoothing)
-    return (logits.logsumexp(dim=1) - target).mean()
-
-
-def multi_positive_sigmoid_loss(logits_per_image: torch.Tensor, positives: torch.Tensor) -> torch.Tensor:
-    """SigLIP's loss with +1 for every pair in `positives` `(n, m)`; divided by the number of texts m."""
-    signs = 2 * positives.to(logits_per_image.dtype) - 1
-    return -F.logsigmoid(signs * logits_per_image).sum() / logits_per_image.shape[1]
-
-
 def distillation_loss(logits_per_image: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
     """Cross entropy to the teacher's similarities in both directions (Wu et al., TinyCLIP, 2023); logits `(n, m)`."""
     image_loss = F.cross_entropy(logits_per_image, teacher_logits.softmax(dim=1))
@@ -99,7 +69,7 @@ def distillation_loss(logits_per_image: torch.Tensor, teacher_logits: torch.Tens
 @dataclass
 class ContrastiveLoss:
     """
-    The training loss; which one, `model.config.loss` says.
+    The training loss: the one that `model.config.loss` names, and that of a teacher.
 
     Args:
         label_smoothing: share of the target spread over the batch (InfoNCE only).
@@ -117,17 +87,10 @@ class ContrastiveLoss:
     def __call__(self, model: MiniCLIPModel, batch: Embeddings) -> torch.Tensor:
         """The scalar loss of a joint batch, in float32."""
         logits = model.similarity(batch.image, batch.text)
-        loss = self._contrastive(model.config.loss, logits, batch)
+        positives = batch.positives() if self.match_by_id else None
+        loss = LOSSES[model.config.loss].compute(logits, positives, self.label_smoothing)
         if self.distillation_weight:
             teacher_logits = self.teacher_logit_scale * batch.teacher_image @ batch.teacher_text.t()
             distilled = distillation_loss(logits, teacher_logits)
             loss = (1 - self.distillation_weight) * loss + self.distillation_weight * distilled
         return loss
-
-    def _contrastive(self, kind: str, logits: torch.Tensor, batch: Embeddings) -> torch.Tensor:
-        if self.match_by_id:
-            positives = batch.positives()
-            if kind == "sigmoid":
-                return multi_positive_sigmoid_loss(logits, positives)
-            return multi_positive_info_nce_loss(logits, positives, self.label_smoothing)
-        return sigmoid_loss(logits) if kind == "sigmoid" else info_nce_loss(logits, self.label_smoothing)

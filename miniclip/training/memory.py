@@ -1,4 +1,4 @@
-"""Memory that training on a CPU frees and takes again every step, kept instead of going back to the system."""
+"""Keeps the memory that a training step on a CPU frees, because the next step needs it again."""
 
 import ctypes
 import platform
@@ -8,15 +8,15 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # malloc.h
 
 def keep_freed_memory() -> bool:
     """
-    Let the C library keep what PyTorch frees, for the rest of this process.
+    Let the C library keep the memory that PyTorch frees, for the rest of this process.
 
-    glibc asks the kernel for each block above 32 MB and gives it back when it is freed. A training step frees hundreds
-    of them, and the next one waits for the kernel to clear the same pages again, which takes a fifth of the time of a
-    ResNet's first stages. Blocks from a heap that is never trimmed are used again as they are. Since they are not
-    always used again for the same size, the process's largest memory grows by about a tenth.
+    glibc asks the kernel for each block above 32 MB and returns it as soon as it is freed. A training step frees
+    hundreds of blocks, and the next step waits until the kernel has cleared the same pages again. This takes a fifth
+    of the time of a ResNet's first stages. Blocks of a heap that is never trimmed are reused as they are. Not all of
+    them are reused for blocks of the same size, so the peak memory of the process grows by about a tenth.
 
     Returns:
-        Whether the C library could be told; others than glibc cannot.
+        Whether this worked; it needs glibc.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -18,7 +18,7 @@ SCHEDULES = ("onecycle", "cosine", "linear", "constant")
 
 
 def part_of(name: str) -> str:
-    """Which part of the model a parameter belongs to, by its name."""
+    """The part of the model to which a parameter of this name belongs."""
     if name.startswith("vision_model."):
         return "image_encoder"
     if name.startswith("text_model."):
@@ -28,9 +28,9 @@ def part_of(name: str) -> str:
 
 def freeze(model: MiniCLIPModel, trainable_image_layers: int, trainable_text_layers: int) -> None:
     """
-    Let only the last layers of each tower learn: -1 all, 0 none (a locked tower, LiT), n the last n layers.
+    Let only the last layers of each tower learn: -1 means all, 0 none (a locked tower, LiT), n the last n layers.
 
-    A layer is a ResNet stage, a transformer block or what else timm counts as one; embeddings and stems are the first.
+    A layer is a ResNet stage, a transformer block or whatever timm counts as one; the first is the stem or embedding.
     """
     for part, wanted in (("image_encoder", trainable_image_layers), ("text_encoder", trainable_text_layers)):
         if wanted < 0:
@@ -57,8 +57,9 @@ def parameter_groups(
     model: MiniCLIPModel, learning_rates: dict[str, float], weight_decay: float, layer_decay: float = 1.0
 ) -> list[dict]:
     """
-    AdamW groups: one a part, depth and decay. Norms, biases and the temperature (all below two dimensions) do not
-    decay, as in CLIP's training; `layer_decay` shrinks the learning rate once per layer from the output down.
+    AdamW groups, one for each part, depth and decay. Parameters with fewer than two dimensions (norms, biases, the
+    temperature) have no weight decay, as in CLIP's training. `layer_decay` is a factor on the learning rate of each
+    layer, relative to the layer after it.
     """
     depth_from_top: dict[str, int] = {}
     if layer_decay < 1.0:
@@ -90,7 +91,7 @@ def create_optimizer(groups: list[dict], adam_beta2: float) -> torch.optim.AdamW
 
 
 def warmup_steps(kind: str, total_steps: int, ratio: float = 0.1) -> int:
-    """Steps in which the learning rate rises: this share of them, none with `constant`."""
+    """Number of steps in which the learning rate rises: this share of all steps, or none with `constant`."""
     return 0 if kind == "constant" else round(ratio * total_steps)
 
 
@@ -98,14 +99,14 @@ def create_schedule(
     kind: str, optimizer: torch.optim.Optimizer, total_steps: int, warmup_ratio: float = 0.1
 ) -> LRScheduler:
     """
-    Learning-rate schedule over `total_steps` optimiser steps, of which the first [`warmup_steps`] rise.
+    Learning-rate schedule over `total_steps` optimiser steps; the rate rises in the first [`warmup_steps`].
 
     Raises:
-        UserError: unknown kind.
+        UserError: the kind is unknown.
     """
     if kind == "onecycle":
         peaks = [group["lr"] for group in optimizer.param_groups]
-        steps = max(total_steps, 4)  # both its slopes need two steps
+        steps = max(total_steps, 4)  # each of its two slopes needs two steps
         return OneCycleLR(
             optimizer, peaks, total_steps=steps, pct_start=max(warmup_ratio, 2 / steps), cycle_momentum=False
         )
@@ -121,11 +122,11 @@ def average_weights(model: nn.Module, decay: float) -> AveragedModel:
 
 def compile_encoders(model: MiniCLIPModel, backend: str = "inductor") -> None:
     """
-    Compile both encoders in place, so that weights keep their names: the image encoder as a whole, of the text encoder
-    the repeated layer, once for all of them.
+    Compile both encoders in place, so that weights keep their names. The image encoder is compiled as a whole. Of the
+    text encoder, the repeated layer is compiled, once for all repetitions.
 
-    Dropout draws what it draws without compilation: the two passes of a chunk are compiled apart from each other, and
-    must draw the same.
+    Dropout draws the same random numbers as without compilation, because the two passes of a chunk are compiled
+    separately and must draw the same.
     """
     options = {"options": {"fallback_random": True}} if backend == "inductor" else {}
     model.vision_model.compile(backend=backend, **options)
@@ -141,10 +142,10 @@ def batch_norm_layers(model: nn.Module) -> Iterator[nn.Module]:
 
 def set_train_mode(model: MiniCLIPModel, freeze_batch_norm: bool) -> None:
     """
-    Train mode, except for towers that do not learn and, if wished, BatchNorm.
+    Put the model into train mode, except for locked towers and, if `freeze_batch_norm`, BatchNorm.
 
-    Statistics of small batches, or of photos unlike the encoder's own, would spoil what it learned; and with fixed
-    statistics chunked batches are exact.
+    Statistics of small batches, or of images unlike the encoder's own, would spoil what the encoder has learned. Fixed
+    statistics also make batches in chunks exact.
     """
     model.train()
     for tower in (model.vision_model, model.text_model):

@@ -1,6 +1,6 @@
-"""Fully sharded data parallel training (FSDP2): what it asks of this model, and how to have the model whole again.
+"""Fully sharded data parallel training (FSDP2): preparing the model for it, and gathering the whole model again.
 
-Weights, gradients and optimiser state are divided among the processes; a layer's weights are gathered as it computes.
+The processes share weights, gradients and optimiser state; the weights of a layer are gathered while it computes.
 """
 
 import copy
@@ -27,18 +27,18 @@ def asked_to_shard() -> bool:
 
 def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlugin | None:
     """
-    The plugin of `accelerate launch`'s FSDP configuration, `None` where FSDP was not asked for.
+    The FSDP plugin that `accelerate launch` was configured for, or `None` without FSDP.
 
-    Weights are kept, gathered and reduced in float32 and half precision is left to autocast, so that the gradient is
+    Weights are kept, gathered and reduced in float32, and autocast takes care of half precision, so the gradient is
     that of ordinary data parallel training. Accelerate's own policy would also round the embeddings.
 
     Raises:
-        UserError: settings that do not go with FSDP2.
+        UserError: a setting does not work with FSDP2.
     """
     if not asked_to_shard():
         return None
     if os.environ.get("FSDP_VERSION") != "2":
-        raise UserError("FSDP is supported in version 2: set fsdp_version to 2, as configs/accelerate/fsdp.yaml does")
+        raise UserError("FSDP needs version 2: set fsdp_version to 2, as in configs/accelerate/fsdp.yaml")
     plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy())
     for wrong, remedy in (
         (plugin.cpu_ram_efficient_loading, "set fsdp_cpu_ram_efficient_loading to false"),
@@ -48,21 +48,21 @@ def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlug
         ),
         (
             training.mixed_precision == "fp16",
-            "use --mixed_precision bf16 in place of fp16, or configs/accelerate/multi_gpu_ddp.yaml",
+            "use --mixed_precision bf16 instead of fp16, or configs/accelerate/multi_gpu_ddp.yaml",
         ),
         (training.ema_decay, "use --ema_decay 0, or configs/accelerate/multi_gpu_ddp.yaml"),
     ):
         if wrong:
-            raise UserError(f"this setting does not go with FSDP: {remedy}")
+            raise UserError(f"this setting does not work with FSDP: {remedy}")
     return plugin
 
 
 def make_shardable(accelerator: Accelerator, model: MiniCLIPModel) -> MiniCLIPModel:
     """
-    Ready the model for `accelerator.prepare`; does nothing where training is not sharded.
+    Get the model ready for `accelerator.prepare`. Does nothing if training is not sharded.
 
-    FSDP2 takes neither scalars nor weights in channels_last: temperature and bias stay whole on every process, and
-    weights are laid out anew. Each repeated layer of the towers (block, stage) becomes a unit that is gathered alone.
+    FSDP2 accepts neither scalars nor weights in channels_last: every process keeps the whole temperature and bias, and
+    weights become contiguous. Each repeated layer of the towers (block or stage) is gathered on its own.
     """
     if accelerator.is_fsdp2:
         model.to(memory_format=torch.contiguous_format)
@@ -80,20 +80,22 @@ def repeated_layers(model: nn.Module) -> list[str]:
         if isinstance(module, nn.ModuleList | nn.Sequential):
             kinds = Counter(type(child) for child in module.children())
             found |= {kind for kind, count in kinds.items() if count > 1}
-    # A convolution and its norm stay in one unit: folded, the convolution reads the norm's weights.
+    # A convolution and its norm stay in one unit, because a folded convolution reads the weights of its norm.
     found = {kind for kind in found if not issubclass(kind, nn.Conv2d | _BatchNorm)}
     return sorted(kind.__name__ for kind in found if not kind.__module__.startswith("torch.nn"))
 
 
 def whole(tensor: torch.Tensor) -> torch.Tensor:
-    """A tensor put together from all processes' parts; all of them must call this. Others are returned as they are."""
+    """The whole of a sharded tensor; all processes must call this. Other tensors are returned as they are."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def whole_model(accelerator: Accelerator, model: nn.Module) -> MiniCLIPModel:
     """
-    A model that one process can use alone, to validate and save: the unwrapped model itself or, where training is
-    sharded, a copy on the main process (the others, which must all call this, get an empty one on the meta device).
+    A model that one process can use on its own, to validate and save it. All processes must call this.
+
+    Without sharding it is the unwrapped model itself. With sharding it is a copy on the main process, and the other
+    processes get an empty model on the meta device.
     """
     unwrapped = accelerator.unwrap_model(model)
     if not accelerator.is_fsdp2:
@@ -104,6 +106,6 @@ def whole_model(accelerator: Accelerator, model: nn.Module) -> MiniCLIPModel:
     if accelerator.is_main_process:
         copied = copied.to_empty(device=accelerator.device)
         copied.load_state_dict(state)
-        for name, buffer in unwrapped.named_buffers():  # those that no state dict holds, such as position ids
+        for name, buffer in unwrapped.named_buffers():  # also those outside the state dict, such as position ids
             copied.get_buffer(name).copy_(buffer)
     return copied

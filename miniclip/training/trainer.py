@@ -64,7 +64,7 @@ RESULTS_FILE = "training_results.json"
 
 
 class Interrupted(Exception):
-    """Training was asked to stop; a checkpoint has been saved."""
+    """Training was asked to stop, and has saved a checkpoint."""
 
 
 class Trainer:
@@ -72,10 +72,11 @@ class Trainer:
     One stage of training, from settings to a saved model.
 
     Args:
-        accelerator: fresh; its precision is the run's.
-        arguments: of this stage.
-        output_dir: of this stage; holds the best model so far, `checkpoints/`, `logs/` and `training_results.json`.
-        after_checkpoint: called on the main process with the step, once a checkpoint has been saved.
+        accelerator: a new one; it decides the precision.
+        arguments: settings of this stage.
+        output_dir: folder of this stage. It holds the best model so far, `checkpoints/`, `logs/` and
+            `training_results.json`.
+        after_checkpoint: called with the step on the main process after a checkpoint has been saved.
     """
 
     def __init__(
@@ -89,7 +90,7 @@ class Trainer:
         if accelerator.device.type == "cpu":
             keep_freed_memory()
         self.after_checkpoint = after_checkpoint
-        self.provenance = provenance(accelerator.device)  # now: the checkout may have moved on when training ends
+        self.provenance = provenance(accelerator.device)  # now, because the checkout may change during training
         training = arguments.training
         dataset, columns, captions = load_training_split(arguments)
         model, self.processor = build_model(arguments, captions)
@@ -98,7 +99,7 @@ class Trainer:
         self.data = build_training_data(
             accelerator, arguments, dataset, columns, captions, model, self.processor, self.prepare
         )
-        if columns.classes is not None:  # what the model is used with should read like what it has learnt from
+        if columns.classes is not None:  # use the model with the prompts that it has learnt from
             model.config.zero_shot_templates = list(columns.classes.templates)
         self.validator = self._create_validator(model, columns)
         self.total_steps = training.max_train_steps or training.num_train_epochs * self.data.batches_per_epoch
@@ -125,7 +126,7 @@ class Trainer:
 
     @property
     def unwrapped(self):
-        """The bare model, without what distributed training wraps around it."""
+        """The model without the wrappers of distributed training."""
         return self.accelerator.unwrap_model(self.model)
 
     def _tell_of_data(self, dataset, columns, captions) -> None:
@@ -151,7 +152,7 @@ class Trainer:
                 data.dataset_name,
                 data.validation_split,
                 dataset_config_name=data.dataset_config_name,
-                streaming=data.streaming,  # otherwise the whole training split would be downloaded with it
+                streaming=data.streaming,  # or else the whole training split would be downloaded as well
                 image_column=data.image_column,
                 caption_columns=data.caption_columns,
             )
@@ -179,7 +180,7 @@ class Trainer:
         if training.existing_run not in ("stop", "replace"):
             self._resume(self.store.find(training.existing_run))
         self._announce()
-        known = self.data.skipped.count  # told already; more may turn up where images are decoded on the way
+        known = self.data.skipped.count  # reported already; training may find more while it decodes images
         with self._stopping_on_signals(), self._progress_bar() as progress:
             while self.state.step < self.total_steps:
                 self._train_epoch(progress)
@@ -192,10 +193,10 @@ class Trainer:
 
     def _resume(self, checkpoint: Path) -> None:
         self.state = self.store.load(checkpoint, self.average)
-        if self.state.total_steps != self.total_steps:  # the rest of a learning-rate schedule would not fit
+        if self.state.total_steps != self.total_steps:  # the rest of the learning-rate schedule would not fit
             raise UserError(
-                f"{checkpoint} is of a run of {self.state.total_steps} steps, this one has {self.total_steps}: resume "
-                "with the same data, batch sizes and epochs, or start a new run from its model with "
+                f"{checkpoint} is from a run of {self.state.total_steps} steps, and this run has {self.total_steps}: "
+                "resume with the same data, batch sizes and epochs, or start a new run from its model with "
                 f"--model_name_or_path {self.output_dir} and another --output_dir"
             )
 
@@ -218,9 +219,9 @@ class Trainer:
             started = time.perf_counter()
 
     def _batches(self) -> Iterator[dict]:
-        """Batches of the epoch; ends on all processes together, since a stream may run dry on one of them first."""
+        """Batches of the epoch. Ends on all processes together, because a stream may run out on one of them first."""
         batches = self.data.batches(self.state.epoch, self.state.batch_in_epoch)
-        # Where images have been decoded before, every batch is known to be usable and nobody needs to be asked.
+        # If all images were decoded before, every batch is usable, and the processes need not ask each other.
         agree = self.data.sampler is None or cache_folder(self.arguments) is None
         while True:
             batch = next(batches, None)
@@ -255,7 +256,7 @@ class Trainer:
         return side_at(self.state.step, self.total_steps, self.arguments.data.start_image_size, full)
 
     def _measure_gradients(self) -> dict[str, float]:
-        """Norms before clipping, which in fp16 undoes the loss scale, and so it must not be undone before."""
+        """Norms before clipping. In fp16, clipping removes the loss scale, so it must not be removed here."""
         if not self._is_logging_step():
             return {}
         loss_scale = self.accelerator.scaler.get_scale() if self.accelerator.scaler else 1.0
@@ -265,7 +266,7 @@ class Trainer:
         if not torch.isfinite(result.loss):
             culprit = locate_non_finite(self.unwrapped, result.embeddings)
             saved = self.store.all()
-            remedy = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint had been saved yet"
+            remedy = f"the last good checkpoint is {saved[-1]}" if saved else "no checkpoint has been saved yet"
             raise UserError(
                 f"the loss is {result.loss.item()} at step {self.state.step}: {culprit}. Lower the learning rate, or "
                 f"use --mixed_precision bf16 or no; {remedy}"
@@ -278,7 +279,7 @@ class Trainer:
         rates = {group["part"]: group["lr"] for group in self.optimizer.param_groups}
         scale = self.unwrapped.logit_scale.exp().item()
         self.doctor.after_step(self.state.step, loss, len(result.embeddings.image), len(result.embeddings.text))
-        # A moving mean, since single steps vary with the caption lengths.
+        # A moving average, because the speed of single steps varies with the length of their captions.
         self._speed = speed if self._speed is None else 0.9 * self._speed + 0.1 * speed
         progress.update()
         progress.set_postfix_str(
@@ -325,7 +326,7 @@ class Trainer:
             self._checkpoint_saved()
 
     def _validation_interval(self) -> int:
-        """In epochs. While both encoders are locked an epoch takes a second, and validation would take longer."""
+        """In epochs. While both encoders are locked, an epoch takes a second, and validation would take longer."""
         training = self.arguments.training
         if training.validation_epochs:
             return training.validation_epochs
@@ -336,11 +337,11 @@ class Trainer:
             self.after_checkpoint(self.state.step)
 
     def _validate(self, train_loss: float) -> dict[str, float]:
-        """Recall of the current weights (their average, where one is kept); saves the model if it is the best yet."""
+        """Measure the recall of the current weights, or of their average if there is one; save the best model."""
         model = whole_model(self.accelerator, self.model) if self.average is None else self.average.module
         with self._uncompiled():
             metrics = self.validator(model) if self.validator is not None else {}
-        recall = metrics.get("mean_recall@1", math.inf)  # without a validation split the last model is the best
+        recall = metrics.get("mean_recall@1", math.inf)  # without a validation split, the last model is the best
         if self.accelerator.is_main_process and (recall > self.state.best_recall or recall == math.inf):
             self.state.best_recall = recall if math.isfinite(recall) else -1.0
             if metrics:
@@ -356,12 +357,12 @@ class Trainer:
         return metrics
 
     def _uncompiled(self) -> AbstractContextManager:
-        """Validation has other shapes than training, and compiling for them would take longer than it does."""
+        """Validation has other shapes than training, and compiling for them would take longer than validating."""
         compiled = self.arguments.training.torch_compile
         return torch.compiler.set_stance("force_eager") if compiled else nullcontext()
 
     def _save_model(self, model) -> None:
-        """Into the run's folder file by file, each appearing whole, so that what lies there can always be loaded."""
+        """Replace the model's files in the run's folder one by one, each at once, so that it can always be loaded."""
 
         def write(part: Path) -> None:
             model.save_pretrained(part)
@@ -374,7 +375,7 @@ class Trainer:
         shutil.rmtree(staging)
 
     def _write_examples(self, model) -> None:
-        """What the page, the card and the Space introduce the model with: some validation pictures, and words."""
+        """Some validation images, with words for them: the page, the card and the Space show them as examples."""
         drawn, seed = self.arguments.data.dataset_name == "shapes", self.arguments.training.seed
 
         def write(part: Path) -> None:
@@ -403,7 +404,7 @@ class Trainer:
         (self.output_dir / RESULTS_FILE).write_text(json.dumps(results, indent=1), encoding="utf-8")
 
     def _images_per_step(self) -> int:
-        """Over all chunks and processes; the only batch of a small dataset is smaller than asked for."""
+        """Over all chunks and processes. If the dataset is smaller than a batch, its only batch is smaller, too."""
         size = joint_batch_size(self.arguments)
         return size if self.data.sampler is None else min(size, self.data.sampler.num_samples)
 
@@ -443,13 +444,13 @@ class Trainer:
 
     @contextmanager
     def _stopping_on_signals(self) -> Iterator[None]:
-        """SIGTERM and Ctrl-C end training after the current step, with a checkpoint; a second one ends it at once."""
+        """SIGTERM or Ctrl-C ends training after the current step, with a checkpoint; a second one ends it at once."""
 
         def stop(number, frame) -> None:
             if self._stop_signal is not None:
                 raise KeyboardInterrupt
             self._stop_signal = number
-            self._say("stopping after this step; once more to stop at once")
+            self._say("stopping after this step; press Ctrl-C again to stop at once")
 
         handlers = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
         try:

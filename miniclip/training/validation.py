@@ -1,4 +1,4 @@
-"""Recall on the validation split while training, with everything that does not change computed once."""
+"""Recall on the validation split during training. What does not change is computed only once."""
 
 from itertools import islice
 from pathlib import Path
@@ -25,14 +25,14 @@ class Validator:
     """
     Image-text retrieval on a fixed set of images and captions, or of images and class labels.
 
-    Pixels are kept as bytes after the processor's resizing and cropping; the outputs of a locked tower are kept.
+    It keeps the pixels as bytes after the processor's resizing and cropping, and the outputs of locked towers.
 
     Args:
-        model: decides which towers are locked.
-        dataset: rows with undecoded images, used up to `max_samples`; unusable rows are left out.
+        model: tells which towers are locked.
+        dataset: rows with undecoded images. At most `max_samples` are used, and unusable rows are left out.
 
     Raises:
-        UserError: not one row can be used.
+        UserError: no row is usable.
     """
 
     def __init__(
@@ -69,12 +69,12 @@ class Validator:
 
     @property
     def num_images(self) -> int:
-        """Images that are ranked."""
+        """Number of images that are ranked."""
         return len(self.captions)
 
     @torch.no_grad()
     def __call__(self, model: MiniCLIPModel) -> dict[str, float]:
-        """Recall and median rank both ways, and `mean_recall@1`, the mean of recall at 1 in both directions."""
+        """Recall and median rank in both directions, and `mean_recall@1`, the mean of both recalls at 1."""
         with inference(model, self.mixed_precision):
             if self._image_features is not None:
                 image_embeds = model(image_features=self._image_features).image_embeds
@@ -99,13 +99,13 @@ class Validator:
         return retrieval_metrics(image_embeds, text_embeds, self.image_of_text.to(device), bootstrap_resamples=0)
 
     def calibrate(self, model: MiniCLIPModel) -> None:
-        """Fit the model's "none of these" and independent scores to the images as the latest call embedded them, which
-        must have been with this model; kept in its config. Does nothing where a single image was left."""
+        """Fit the model's "none of these" and independent scores, and keep the result in its config. This uses the
+        embeddings of the latest call, which must have been with this model. Does nothing for a single image."""
         if self.num_images > 1:
             calibrate_on(model, self.processor, self._image_embeds, self.captions)
 
     def write_examples(self, model: MiniCLIPModel, folder: Path, drawn: bool, seed: int) -> None:
-        """Write some pictures of the split, with words that the model knows, into an existing folder; see
+        """Write some images of the split, and words for them, into an existing folder; see
         [`~miniclip.evaluation.examples.write_examples`]. The latest call must have been with this model."""
 
         def open_image(number: int):
@@ -141,6 +141,6 @@ def _locked(tower: torch.nn.Module) -> bool:
 
 
 def _crop(processor: MiniCLIPProcessor, image) -> torch.Tensor:
-    """The processor's resizing and cropping without its arithmetic: `(3, height, width)` uint8."""
+    """An image after the processor's resizing and cropping, before its normalization: `(3, height, width)` uint8."""
     pixels = processor(images=image, return_tensors="pt", do_rescale=False, do_normalize=False)["pixel_values"][0]
     return pixels.round().clamp(0, 255).to(torch.uint8)

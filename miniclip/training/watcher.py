@@ -1,4 +1,4 @@
-"""The training doctor's eye on a run: what goes wrong is told once, from figures that training has anyway."""
+"""Watches a run for signs of trouble. It reports each of them once, and uses only figures that training has anyway."""
 
 import math
 from collections import deque
@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import fmean
 
 from configuration_miniclip import MiniCLIPConfig
+from losses_miniclip import LOSSES
 from miniclip.data.readability import readability
 from miniclip.data.reader import Columns
 from miniclip.data.repetitions import (
@@ -20,7 +21,7 @@ from miniclip.data.repetitions import (
 from miniclip.training import symptoms
 from miniclip.training.arguments import Arguments
 from miniclip.training.setup import joint_batch_size
-from miniclip.training.symptoms import REPORTED_LOSSES, Finding, chance_loss
+from miniclip.training.symptoms import REPORTED_LOSSES, Finding
 
 PATIENCE = 50  # steps without progress after the warm-up
 
@@ -29,12 +30,12 @@ def examine_repetitions(
     arguments: Arguments, dataset, columns: Columns, captions: list[list[str]], image_keys: Sequence[int] | None = None
 ) -> list[Finding]:
     """
-    Equal captions and equal images that are frequent enough to matter; images of a stream are not looked at.
+    Find equal captions and equal images that are frequent enough to matter. Images of a stream are not compared.
 
     Args:
-        dataset: undecoded rows.
-        captions: of every row, or of a stream's first rows.
-        image_keys: of every row, where they are known; otherwise a sample of the images is decoded.
+        dataset: rows with undecoded images.
+        captions: captions of every row, or of the first rows of a stream.
+        image_keys: a key for the image of every row; without them, a sample of the images is decoded.
     """
     batch_size = min(joint_batch_size(arguments), len(captions))
     equal = equal_captions_per_batch(captions, arguments.data.captions_per_image, batch_size)
@@ -50,10 +51,13 @@ def examine_repetitions(
 
 def examine_words(arguments: Arguments, model, tokenizer, captions: list[list[str]]) -> tuple[list[Finding], str]:
     """
-    Whether the text encoder can read the captions: what is wrong, and what there is to say in any case.
+    Check whether the text encoder can read the captions.
 
     Args:
-        captions: of every row, or of a stream's first rows.
+        captions: captions of every row, or of the first rows of a stream.
+
+    Returns:
+        What is wrong, and a line to print in any case.
     """
     found = readability(tokenizer, captions)
     if found is None:
@@ -66,7 +70,7 @@ def examine_words(arguments: Arguments, model, tokenizer, captions: list[list[st
 
 
 def describe_classes(columns: Columns, shown: int = 5) -> str:
-    """What to say where labels are captions."""
+    """A line to print if class labels serve as captions."""
     classes = columns.classes
     names = ", ".join(name.replace("_", " ") for name in classes.names[:shown])
     more = ", ..." if len(classes.names) > shown else ""
@@ -78,7 +82,7 @@ def describe_classes(columns: Columns, shown: int = 5) -> str:
 
 
 def describe_copies(dataset, image_column: str, image_keys: Sequence[int], shown: int = 3) -> str | None:
-    """What to say of pictures that lie in the data under several names; `None` where there are none."""
+    """A line about images that occur under several names, or `None` if there are none."""
     groups = copies(image_keys)
     if not groups:
         return None
@@ -100,8 +104,8 @@ class Doctor:
     Watches the steps of one run.
 
     Args:
-        config: of the model.
-        warmup_steps: in which no progress is expected.
+        config: configuration of the model.
+        warmup_steps: number of steps in which no progress is expected.
         say: called with each warning.
     """
 
@@ -114,7 +118,7 @@ class Doctor:
         self._lowest, self._settled = math.inf, False
 
     def tell(self, *findings: Finding | None) -> None:
-        """Say what was found, each symptom once."""
+        """Report findings, each symptom once."""
         for finding in findings:
             if finding is not None and finding.symptom not in self._told:
                 self._told.add(finding.symptom)
@@ -123,13 +127,13 @@ class Doctor:
     def after_step(self, step: int, loss: float, num_images: int, num_texts: int) -> None:
         """
         Args:
-            step: steps done, this one included.
-            num_images, num_texts: of the joint batch.
+            step: number of steps so far, including this one.
+            num_images, num_texts: size of the joint batch.
         """
         if not self._losses:
             self._first = loss
         self._losses.append(loss)
-        self._chance = chance_loss(self.config.loss, num_images, num_texts)
+        self._chance = LOSSES[self.config.loss].chance(num_images, num_texts)
         if len(self._losses) < REPORTED_LOSSES:
             return
         losses = list(self._losses)
@@ -142,16 +146,16 @@ class Doctor:
     def after_logging(self, values: dict[str, float]) -> None:
         """
         Args:
-            values: as logged: `train/logit_scale`, `embeddings/...` and `gradient_norm/...`.
+            values: the logged values `train/logit_scale`, `embeddings/...` and `gradient_norm/...`.
         """
         self.tell(symptoms.logit_scale_astray(values["train/logit_scale"], math.exp(self.config.logit_scale_max)))
-        if self._settled:  # encoders that start at random begin with embeddings that are almost the same
+        if self._settled:  # the embeddings of random encoders are almost the same at first
             prefix = "embeddings/"
             self.tell(
                 symptoms.collapsed({n.removeprefix(prefix): v for n, v in values.items() if n.startswith(prefix)})
             )
         norm = math.hypot(*(value for name, value in values.items() if name.startswith("gradient_norm/")))
-        if 0 < norm < math.inf:  # fp16's first steps may overflow, which its scaler puts right
+        if 0 < norm < math.inf:  # the first steps in fp16 may overflow; the gradient scaler deals with that
             self._norms.append(norm)
             if len(self._norms) > 5:
                 self.tell(symptoms.exploding_gradient(self._norms))
@@ -159,8 +163,8 @@ class Doctor:
     def after_validation(self, metrics: dict[str, float], num_images: int) -> None:
         """
         Args:
-            metrics: of [`~miniclip.training.validation.Validator`].
-            num_images: that were ranked.
+            metrics: results of [`~miniclip.training.validation.Validator`].
+            num_images: number of images that were ranked.
         """
         if len(self._losses) >= REPORTED_LOSSES:
             recent, rank = fmean(list(self._losses)[-REPORTED_LOSSES:]), metrics["text_to_image_median_rank"]

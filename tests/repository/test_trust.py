@@ -16,6 +16,7 @@ from miniclip.utils.provenance import machine_paths, without_machine_paths
 REMOTE_CODE = (
     "configuration_miniclip.py",
     "engine_miniclip.py",
+    "losses_miniclip.py",
     "modeling_miniclip.py",
     "precision_miniclip.py",
     "processing_miniclip.py",

@@ -7,14 +7,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miniclip.training.losses import (
-    ContrastiveLoss,
-    Embeddings,
-    distillation_loss,
-    multi_positive_info_nce_loss,
-    multi_positive_sigmoid_loss,
-)
-from modeling_miniclip import info_nce_loss, sigmoid_loss
+from losses_miniclip import info_nce_loss, sigmoid_loss
+from miniclip.training.losses import ContrastiveLoss, Embeddings, distillation_loss
 
 
 @pytest.fixture
@@ -46,7 +40,9 @@ def written_out_info_nce(logits, targets) -> float:
 def test_info_nce(logits, smoothing):
     n = len(logits)
     targets = [[(1 - smoothing) * (i == j) + smoothing / n for j in range(n)] for i in range(n)]
-    assert info_nce_loss(logits, smoothing).item() == pytest.approx(written_out_info_nce(logits.tolist(), targets))
+    assert info_nce_loss(logits, label_smoothing=smoothing).item() == pytest.approx(
+        written_out_info_nce(logits.tolist(), targets)
+    )
 
 
 def test_info_nce_of_equal_logits_is_ln_n():
@@ -65,13 +61,13 @@ def test_multi_positive_info_nce():
     logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(1))
     positives = torch.tensor([[1, 1, 0, 0, 0], [0, 0, 1, 0, 0], [0, 0, 0, 1, 1]])
     expected = written_out_info_nce(logits.tolist(), positives.tolist())
-    assert multi_positive_info_nce_loss(logits, positives.bool()).item() == pytest.approx(expected)
+    assert info_nce_loss(logits, positives.bool()).item() == pytest.approx(expected)
 
 
 def test_multi_positive_losses_with_single_positives_are_the_plain_ones(logits):
     eye = torch.eye(6, dtype=torch.bool)
-    torch.testing.assert_close(multi_positive_info_nce_loss(logits, eye, 0.1), info_nce_loss(logits, 0.1))
-    torch.testing.assert_close(multi_positive_sigmoid_loss(logits, eye), sigmoid_loss(logits))
+    torch.testing.assert_close(info_nce_loss(logits, eye, 0.1), info_nce_loss(logits, None, 0.1))
+    torch.testing.assert_close(sigmoid_loss(logits, eye), sigmoid_loss(logits))
 
 
 def test_distillation_is_least_where_student_and_teacher_agree(logits):
@@ -94,7 +90,7 @@ def test_duplicate_images_are_no_negatives_when_matched_by_id(tiny_model):
     floor = math.log(2) / 2
     assert loss(tiny_model, matched).item() == pytest.approx(floor, abs=0.01)
     positives = matched.image_ids[:, None] == matched.text_ids
-    assert multi_positive_sigmoid_loss(100 * image @ image.t() - 75, positives) < 1e-3
+    assert sigmoid_loss(100 * image @ image.t() - 75, positives) < 1e-3
 
 
 @st.composite

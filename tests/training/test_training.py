@@ -427,7 +427,7 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--report_to", "swanlab"], "--report_to swanlab is not installed"),
         (["--learning_rat", "1"], "unknown argument --learning_rat"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
-        (["--existing_run", "nowhere"], "is no checkpoint folder"),
+        (["--existing_run", "nowhere"], "is not a checkpoint folder"),
         (["--text_pooling", "max"], "must be one of: cls, mean"),
     ],
 )
@@ -527,7 +527,7 @@ def test_settings_of_version_1_0_still_act(config, tmp_path, caplog):
 def test_a_checkpoint_of_another_schedule_is_refused(config, finished, tmp_path):
     checkpoint = finished / "checkpoints" / "checkpoint-6"
     process = train(config, tmp_path / "run", "--existing_run", checkpoint, "--num_train_epochs", "5", check=False)
-    assert process.returncode == 2 and "is of a run of 9 steps, this one has 15" in process.stderr
+    assert process.returncode == 2 and "is from a run of 9 steps, and this run has 15" in process.stderr
 
 
 def test_nan_stops_training_and_names_the_culprit(config, tmp_path):
