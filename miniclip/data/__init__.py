@@ -1,4 +1,4 @@
-"""From whatever a person points at to batches: reading, splits, images, captions, augmentation and order.
+"""From any dataset to batches: reading, splits, images, captions, augmentation and sampling.
 
 May import `utils`.
 """

@@ -1,4 +1,4 @@
-"""Training-time image augmentation: torchvision v2 transforms on 8-bit tensors, or the same on a GPU, many at once."""
+"""Image augmentation for training: torchvision v2 transforms of 8-bit tensors, or the same for batches on a GPU."""
 
 import torch
 import torch.nn.functional as F
@@ -15,10 +15,10 @@ def train_transform(image_size: int, augmentation: str) -> v2.Transform:
 
     Args:
         augmentation: `none`; `light` (crops of 60 to 100 % of the area, mirroring); `strong` (crops of 30 to 100 %,
-            mirroring, colour jitter, some greys). Mirroring makes captions that say left or right untrue.
+            mirroring, colour jitter, some in grey). Mirroring makes captions wrong that say left or right.
 
     Raises:
-        UserError: unknown augmentation.
+        UserError: the augmentation is unknown.
     """
     if augmentation == "none":
         return v2.Identity()
@@ -36,10 +36,10 @@ def train_transform(image_size: int, augmentation: str) -> v2.Transform:
 
 class CropDraw:
     """
-    Draws what the `light` transform would do to an image, from the same random numbers, and leaves doing it to
-    [`crop_images`].
+    Draws the crop that the `light` transform would make, from the same random numbers. [`crop_images`] then makes it.
 
-    Called like the transform, it returns `(left, top, width, height, mirrored)` in pixels, int16, whatever the image.
+    It is called like the transform and returns `(left, top, width, height, mirrored)`, int16, in pixels. The image does
+    not matter.
     """
 
     def __init__(self, transform: v2.Compose, image_size: int):
@@ -54,10 +54,10 @@ class CropDraw:
 
 def crop_images(images: torch.Tensor, crops: torch.Tensor) -> torch.Tensor:
     """
-    Crop each image, enlarge the crop to the size of the image, and mirror some.
+    Crop each image, enlarge the crop to the size of the image, and mirror some of them.
 
-    It is torchvision's bilinear resizing but for the rounding to whole numbers: antialiasing changes nothing where
-    pictures are enlarged.
+    This is torchvision's bilinear resizing without the rounding to integers. Antialiasing changes nothing when images
+    are enlarged.
 
     Args:
         images: `(n, 3, size, size)` floats.
@@ -68,7 +68,7 @@ def crop_images(images: torch.Tensor, crops: torch.Tensor) -> torch.Tensor:
     centres = (torch.arange(size, device=images.device) + 0.5) / size  # of the new pixels, as shares of the crop
     x = left + width * torch.where(mirrored.bool(), 1 - centres, centres)
     y = top + height * centres
-    # Not beyond the centre of the crop's outer pixels: what lies outside of it does not shine in.
+    # Not beyond the centres of the crop's outer pixels, so pixels outside the crop have no influence.
     x = x.clamp(min=left + 0.5, max=left + width - 0.5) * (2 / size) - 1
     y = y.clamp(min=top + 0.5, max=top + height - 0.5) * (2 / size) - 1
     grid = torch.stack([x[:, None, :].expand(-1, size, -1), y[:, :, None].expand(-1, -1, size)], dim=-1)
@@ -76,7 +76,7 @@ def crop_images(images: torch.Tensor, crops: torch.Tensor) -> torch.Tensor:
 
 
 def shrink_images(images: torch.Tensor, side: int) -> torch.Tensor:
-    """`(n, 3, size, size)` floats in channels_last to `(n, 3, side, side)`, antialiased; larger ones only."""
+    """Shrink `(n, 3, size, size)` floats in channels_last to `(n, 3, side, side)`, antialiased, if they are larger."""
     if side >= images.shape[-1]:
         return images
     images = F.interpolate(images, size=(side, side), mode="bilinear", antialias=True)

@@ -12,13 +12,15 @@ TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "text_k
 
 class Chunk(Mapping):
     """
-    Tensors of one chunk by name. Its pixel values stay bytes until they are asked for, each time anew: as floats, all
-    chunks of a large batch together would take more memory than the training step of one.
+    Tensors of one chunk by name.
+
+    Pixel values stay bytes and are converted whenever they are read: as floats, all chunks of a large batch together
+    would take more memory than the training step of one chunk.
 
     Args:
-        tensors: on the device, `pixel_values` in uint8, and the `crops` of them, where they are not cropped yet.
-        normalise: makes model input of these two.
-        side: of the images in pixels, where they are to be smaller than they are stored.
+        tensors: tensors on the device: `pixel_values` in uint8, and their `crops` if they are still to be cropped.
+        normalise: turns these two into model input.
+        side: side of the images in pixels, if they should be smaller than they are stored.
     """
 
     def __init__(
@@ -33,7 +35,7 @@ class Chunk(Mapping):
         return self._normalise(tensor, self._tensors.get("crops"), self._side)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._tensors  # Mapping's own would normalise the pixels to find out
+        return name in self._tensors  # the method of Mapping would normalise the pixels to find out
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
@@ -44,18 +46,18 @@ class Chunk(Mapping):
 
 class BatchPreparer:
     """
-    Moves a batch to the device, normalises its images there and cuts it into chunks.
+    Moves a batch to the device, normalises its images there and divides it into chunks.
 
-    Images travel as bytes, a quarter of the size of floats, and become float only beside the model.
+    Images are moved as bytes, a quarter of the size of floats, and become floats on the device of the model.
 
     Args:
-        device: of the model.
-        image_mean, image_std: per channel, of pixel values in [0, 1].
-        chunk_size: images a chunk.
+        device: device of the model.
+        image_mean, image_std: per channel, for pixel values in [0, 1].
+        chunk_size: images per chunk.
 
     Attributes:
-        resident: `(rows, 3, height, width)` uint8 on the device: all images of the dataset, where they fit. A batch
-            then holds no pixels, and they are taken from here by `image_ids`.
+        resident: `(rows, 3, height, width)` uint8: all images of the dataset, if the device has room for them. A batch
+            then holds no pixels; they are taken from here by `image_ids`.
     """
 
     resident: torch.Tensor | None = None
@@ -66,7 +68,7 @@ class BatchPreparer:
         self.std = torch.tensor(image_std, device=device).view(1, 3, 1, 1) * 255
 
     def __call__(self, batch: dict, side: int | None = None) -> list[Chunk]:
-        """Chunks of at most `chunk_size` images with their texts, in order, pixel values in channels_last and no
+        """Chunks of at most `chunk_size` images with their texts, in order. Pixel values are in channels_last and no
         larger than `side`."""
         return [Chunk(self._to_device(part), self.pixels, side) for part in _cut(batch, self.chunk_size)]
 
@@ -77,8 +79,8 @@ class BatchPreparer:
         return tensors
 
     def pixels(self, images: torch.Tensor, crops: torch.Tensor | None = None, side: int | None = None) -> torch.Tensor:
-        """`(n, 3, height, width)` uint8 on any device to normalised float32 on the model's, in channels_last; cropped
-        as `crops` says and made smaller where `side` is."""
+        """Convert `(n, 3, height, width)` uint8 on any device to normalised float32 in channels_last on the model's
+        device. They are cropped if there are `crops`, and shrunk if `side` is smaller."""
         images = images.to(self.device, non_blocking=True, memory_format=torch.channels_last).float()
         if crops is not None:
             images = crop_images(images, crops).contiguous(memory_format=torch.channels_last)
@@ -88,7 +90,7 @@ class BatchPreparer:
 
 
 def _cut(batch: dict, chunk_size: int) -> Iterator[dict[str, torch.Tensor]]:
-    """Where the batch is, which is on the CPU: each size that depends on values would make it wait for a GPU."""
+    """Chunks of a batch that is still on the CPU: on a GPU, each size that depends on values would make us wait."""
     image_ids, text_ids = batch["image_ids"], batch["text_ids"]
     for start in range(0, len(image_ids), chunk_size):
         images = slice(start, start + chunk_size)
@@ -99,7 +101,7 @@ def _cut(batch: dict, chunk_size: int) -> Iterator[dict[str, torch.Tensor]]:
 
 
 def _without_padding(chunk: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Texts cut to the longest of the chunk."""
+    """Cut the padding to the longest text of the chunk."""
     if "input_ids" in chunk:
         longest = int(chunk["attention_mask"].sum(dim=1).max())
         for name in ("input_ids", "attention_mask"):

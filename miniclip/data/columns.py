@@ -1,4 +1,4 @@
-"""Which column holds the images, the captions, the labels and the splits: by names in any case, and by values."""
+"""Finds the columns with images, captions, labels and splits by their names, in any case, and by their values."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -28,10 +28,10 @@ FAMILY = re.compile(r"(captions?|texts?|sentences?|descriptions?|comments?|promp
 @dataclass(frozen=True)
 class Columns:
     """
-    Where a dataset keeps its images and captions; several caption columns give several captions a row.
+    The columns with the images and captions of a dataset. Several caption columns give several captions per row.
 
     Args:
-        classes: where the only "caption" column holds labels, what makes captions of them.
+        classes: turns labels into captions, if the only "caption" column holds labels.
     """
 
     image: str
@@ -43,9 +43,9 @@ class Columns:
 class TableColumns:
     """
     Args:
-        image: names of image files.
+        image: column with the names of image files.
         captions: one or several columns of texts or lists of texts.
-        label, split: where there are such.
+        label, split: columns with labels and splits, if there are any.
     """
 
     image: str
@@ -55,7 +55,7 @@ class TableColumns:
 
 
 def sample_of(values: Sequence) -> list:
-    """Up to 200 values that are not empty, from all over the column."""
+    """Up to 200 non-empty values, spread over the column."""
     step = max(1, len(values) // (5 * SAMPLED_VALUES))
     usable = [value for value in values[::step] if value is not None and value != "" and value != []]
     step = max(1, len(usable) // SAMPLED_VALUES)
@@ -64,10 +64,10 @@ def sample_of(values: Sequence) -> list:
 
 def named(names: Sequence[str], wanted: str, flag: str) -> str:
     """
-    The column of this name, in whatever case.
+    The column of this name, in any case.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such column.
     """
     if wanted in names:
         return wanted
@@ -78,7 +78,7 @@ def named(names: Sequence[str], wanted: str, flag: str) -> str:
 
 
 def split_list(caption_columns: str) -> list[str]:
-    """The names in a comma separated list."""
+    """The names in a comma-separated list."""
     return [name.strip() for name in caption_columns.split(",") if name.strip()]
 
 
@@ -86,10 +86,10 @@ def understand_columns(
     columns: dict[str, list], finder: ImageFinder, image_column: str | None = None, caption_columns: str | None = None
 ) -> TableColumns | None:
     """
-    Columns of a table; `None` where no column names images that are there.
+    The columns of a table, or `None` if no column names images that exist.
 
     Raises:
-        UserError: a named column is missing.
+        UserError: a column that the user named is missing.
     """
     names = list(columns)
     samples = {name: sample_of(values) for name, values in columns.items()}
@@ -128,12 +128,12 @@ def _rank(name: str, known: tuple[str, ...]) -> int:
 
 
 def _known(names: Iterable[str], known: tuple[str, ...]) -> list[str]:
-    """Those with a known name, the most usual first."""
+    """The columns with a known name, the most usual first."""
     return sorted((name for name in names if plain_name(name) in known), key=lambda name: _rank(name, known))
 
 
 def caption_names(samples: dict[str, list]) -> tuple[str, ...]:
-    """Columns of captions: numbered ones together, else the best name that has texts, else the most wordy one."""
+    """Caption columns: numbered ones together, or the best known name with texts, or the column with most words."""
     texts = {name: sample for name, sample in samples.items() if _holds_texts(sample)}
     if family := _family(list(texts)):
         return family
@@ -175,7 +175,7 @@ def _holds_texts(sample: list) -> bool:
 def _mean_words(sample: list) -> float:
     texts = [text for value in sample[:50] for text in texts_of(value)]
     unspaced = sum(len(text) > 5 and bool(re.search(r"[\u0e00-\u0eff\u3040-\u9fff]", text)) for text in texts)
-    if unspaced > 0.5 * len(texts):  # Chinese, Japanese, Thai: no blanks between words
+    if unspaced > 0.5 * len(texts):  # Chinese, Japanese and Thai have no spaces between words
         return sum(map(len, texts)) / (2 * len(texts))
     return sum(len(text.split()) for text in texts) / len(texts)
 
@@ -206,18 +206,18 @@ def url_column(columns: dict[str, list]) -> str | None:
     return None
 
 
-# ---------------------------------------------------------------- of a dataset that has been read
+# ---------------------------------------------------------------- columns of a `datasets` dataset
 
 
 def column_names(dataset) -> list[str]:
-    """Also of a stream whose features are unknown until a row has been read."""
+    """The column names, also of a stream whose features are unknown until a row has been read."""
     if dataset.column_names is not None:
         return list(dataset.column_names)
     return list(next(iter(dataset)))
 
 
 def image_columns(dataset) -> list[str]:
-    """Columns of the type for images."""
+    """The columns whose type is `datasets.Image`."""
     return [column for column, feature in (dataset.features or {}).items() if isinstance(feature, datasets.Image)]
 
 
@@ -228,17 +228,17 @@ def find_columns(
     templates: Sequence[str] = (),
 ) -> Columns:
     """
-    The image column and the caption columns, found by type, by names and by values unless named.
+    Find the image column and the caption columns by type, name and value, unless they are given.
 
-    A dataset without captions is captioned by its class labels, if it has such a column.
+    A dataset without captions gets them from its class labels, if it has a label column.
 
     Args:
         image_column: name of the image column.
-        caption_columns: names of the caption columns, comma separated.
-        templates: that make captions of labels, with `{}` for the class name.
+        caption_columns: names of the caption columns, separated by commas.
+        templates: make captions of labels; `{}` stands for the class name.
 
     Raises:
-        UserError: a named column is missing, or none can be found; the message lists what is there.
+        UserError: a given column is missing, or none can be found. The message lists the columns.
     """
     names = column_names(dataset)
     image = find_image_column(dataset, image_column)
@@ -278,10 +278,10 @@ def _captions_of_dataset(dataset, names: list[str]) -> tuple[str, ...]:
 
 def find_image_column(dataset, image_column: str | None = None) -> str:
     """
-    The image column, found by type and by the usual names unless named.
+    Find the image column by type and by the usual names, unless it is given.
 
     Raises:
-        UserError: the named column is missing, or none can be found.
+        UserError: the given column is missing, or none can be found.
     """
     names = column_names(dataset)
     if image_column is not None:
@@ -297,10 +297,10 @@ def find_image_column(dataset, image_column: str | None = None) -> str:
 
 def find_label_column(dataset, label_column: str | None = None) -> tuple[str, list[str]]:
     """
-    The label column and its class names in label order.
+    The label column and its class names, in the order of the labels.
 
     Raises:
-        UserError: no label column, or one without class names.
+        UserError: there is no label column, or it has no class names.
     """
     names = column_names(dataset)
     typed = [name for name, feature in (dataset.features or {}).items() if isinstance(feature, datasets.ClassLabel)]
@@ -311,20 +311,20 @@ def find_label_column(dataset, label_column: str | None = None) -> tuple[str, li
     feature = (dataset.features or {}).get(column)
     if not isinstance(feature, datasets.ClassLabel):
         raise UserError(
-            f"label column {column!r} has no class names: it must be a ClassLabel feature, or a file classnames.txt "
-            "beside the data must hold a name a line"
+            f"label column {column!r} has no class names: make it a ClassLabel feature, or put a file classnames.txt "
+            "beside the data, with one name per line"
         )
     return column, list(feature.names)
 
 
 def captions_of(row: dict, columns: Columns) -> list[str]:
-    """The captions of a row that are not empty, stripped."""
+    """The non-empty captions of a row, stripped."""
     if columns.classes is not None:
         return columns.classes.captions(row[columns.captions[0]])
     captions = []
     for column in columns.captions:
         value = row[column]
-        if column == "txt" and isinstance(value, str):  # WebDataset's convention: a line is a caption
+        if column == "txt" and isinstance(value, str):  # WebDataset's convention: each line is a caption
             value = value.splitlines()
         captions += texts_of(value)
     return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]

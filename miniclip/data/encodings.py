@@ -1,4 +1,4 @@
-"""Bytes of a text file to text, whatever program wrote them."""
+"""Decodes text files, whatever program wrote them."""
 
 import codecs
 import re
@@ -15,7 +15,7 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 SAMPLED_BYTES = 200_000
-# ASCII read at the wrong one of two bytes; no language has so many of these characters in a row.
+# ASCII that is read as UTF-16 in the wrong byte order; no language has so many of these characters in a row.
 SHIFTED = re.compile(f"[{''.join(chr(code << 8) for code in (10, 13, *range(32, 127)))}]{{8}}")
 
 
@@ -23,8 +23,8 @@ def decode_text(content: bytes) -> tuple[str, str]:
     """
     The text, and the name of its encoding.
 
-    UTF-8, UTF-16 and UTF-32 with or without a byte order mark, Windows-1252, and what charset-normalizer recognises.
-    Bytes that do not belong to the encoding become U+FFFD.
+    It recognises UTF-8, UTF-16 and UTF-32 with or without a byte order mark, Windows-1252, and whatever
+    charset-normalizer recognises. Invalid bytes become U+FFFD.
     """
     encoding = detect_encoding(content)
     return content.decode(encoding, errors="replace").removeprefix("\ufeff"), encoding
@@ -32,10 +32,10 @@ def decode_text(content: bytes) -> tuple[str, str]:
 
 def decode_table(content: bytes, name: str) -> tuple[str, str]:
     """
-    As [`decode_text`], for a file whose parts belong together.
+    Like [`decode_text`], but for a file that must be readable from beginning to end.
 
     Raises:
-        UserError: UTF-16 that lost a byte, after which nothing can be read.
+        UserError: bytes are missing in UTF-16 text, so that the rest of it is unreadable.
     """
     text, encoding = decode_text(content)
     if encoding.startswith("utf-16") and SHIFTED.search(text):
@@ -53,8 +53,8 @@ def detect_encoding(content: bytes) -> str:
         return wide
     if _is_utf_8(content):
         return "utf-8"
-    # Letters of Windows-1252 stand alone between ASCII letters; those of Cyrillic or East Asian encodings follow one
-    # another.
+    # Non-ASCII letters of Windows-1252 stand alone between ASCII letters. Those of Cyrillic or East Asian encodings
+    # follow one another.
     high = re.findall(rb"[\x80-\xff]+", content[: 10 * SAMPLED_BYTES])
     if high and sum(len(run) == 1 for run in high) >= 0.6 * len(high):
         return "cp1252"
@@ -63,7 +63,7 @@ def detect_encoding(content: bytes) -> str:
 
 
 def _utf_16_without_mark(sample: bytes) -> str | None:
-    """Text in Latin letters has a NUL for every second byte."""
+    """UTF-16 without a byte order mark: every second byte of text in Latin letters is NUL."""
     if len(sample) < 4:
         return None
     even, odd = sample[0::2].count(0) / len(sample[0::2]), sample[1::2].count(0) / len(sample[1::2])
@@ -73,7 +73,7 @@ def _utf_16_without_mark(sample: bytes) -> str | None:
 
 
 def _is_utf_8(content: bytes) -> bool:
-    """Valid, or valid but for a few broken places, as in a file that was cut off or damaged."""
+    """Whether bytes are valid UTF-8, apart from a few broken places as in a truncated or damaged file."""
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""Rows by image: one row an image with all its captions, whatever the table looks like."""
+"""Groups rows by image: one row per image with all its captions, whatever the table looks like."""
 
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
@@ -10,11 +10,11 @@ from datasets.table import InMemoryTable
 
 from miniclip.data.json_tables import texts_of
 
-EDGE = 64  # bytes looked at, at the end and in the middle of an encoded image, before all of them are compared
+EDGE = 64  # bytes at the end and in the middle of an encoded image that are compared before all others
 
 
 def image_numbers(paths: list[str | None]) -> tuple[np.ndarray, list[str]]:
-    """The number of each row's image, -1 where there is none, and the path of each image, in order of appearance."""
+    """The image number of each row (-1 without an image), and the path of each image, in order of appearance."""
     number_of: dict[str, int] = {}
     numbers = np.fromiter(
         (-1 if path is None else number_of.setdefault(path, len(number_of)) for path in paths), np.int64, len(paths)
@@ -38,7 +38,7 @@ def texts_by_image(numbers: np.ndarray, num_images: int, values: list) -> list[l
 
 
 def first_by_image(numbers: np.ndarray, num_images: int, values: list) -> list:
-    """The first value of each image that is not empty."""
+    """The first non-empty value of each image."""
     first: list = [None] * num_images
     for number, value in zip(numbers.tolist(), values, strict=True):
         if number >= 0 and first[number] is None and value not in (None, ""):
@@ -48,10 +48,9 @@ def first_by_image(numbers: np.ndarray, num_images: int, values: list) -> list:
 
 def encoded_image_keys(dataset: Dataset, column: str) -> np.ndarray:
     """
-    A number for each row, equal for rows whose encoded images are equal byte by byte (or whose paths are, where no
-    bytes are stored).
+    A number for each row. Rows with the same number have images with equal bytes, or equal paths if there are no bytes.
 
-    Length and a few bytes are compared first, so that a large dataset is not read whole.
+    Lengths and a few bytes are compared first, so a large dataset need not be read completely.
     """
     cheap: dict[tuple, list[int]] = {}
     table = dataset.select_columns([column]).with_format("arrow")
@@ -94,7 +93,7 @@ def _read_rows(dataset: Dataset, column: str, rows: list[int]) -> Iterator[bytes
 
 
 def group_encoded(dataset: Dataset, image: str, captions: tuple[str, ...]) -> Dataset:
-    """A dataset with embedded images with one row an image; its caption columns become lists where rows are joined."""
+    """One row per image, for a dataset with embedded images. Caption columns become lists if rows are joined."""
     keys = encoded_image_keys(dataset, image)
     first, numbers = np.unique(keys, return_inverse=True)
     if len(first) == len(keys):
@@ -109,7 +108,7 @@ def group_encoded(dataset: Dataset, image: str, captions: tuple[str, ...]) -> Da
 
 
 def group_consecutive(rows: Iterable[dict], image: str, captions: tuple[str, ...]) -> Iterator[dict]:
-    """Rows of a stream that is sorted by image, joined as long as the image stays the same."""
+    """Join consecutive rows with the same image, for a stream that is sorted by image."""
     current, key = None, None
     for row in rows:
         row_key = _key_of(row[image])
@@ -132,7 +131,7 @@ def _key_of(value) -> object:
 
 
 def images_of_paths(paths: list[str]) -> pa.StructArray:
-    """Paths as the storage of an undecoded image column."""
+    """Paths in the storage format of an undecoded image column."""
     return pa.StructArray.from_arrays(
         [pa.nulls(len(paths), pa.binary()), pa.array(paths, pa.string())], names=["bytes", "path"]
     )
@@ -144,7 +143,7 @@ def undecoded_image() -> Image:
 
 
 def dataset_of(columns: dict[str, pa.Array], features: dict, fingerprint: str) -> Dataset:
-    """A dataset in memory whose fingerprint is known, so that caches made from it are found again."""
+    """A dataset in memory with a given fingerprint, so that its caches are found again."""
     info = DatasetInfo(features=Features(features))
     return Dataset(
         InMemoryTable(pa.table(columns)).cast(info.features.arrow_schema), info=info, fingerprint=fingerprint

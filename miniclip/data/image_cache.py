@@ -1,4 +1,4 @@
-"""Images decoded once into a memory-mapped array, so that an epoch costs no JPEG decoding and no resident memory."""
+"""Decodes images once into a memory-mapped array, so that epochs need neither JPEG decoding nor resident memory."""
 
 import hashlib
 import json
@@ -18,7 +18,7 @@ from miniclip.data.images import decode_image
 from miniclip.data.repetitions import pixel_key, save_keys
 from miniclip.utils.files import write_whole
 
-DECODING = 2  # raised where the pixels change, so that nobody meets those of an earlier version
+DECODING = 2  # increase this whenever the pixels change, so that nobody reads those of an earlier version
 
 
 def square_image(value, size: int, crop_mode: str = "center") -> np.ndarray:
@@ -26,10 +26,10 @@ def square_image(value, size: int, crop_mode: str = "center") -> np.ndarray:
     An undecoded image as `(3, size, size)` uint8.
 
     Args:
-        crop_mode: `"center"` takes its centred square, `"squash"` the whole of it, whatever its ratio.
+        crop_mode: `"center"` takes the centred square, `"squash"` the whole image, whatever its aspect ratio.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the image cannot be read.
     """
     image = decode_image(value, 2 * size)
     if image.size != (size, size):
@@ -40,9 +40,9 @@ def square_image(value, size: int, crop_mode: str = "center") -> np.ndarray:
 
 class DecodedImages:
     """
-    Rows of an image dataset as uint8 tensors, decoded when asked for.
+    Images of a dataset as uint8 tensors, decoded on access.
 
-    `images[row]` is `(3, size, size)`; an unreadable row raises ValueError.
+    `images[row]` is `(3, size, size)`. An unreadable image raises a ValueError.
     """
 
     def __init__(self, dataset: Dataset, column: str, size: int, crop_mode: str = "center"):
@@ -58,10 +58,10 @@ class DecodedImages:
 
 class CachedImages:
     """
-    The same, from a memory-mapped file that [`cache_images`] wrote.
+    The same images from a memory-mapped file that [`cache_images`] has written.
 
     Attributes:
-        keys: `(rows,)` int64, equal for equal pictures; see [`~miniclip.data.repetitions.pixel_key`].
+        keys: `(rows,)` int64; equal images have equal keys, see [`~miniclip.data.repetitions.pixel_key`].
     """
 
     def __init__(self, file: Path, size: int, unreadable: dict[int, str]):
@@ -81,7 +81,7 @@ class CachedImages:
         return torch.from_numpy(np.array(self.pixels[row]))
 
     def on_device(self, device: torch.device) -> torch.Tensor:
-        """All of them, `(rows, 3, size, size)` uint8, unreadable ones black."""
+        """All images, `(rows, 3, size, size)` uint8. Unreadable images are black."""
         whole = torch.empty(self.pixels.shape, dtype=torch.uint8, device=device)
         for start in range(0, len(self), 256):
             whole[start : start + 256] = torch.from_numpy(np.array(self.pixels[start : start + 256]))
@@ -97,9 +97,9 @@ class CachedImages:
 
 def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path, crop_mode: str = "center") -> CachedImages:
     """
-    Decode every image of a dataset once, with a progress bar, or reuse what an earlier run decoded.
+    Decode every image of a dataset once, with a progress bar, or reuse the images that an earlier run decoded.
 
-    Takes `3 * size**2` bytes an image on disk (147 kB at 224 px). The file appears whole or not at all.
+    An image takes `3 * size**2` bytes on disk (147 kB at 224 px). The file is either complete or absent.
     """
     key = hashlib.sha256(f"{DECODING} {dataset._fingerprint} {column} {size} {crop_mode}".encode()).hexdigest()[:16]
     file, notes = cache_dir / f"images-{size}-{key}.u8", cache_dir / f"images-{size}-{key}.json"
@@ -113,7 +113,7 @@ def cache_images(dataset: Dataset, column: str, size: int, cache_dir: Path, crop
 
 
 def keys_file(file: Path) -> Path:
-    """Beside a file of decoded images, the keys of its pictures."""
+    """The file with the keys of the images, beside the file with the images."""
     return file.with_suffix(".npy")
 
 
@@ -132,7 +132,7 @@ def _write(images: DecodedImages, file: Path) -> dict[int, str]:
     def write(part: Path) -> None:
         with part.open("wb") as out, ThreadPoolExecutor(os.cpu_count()) as pool:
             progress = tqdm(total=len(images), desc="decoding images once", unit="image", leave=False)
-            for start in range(0, len(images), 256):  # in slices, so that decoded images never pile up in memory
+            for start in range(0, len(images), 256):  # in slices, so that decoded images do not pile up in memory
                 rows = range(start, min(start + 256, len(images)))
                 for pixels in pool.map(read, rows):
                     out.write(pixels)

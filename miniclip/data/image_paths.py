@@ -1,4 +1,4 @@
-"""From the image names that a table holds to the files that are there."""
+"""Finds image files by the names in a table."""
 
 import copy
 import os
@@ -55,7 +55,7 @@ MISSING = "no such image file"
 
 
 def folded(name: str) -> str:
-    """What two names have in common that differ in case or in how their umlauts are written (NFC, NFD)."""
+    """A form of the name that ignores case and the encoding of umlauts (NFC or NFD)."""
     return unicodedata.normalize("NFC", name).casefold()
 
 
@@ -65,14 +65,14 @@ def _stem(name: str) -> str:
 
 class ImageFinder:
     """
-    Finds files by the names in a table: relative to the table, to the folder, or in whatever folder below has them;
-    with `\\` or `%20`, in another case, with umlauts composed or not, as paths of another machine, without extension,
-    or as numbers without their leading zeros.
+    Finds files by the names in a table: relative to the table, relative to the folder, or in any folder below it. Names
+    may contain `\\` or `%20`, differ in case or in the encoding of umlauts, be paths of another machine, lack their
+    extension, or be numbers without leading zeros.
 
     Args:
-        inventory: where to look.
-        near: folder of the table, below the inventory's; it comes first where several folders have a name.
-        split: of the table; a folder of the same split comes next.
+        inventory: the files to look through.
+        near: folder of the table, relative to the inventory. It is preferred if several folders have a file of a name.
+        split: split of the table. Folders of the same split are preferred next.
     """
 
     def __init__(self, inventory: Inventory, near: str = "", split: str | None = None):
@@ -81,8 +81,8 @@ class ImageFinder:
         self._used: Counter = Counter()
 
     def near_table(self, near: str, split: str | None) -> "ImageFinder":
-        """The same for another table, without looking through the files again."""
-        other = copy.copy(self)  # what is indexed already goes along
+        """A finder for another table that does not look through the files again."""
+        other = copy.copy(self)  # with the indices that exist already
         other.near, other.split, other._used = near, split, Counter()
         return other
 
@@ -109,7 +109,7 @@ class ImageFinder:
         return index
 
     def find(self, name: object) -> tuple[str | None, str]:
-        """Absolute path of the image, or `None`; and how it was found (`name`, `stem`), or why it was not."""
+        """The absolute path of the image or `None`, and how it was found (`name`, `stem`) or why it was not."""
         plain = _cleaned(name)
         if not plain or "\x00" in plain or len(plain) > 4000:
             return None, MISSING
@@ -155,7 +155,7 @@ class ImageFinder:
         return self.inventory.path(relative)
 
     def _best(self, candidates: list[str], parts: list[str]) -> str:
-        """Of several files with one name, the one whose folders agree, near the table, or where the others are."""
+        """The best of several files with one name: its folders agree, or it is near the table or near other images."""
         if len(candidates) == 1:
             return candidates[0]
         wanted = [folded(part) for part in parts]
@@ -173,7 +173,7 @@ class ImageFinder:
         return max(candidates, key=fitness)
 
     def find_all(self, names: Iterable[object]) -> dict[object, tuple[str | None, str]]:
-        """What [`find`] says of every different name."""
+        """The result of [`find`] for each distinct name."""
         return {name: self.find(name) for name in dict.fromkeys(names)}
 
 

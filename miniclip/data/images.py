@@ -1,4 +1,4 @@
-"""Image files of every kind as PIL images; the decoding itself is [`read_image`]'s, which models carry to the Hub."""
+"""Opens images of every kind. The decoding itself is [`read_image`], which is part of the models' remote code."""
 
 from datasets.utils.file_utils import xopen
 from PIL import Image
@@ -8,13 +8,13 @@ from processing_miniclip import read_image
 
 def decode_image(value, side: int | None = None) -> Image.Image:
     """
-    An upright RGB image from what a row holds: `{"bytes", "path"}`, encoded bytes, a path or a PIL image.
+    An upright RGB image from the value in a row: `{"bytes", "path"}`, encoded bytes, a path or a PIL image.
 
     Args:
-        side: pixels a side that are needed; a larger image is decoded at a reduced scale. See [`read_image`].
+        side: side in pixels that is needed; larger images are decoded at a reduced scale. See [`read_image`].
 
     Raises:
-        ValueError: it cannot be read; the message says why.
+        ValueError: the image cannot be read; the message says why.
     """
     if isinstance(value, dict):
         value = value["path"] if value.get("bytes") is None else value["bytes"]
@@ -24,9 +24,9 @@ def decode_image(value, side: int | None = None) -> Image.Image:
 
 
 def _remote_bytes(address: str) -> bytes:
-    """A file within an archive or on a server, as `datasets` writes such paths: `zip://photo.jpg::photos.zip`."""
+    """The content of a file in an archive or on a server. `datasets` writes such paths: `zip://photo.jpg::photos.zip`."""
     try:
         with xopen(address, "rb") as file:
             return file.read()
-    except Exception as error:  # of whichever client reads this kind of address
+    except Exception as error:  # each kind of address has its own client, with its own exceptions
         raise ValueError(f"unreadable image: {address}: {error or type(error).__name__}") from error

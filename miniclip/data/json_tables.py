@@ -1,4 +1,4 @@
-"""JSON in the forms that people write: lists of records, columns, names with captions, COCO, Karpathy, LLaVA."""
+"""Reads JSON in all usual forms: lists of records, columns, names with captions, COCO, Karpathy, LLaVA."""
 
 import ast
 import json
@@ -24,12 +24,12 @@ ANSWERERS = ("gpt", "assistant", "model")
 
 def read_json_table(content: bytes, name: str) -> Table | None:
     """
-    A table from the bytes of a json or jsonl file; `None` where it holds no records.
+    A table from the bytes of a JSON or JSON lines file; `None` if it holds no records.
 
-    Nested captions become lists of texts; what is known of an image in several places is joined.
+    Nested captions become lists of texts, and records about the same image are joined.
 
     Raises:
-        UserError: broken; the message says where.
+        UserError: the file is broken; the message says where.
     """
     text, encoding = decode_table(content, name)
     try:
@@ -43,7 +43,7 @@ def read_json_table(content: bytes, name: str) -> Table | None:
 
 
 def _without_losing_repeated_names(pairs: list[tuple]) -> dict:
-    """A dict; the lists under a name that occurs twice are joined."""
+    """A dict in which the lists under a repeated name are joined."""
     result = dict(pairs)
     if len(result) == len(pairs):
         return result
@@ -56,12 +56,12 @@ def _without_losing_repeated_names(pairs: list[tuple]) -> dict:
 
 
 def as_list(value) -> list:
-    """The value in a list, unless it is one."""
+    """The value itself if it is a list, or else a list with the value."""
     return value if isinstance(value, list) else [value]
 
 
 def _read_lines(text: str, name: str, encoding: str, error: json.JSONDecodeError) -> Table | None:
-    """One record a line; lines that are none are counted."""
+    """One record per line. Other lines are counted."""
     records, skipped = [], SkipReport()
     for number, line in enumerate(split_lines(text), start=1):
         if not line.strip():
@@ -76,13 +76,13 @@ def _read_lines(text: str, name: str, encoding: str, error: json.JSONDecodeError
     if len(records) < 2 and (not records or skipped.count):
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{name} is cut off or broken at {where} ({error.msg}): write or download it again")
-    table = _table(records, f"a JSON record a line, {encoding}")
+    table = _table(records, f"one JSON record per line, {encoding}")
     table.skipped.extend(skipped)
     return table
 
 
 def records_of(value) -> list[dict] | None:
-    """The records in parsed JSON, whatever it is wrapped in; `None` where there are none."""
+    """The records in parsed JSON, whatever surrounds them; `None` if there are none."""
     if isinstance(value, list):
         return _records_of_list(value)
     if not isinstance(value, dict) or not value:
@@ -133,19 +133,7 @@ def _records_of_mapping(value: dict) -> list[dict] | None:
 
 
 def _records_of_columns(value: dict) -> list[dict] | None:
-    """As pandas writes them by default, `{column: {row: cell}}`, or with lists of cells."""
-    parts = list(value.values())
-    if len(parts) < 2 or not {plain_name(name) for name in value} & {*IMAGE_NAMES, *CAPTION_NAMES}:
-        return None
-    if all(isinstance(part, dict) for part in parts) and len({tuple(part) for part in parts}) == 1:
-        return [{name: column[row] for name, column in value.items()} for row in parts[0]]
-    if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
-        return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
-    return None
-
-
-def _records_of_columns(value: dict) -> list[dict] | None:
-    """As pandas writes them by default, `{column: {row: cell}}`, or with lists of cells."""
+    """Records from columns: `{column: {row: cell}}`, the default of pandas, or `{column: [cells]}`."""
     parts = list(value.values())
     if len(parts) < 2 or not {plain_name(name) for name in value} & {*IMAGE_NAMES, *CAPTION_NAMES}:
         return None
@@ -157,7 +145,7 @@ def _records_of_columns(value: dict) -> list[dict] | None:
 
 
 def _coco_records(value: dict) -> list[dict] | None:
-    """`images` and `annotations` joined by `image_id`, one record an image."""
+    """Join `images` and `annotations` by `image_id`: one record per image."""
     captions: dict = {}
     for annotation in as_list(value["annotations"]):
         if isinstance(annotation, dict) and (texts := _texts_in(annotation)):
@@ -181,8 +169,8 @@ def _texts_in(record: dict) -> list[str]:
 
 
 def texts_of(value) -> list[str]:
-    """All captions in a cell: a text, a list of texts as such or written as JSON or Python, records with a text, or a
-    conversation, of which the first answer counts."""
+    """All captions in a cell. It may be a text, a list of texts (also one written as JSON or Python code), records with
+    a text, or a conversation, of which the first answer counts."""
     if isinstance(value, str):
         written = _list_in_text(value)
         return [value] if written is None else written
@@ -211,7 +199,7 @@ def _list_in_text(text: str) -> list[str] | None:
 
 
 def _python_list(text: str) -> list | None:
-    """A list as Python prints it, or an array as NumPy prints it, without commas."""
+    """Parse a list as Python prints it, or an array as NumPy prints it, without commas."""
     if re.search(r"""['"]\s+['"]""", text) and not re.search(r"""['"],\s*['"]""", text):
         text = re.sub(r"""(['"])\s+(['"])""", r"\1, \2", text)
     try:
@@ -225,7 +213,7 @@ def _table(records: list[dict], how: str) -> Table:
     for record in records:
         names.update(dict.fromkeys(map(_field, record)))
         if len(names) > MAX_COLUMNS:
-            raise UserError(f"its records have over {MAX_COLUMNS:,} different fields, which no table of images has")
+            raise UserError(f"its records have more than {MAX_COLUMNS:,} different fields; this is no table of images")
     table = Table({name: [] for name in names}, how)
     for number, record in enumerate(records):
         record = _with_folder({_field(key): cell for key, cell in record.items()})
@@ -238,12 +226,12 @@ def _table(records: list[dict], how: str) -> Table:
 
 
 def _field(name: object) -> str:
-    """A name that a column can have."""
+    """A valid column name."""
     return str(name).replace("\x00", "").encode("utf-8", errors="replace").decode().strip() or "column"
 
 
 def _with_folder(record: dict) -> dict:
-    """Karpathy's COCO names the folder of an image (`filepath`) beside its name."""
+    """Add the folder to the image name: Karpathy's COCO keeps it in another field, `filepath`."""
     folder, name = record.get("filepath"), record.get("filename")
     if isinstance(folder, str) and isinstance(name, str) and folder and not is_image_name(folder):
         return {**record, "filename": f"{folder}/{name}"}

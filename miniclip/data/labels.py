@@ -1,9 +1,9 @@
-"""Labels as captions: class names in templates, so that labelled images train and are searched like captioned ones."""
+"""Labels as captions: class names in templates, so that labelled images can be used like captioned ones."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-# Those of CLIP's 80 ImageNet prompts that describe plain photographs, as captions do; "an origami" is no caption.
+# The ones among CLIP's 80 ImageNet prompts that describe plain photographs, as captions do ("an origami" does not).
 # https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb
 TEMPLATES = (
     "a photo of a {}.",
@@ -20,25 +20,25 @@ TEMPLATES = (
 
 
 def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
-    """Each template with the class name, `_` read as a space, in the place of its `{}`."""
+    """Each template with the class name in place of `{}`. A `_` in the name becomes a space."""
     return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
 
 
 @dataclass(frozen=True)
 class ClassCaptions:
     """
-    What a labelled image is captioned with.
+    The captions of labelled images.
 
     Args:
-        names: of the classes, in the order of their numbers.
-        templates: with `{}` for the class name; each makes one caption.
+        names: class names, in the order of their numbers.
+        templates: prompts with `{}` for the class name; each makes one caption.
     """
 
     names: tuple[str, ...]
     templates: tuple[str, ...] = TEMPLATES[:1]
 
     def captions(self, label: int | None) -> list[str]:
-        """Of one class; none where the label is unknown (`None` or -1)."""
+        """The captions of a class; none if the label is unknown (`None` or -1)."""
         return class_prompts(self.names[label], self.templates) if self.knows(label) else []
 
     def knows(self, label: int | None) -> bool:

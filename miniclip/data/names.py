@@ -1,4 +1,4 @@
-"""The names that people give to columns, files and splits."""
+"""Usual names of columns, files and splits."""
 
 import re
 
@@ -7,7 +7,7 @@ IMAGE_SUFFIXES = (
     *("ppm", "pgm", "jp2"),
 )
 
-# In order of preference; compared in lower case, with `_` for blanks and other characters.
+# In order of preference. Names are compared in lower case, with `_` for spaces and other characters.
 IMAGE_NAMES = (
     *("image", "img", "jpg", "jpeg", "png", "webp", "photo", "picture", "pic", "image_path", "img_path"),
     *("image_file", "image_filename", "image_file_name", "image_name", "img_name", "file_name", "filename", "file"),
@@ -43,7 +43,7 @@ SPLIT_WORDS = {
 
 
 def plain_name(name: object) -> str:
-    """A column's name in lower case, its words joined by `_`: "Image Name" and "imageName" become "image_name"."""
+    """A column name in lower case with `_` between words: "Image Name" and "imageName" become "image_name"."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name).strip().strip("\ufeff"))
     return re.sub(r"[^\w]+", "_", text.lower()).strip("_")
 
@@ -61,5 +61,5 @@ def split_in_name(text: str) -> str | None:
 
 
 def is_image_name(name: str) -> bool:
-    """Whether a file is called like an image."""
+    """Whether a file has the suffix of an image format."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and "." in name

@@ -1,4 +1,4 @@
-"""Training examples: one image with one or more of its captions, chosen anew each epoch."""
+"""Training examples: an image with one or more of its captions, chosen again in every epoch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -19,32 +19,32 @@ from miniclip.data.repetitions import caption_keys, pixel_key
 
 @dataclass
 class ImageFeatures:
-    """Cached outputs of a locked image tower: `features` `(views, rows, dim)`; a random view each time."""
+    """Cached outputs of a locked image tower, `features` `(views, rows, dim)`. Each access takes a random view."""
 
     features: torch.Tensor
 
 
 class PairDataset(Dataset):
     """
-    Image-caption examples of a dataset that has rows by number: `pairs[epoch, index]`.
+    Image-caption examples of a dataset with numbered rows: `pairs[epoch, index]`.
 
-    Everything random (caption, augmentation, view) is drawn from (seed, epoch, row), so that neither the number of
-    workers and processes nor a restart changes it.
+    Caption, augmentation and view are drawn from (seed, epoch, row), so they depend neither on the number of workers
+    and processes nor on restarts.
 
     Args:
-        rows: row numbers with a readable image and at least one caption.
-        images: `images[row]` is a `(3, size, size)` uint8 tensor; or [`ImageFeatures`]; or
-            `None` where the model's device has them all, and finds them by row.
-        captions: captions of every row (also of those not in `rows`).
-        image_keys: `(rows,)` integers, equal for equal pictures; by default taken from the pixels.
-        one_meaning: all captions of a row say the same, as those made from a label do.
-        transform: augmentation of one image tensor; a [`~miniclip.data.augmentation.CropDraw`] only draws what is to be
-            done, which then travels beside the pixels as `crops`.
-        captions_per_image: how many different captions an example carries; 0 for all. With one, an image's other
-            captions never serve as its negatives.
+        rows: numbers of the rows with a readable image and at least one caption.
+        images: `images[row]` is a `(3, size, size)` uint8 tensor; or [`ImageFeatures`]; or `None` if all images are on
+            the model's device already, where they are found by row.
+        captions: captions of every row, including rows that are not in `rows`.
+        image_keys: `(rows,)` integers; equal images have equal keys. By default, they are computed from the pixels.
+        one_meaning: all captions of a row mean the same, as those made from a label do.
+        transform: augmentation of one image tensor. A [`~miniclip.data.augmentation.CropDraw`] only draws the crop,
+            which is then returned beside the pixels as `crops`.
+        captions_per_image: number of different captions in an example; 0 for all. The captions of an image are never
+            each other's negatives.
         text_features: cached outputs of a locked text tower, `(all captions in order, dim)`.
         teacher: embeddings by a teacher: images `(rows, k)` and captions `(all captions in order, k)`.
-        seed: of everything random.
+        seed: seed of all random numbers.
     """
 
     def __init__(
@@ -103,30 +103,30 @@ class PairDataset(Dataset):
 
 
 def chosen_keys(captions: list[str], chosen: np.ndarray, one_meaning: bool) -> list[int]:
-    """Keys of the chosen captions; where all say the same, as those made from a label do, of each the first one's."""
+    """Keys of the chosen captions. If all captions of the row mean the same, each gets the key of the first one."""
     if one_meaning:
         return caption_keys(captions[:1]) * len(chosen)
     return caption_keys([captions[index] for index in chosen])
 
 
 def choose_captions(available: int, wanted: int, random: np.random.Generator) -> np.ndarray:
-    """Indices of `wanted` different captions (0: all), in random order; fewer where there are not as many."""
+    """Indices of `wanted` different captions (0: all) in random order, or of all captions if there are fewer."""
     wanted = available if wanted == 0 else min(wanted, available)
     return random.permutation(available)[:wanted]
 
 
 def augment(image: torch.Tensor, transform, random: np.random.Generator) -> torch.Tensor:
-    """Apply a torchvision transform with randomness from `random`, leaving torch's own generator untouched."""
+    """Apply a torchvision transform with random numbers from `random`, without changing torch's own generator."""
     if transform is None:
         return image
     with torch.random.fork_rng(devices=[]):
-        # Not torch.manual_seed, which looks after all devices: 0.1 ms an image, more than drawing a crop takes.
+        # Not torch.manual_seed: it seeds all devices and takes 0.1 ms per image, longer than drawing a crop.
         torch.default_generator.manual_seed(int(random.integers(2**62)))
         return transform(image)
 
 
 def augmented(image: torch.Tensor | None, transform, random: np.random.Generator) -> dict[str, torch.Tensor]:
-    """`pixel_values`, augmented; or, if the transform only draws, as they are beside the `crops` still to be made."""
+    """Augmented `pixel_values`, or unchanged ones with their `crops` if the transform only draws."""
     if isinstance(transform, CropDraw):
         crops = {"crops": augment(image, transform, random)}
         return crops if image is None else crops | {"pixel_values": image}
@@ -137,16 +137,16 @@ class StreamingPairs(TorchIterableDataset):
     """
     The same examples from a stream, which is never held in memory.
 
-    The rows of an epoch are divided among processes and their workers, each row going to exactly one. Whole files are
-    divided where there are as many for each process; otherwise every process reads all files and skips what belongs to
-    the others. The order is a function of seed and epoch.
+    The rows of an epoch are divided among the processes and their workers, and each row goes to exactly one of them.
+    Whole files are divided if every process can get the same number. Otherwise every process reads all files and skips
+    the rows of the others. The order depends only on seed and epoch.
 
     Args:
         stream: rows in order, not yet divided.
-        columns: where image and captions are.
-        image_size, crop_mode: of the square image; see [`~miniclip.data.image_cache.square_image`].
-        shuffle_buffer_size: rows among which the next one is drawn, in each worker; the order of files is shuffled too.
-        rank, world_size: this process among all.
+        columns: the columns with images and captions.
+        image_size, crop_mode: as in [`~miniclip.data.image_cache.square_image`].
+        shuffle_buffer_size: number of rows among which each worker draws the next one. Files are shuffled, too.
+        rank, world_size: index of this process, and number of processes.
     """
 
     def __init__(
@@ -173,7 +173,7 @@ class StreamingPairs(TorchIterableDataset):
 
     @property
     def epoch(self) -> int:
-        """Worker processes see it change, and must not set it: `datasets` adds to a number that all of them share."""
+        """The current epoch. Worker processes see it change but must not set it, because `datasets` shares it."""
         return self.stream.epoch
 
     @epoch.setter
@@ -183,7 +183,7 @@ class StreamingPairs(TorchIterableDataset):
     def __iter__(self) -> Iterator[dict]:
         worker = torch.utils.data.get_worker_info()
         workers, worker_id = (1, 0) if worker is None else (worker.num_workers, worker.id)
-        # A stream has no row numbers; these are unique over processes and workers, as the pairing by number needs.
+        # A stream has no row numbers, so these are made up. They are unique over processes and workers.
         readers, reader = self.world_size * workers, self.rank * workers + worker_id
         for count, record in enumerate(self.stream):
             yield self._example(record, count * readers + reader)
@@ -207,12 +207,12 @@ class StreamingPairs(TorchIterableDataset):
 @dataclass
 class PairCollator:
     """
-    Examples to model inputs, padding texts to the longest of the batch only.
+    Turns examples into model inputs. Texts are padded to the longest one of the batch.
 
     A batch holds `pixel_values` `(n, 3, size, size)` uint8 or `image_features`; `input_ids` and `attention_mask`
     `(m, length)` or `text_features`; `image_ids` `(n,)` and `text_ids` `(m,)`, which pair them; `image_keys` `(n,)` and
-    `text_keys` `(m,)`, equal for equal pictures and captions; and under `unusable` the (row, reason) of examples that
-    were left out.
+    `text_keys` `(m,)`, which are equal for equal images and captions; and `unusable`, the (row, reason) of examples
+    that were left out.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -242,7 +242,7 @@ class PairCollator:
 
 
 def find_usable_rows(captions: list[list[str]], unreadable: dict[int, str]) -> tuple[list[int], SkipReport]:
-    """Rows that have an image and a caption, and a report on the others."""
+    """Numbers of the rows with an image and a caption, and a report on the others."""
     report, rows = SkipReport(), []
     for row, texts in enumerate(captions):
         if row in unreadable:

@@ -1,4 +1,4 @@
-"""What a text encoder can read of captions: unknown tokens, words in splinters, captions cut at its length."""
+"""How well a text encoder can read captions: unknown tokens, words in many pieces, captions that are cut off."""
 
 import random
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from transformers import PreTrainedTokenizerBase
 
 SAMPLED_CAPTIONS = 2_000
 
-# Scripts without spaces: a Chinese or Japanese character counts as a word, four Thai letters do.
+# In scripts without spaces, a Chinese or Japanese character counts as a word, and so do four Thai letters.
 _WORD = regex.compile(r"[\p{Han}\p{Hiragana}\p{Katakana}]|[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]{1,4}|[\p{L}\p{M}]+")
-_BYTE = regex.compile(r"<0x[0-9A-F]{2}>")  # what sentencepiece falls back on where it knows no piece
+_BYTE = regex.compile(r"<0x[0-9A-F]{2}>")  # sentencepiece uses these if it knows no piece
 
 
 @dataclass(frozen=True)
@@ -19,12 +19,12 @@ class Readability:
     """
     Args:
         unknown: share of the tokens that the encoder does not know.
-        tokens_per_word: 1.0 to 1.3 in the language that a tokenizer was made for, 1.6 to 1.9 for German or French read
-            by an English one, 4 and more where words are spelt out in letters or bytes. A tokenizer that knows all
-            bytes calls nothing unknown, so that this is the only sign.
+        tokens_per_word: 1.0 to 1.3 in the language of the tokenizer, 1.6 to 1.9 if an English tokenizer reads German or
+            French, and 4 or more if words are split into letters or bytes. A tokenizer that knows all bytes has no
+            unknown tokens, so this is the only sign.
         cut: share of the captions that are longer than the encoder reads.
-        max_length: tokens that it reads.
-        example: of a caption that it cannot read well, the first one met.
+        max_length: number of tokens that the encoder reads.
+        example: the first caption that the encoder cannot read well.
     """
 
     unknown: float
@@ -42,11 +42,11 @@ class Readability:
 
 def readability(tokenizer: PreTrainedTokenizerBase, captions: Sequence[list[str]], seed: int = 0) -> Readability | None:
     """
-    Of a random sample of captions; `None` where none holds a word.
+    Measure a random sample of captions; `None` if no caption holds a word.
 
     Args:
-        tokenizer: with `model_max_length` as the model will use it.
-        captions: of each image.
+        tokenizer: its `model_max_length` must be the one that the model will use.
+        captions: captions of each image.
     """
     texts = [text for of_image in captions for text in of_image]
     if len(texts) > SAMPLED_CAPTIONS:

@@ -1,13 +1,13 @@
 """
-Image-caption and image-label data in every form people have, as `datasets` rows with undecoded images.
+Reads image-caption and image-label data in every usual form, as `datasets` rows with undecoded images.
 
-The interface that the rest of the project builds on:
+The rest of the project uses this interface:
 
-- [`load_split`] returns a `Dataset` (or an `IterableDataset` when streaming) with one row an image. The image column is
+- [`load_split`] returns a `Dataset` (or an `IterableDataset` if streaming) with one row per image. The image column is
   `datasets.Image(decode=False)`. A caption column holds a list of texts or one text. A label column is a
-  `datasets.ClassLabel` whose names are words ("tench", not "n01440764", where a names file says so).
+  `datasets.ClassLabel` whose names are words ("tench", not "n01440764", if there is a file with names).
 - [`find_columns`] and [`find_label_column`] name these columns; [`captions_of`] reads the captions of a row.
-- [`dataset_templates`] returns the prompts that a dataset brings along, with `{}` for the class name.
+- [`dataset_templates`] returns the prompts that come with a dataset, with `{}` for the class name.
 """
 
 import logging
@@ -59,22 +59,23 @@ def load_split(
     caption_columns: str | None = None,
 ) -> Dataset | IterableDataset:
     """
-    One split of a dataset, one row an image, its images undecoded (`{"bytes", "path"}`), so that one broken file stops
-    nothing.
+    Load one split of a dataset, with one row per image.
+
+    Images stay undecoded (`{"bytes", "path"}`), so one broken file does no harm.
 
     Args:
-        dataset_name: a Hub id; a folder or file in any of the layouts of docs/data.md; several files as
-            `shards/{00000..00331}.tar` or `data/train-*.parquet`; an address that fsspec reaches; or `shapes`, which
-            the project draws itself.
+        dataset_name: a Hub id; a folder or file in any layout of docs/data.md; several files, such as
+            `shards/{00000..00331}.tar` or `data/train-*.parquet`; an address for fsspec; or `shapes`, which the project
+            draws itself.
         split: as in `load_dataset`: slices such as `train[:1%]`, sums such as `train+validation`, and `all`. Other
-            usual names (`val`, `dev`) are understood. Where the dataset has a single split, validation and test are
-            drawn from it by image, always the same ones.
+            usual names (`val`, `dev`) work as well. If the dataset has a single split, validation and test are drawn
+            from it by image, and are always the same.
         dataset_config_name: configuration of a Hub dataset that has several.
         streaming: read row by row instead of first converting to arrow on disk.
-        image_column, caption_columns: where they are not found; caption columns comma separated.
+        image_column, caption_columns: the columns, if they are not found automatically; separate captions by commas.
 
     Raises:
-        UserError: not found, not understood, unreachable, no such split, or empty.
+        UserError: the dataset is not found, not understood, unreachable or empty, or has no such split.
     """
     if dataset_name == "shapes":
         dataset = shapes_split(split)
@@ -106,10 +107,10 @@ def understanding_of(
     caption_columns: str | None = None,
 ) -> Understanding:
     """
-    What is understood of a dataset, with its splits; `str()` of it is what to tell a person before training.
+    What was understood of a dataset, with its splits; `str()` of it is the text that is printed before training.
 
     Raises:
-        UserError: as [`load_split`] does.
+        UserError: as in [`load_split`].
     """
     options = Options(image_column, caption_columns)
     name = dataset_name.removeprefix("hf://datasets/") if dataset_name.count("/") == 4 else dataset_name
@@ -130,17 +131,17 @@ _told: set[str] = set()
 
 def said_back(dataset_name: str, dataset, columns: Columns) -> str:
     """
-    What was understood of a dataset and five of its pairs, to be told before it is used.
+    The text that is printed before a dataset is used: what was understood of it, and five of its pairs.
 
     Args:
-        dataset: a split of it, as [`load_split`] returns it.
+        dataset: one of its splits, from [`load_split`].
     """
     last = _last_understood.get(dataset_name)
     return "\n".join(filter(None, (str(last) if last else "", "  for example", pairs_in_words(dataset, columns))))
 
 
 def _time_of(name: str) -> object:
-    """Changes with the files, so that what was understood before is not taken for what is there now."""
+    """A value that changes with the files, so that an outdated understanding is not used."""
     path = Path(name).expanduser()
     if path.is_dir():
         return take_inventory(path).signature()
@@ -150,14 +151,14 @@ def _time_of(name: str) -> object:
 
 
 def _tell_once(message: str) -> None:
-    """On the first of several processes."""
+    """Print a message, unless it was printed before. Only the first of several processes prints."""
     if message not in _told and os.environ.get("RANK", "0") == "0":
         _told.add(message)
         logger.warning("%s", message)
 
 
 def _named_after_file(understanding: Understanding, dataset_name: str, split: str) -> dict:
-    """A file called `unseen.parquet` answers to the split `unseen`, too."""
+    """The splits. A file called `unseen.parquet` also has the split `unseen`."""
     (name, _), *_ = parse_split(split)
     if name not in understanding.splits and Path(dataset_name).stem == name and understanding.whole is not None:
         return {**understanding.splits, name: understanding.whole}
@@ -167,7 +168,7 @@ def _named_after_file(understanding: Understanding, dataset_name: str, split: st
 def _stream_of(understanding: Understanding, splits: dict, split: str) -> IterableDataset:
     (name, part), *more = parse_split(split)
     if part or more:
-        raise UserError(f"a stream has no slices and sums of splits: {split!r} needs the dataset whole, not streaming")
+        raise UserError(f"a stream has no slices or sums of splits; for {split!r}, leave out --streaming")
     if name == "all" and name not in splits:
         return understanding.whole if understanding.drawn else datasets.concatenate_datasets(list(splits.values()))
     if name not in splits:
@@ -175,11 +176,11 @@ def _stream_of(understanding: Understanding, splits: dict, split: str) -> Iterab
     return splits[name]
 
 
-# ---------------------------------------------------------------- by the `datasets` library
+# ---------------------------------------------------------------- loading with the `datasets` library
 
 
 def _has_configurations(folder: Path, config_name: str | None) -> bool:
-    """Whether a folder says in its README.md, as datasets of the Hub do, which files belong to which split."""
+    """Whether the README.md of a folder says which files belong to which split, as in datasets on the Hub."""
     card = folder / "README.md"
     if not folder.is_dir() or not card.is_file():
         return False
@@ -208,26 +209,26 @@ def _load_error(name: str, error: Exception) -> str:
     message, *more = str(error).strip().split("\n")
     if "corresponds to no data" in message:
         return f"dataset {name!r} has no rows"
-    if message.startswith("Config name is missing"):  # which there are, stands in the second line
+    if message.startswith("Config name is missing"):  # the second line names the configurations
         return f"dataset {name!r} has configurations. {' '.join(more[:1])}; name it with --dataset_config_name."
     if is_local(name):
         return f"dataset {name!r} cannot be read: {message}"
     if "config" in message.lower():
         return f"dataset {name!r}: {message} Choose one with --dataset_config_name."
     return (
-        f"dataset {name!r} is no file or folder here and cannot be had from the Hub: {message}. "
+        f"dataset {name!r} is not a local file or folder and cannot be loaded from the Hub: {message}. "
         "Check the spelling and the connection, or give a local folder."
     )
 
 
 def dataset_templates(dataset_name: str) -> tuple[str, ...]:
-    """Prompts with `{}` for the class name that a dataset brings along, as CLIP_benchmark's exports do; often none."""
+    """Prompts with `{}` for the class name that come with a dataset, as in CLIP_benchmark's exports; often none."""
     last = _last_understood.get(dataset_name)
     return last.templates if last else ()
 
 
 def usable_captions(dataset: Iterable[dict], columns: Columns) -> Iterator[tuple[int, list[str]]]:
-    """Row number and captions of every row, an empty list where it has none; images are not touched."""
+    """Number and captions of every row, without reading its image. The list is empty if a row has no caption."""
     if isinstance(dataset, Dataset):
         dataset = dataset.select_columns(list(columns.captions))
     for row_number, row in enumerate(dataset):

@@ -1,7 +1,7 @@
-"""Equal captions and equal pictures: keys that tell them, and how often they meet in a batch.
+"""Equal captions and equal images: keys that identify them, and how often they occur together in a batch.
 
-Training takes them for positives of each other ([`~miniclip.training.losses.Embeddings.positives`]), and splits that
-are drawn keep them together. How often they meet is an expectation over random batches.
+Training counts them as positives of each other ([`~miniclip.training.losses.Embeddings.positives`]), and splits that
+are drawn here keep them together. The number of equal pairs is an expectation over random batches.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from miniclip.utils.files import write_whole
 SAMPLED_CAPTION_ROWS = 100_000
 SAMPLED_IMAGES = 2_000
 CACHE_DIR = "~/.cache/miniclip"
-COMPARED_SIDE = 256  # pixels a side at which large pictures are compared, or up to twice as many
+COMPARED_SIDE = 256  # large images are compared at a side of 256 to 511 pixels
 
 
 @dataclass
@@ -33,7 +33,7 @@ class EqualCaptions:
     Args:
         pairs_per_batch: expected number of pairs of rows with the same caption in a batch.
         example: the most frequent caption.
-        share: of the rows that have it.
+        share: share of the rows that have it.
     """
 
     pairs_per_batch: float
@@ -45,11 +45,12 @@ def equal_captions_per_batch(
     captions: Sequence[list[str]], captions_per_image: int, batch_size: int, seed: int = 0
 ) -> EqualCaptions:
     """
-    Rows draw `captions_per_image` (0: all) of their captions at random; captions that differ only in case, spaces and
-    a full stop count as equal.
+    How often equal captions occur in a batch. Each row draws `captions_per_image` (0: all) of its captions.
+
+    Captions that differ only in case, spaces or a full stop count as equal.
 
     Args:
-        captions: of each row; rows without any are left out.
+        captions: captions of each row; rows without captions are left out.
     """
     rows = [texts for texts in captions if texts]
     if len(rows) > SAMPLED_CAPTION_ROWS:
@@ -69,12 +70,12 @@ def equal_captions_per_batch(
 
 
 def normalised(caption: str) -> str:
-    """Lower case, single spaces, no full stop."""
+    """A caption in lower case, with single spaces and without a full stop."""
     return " ".join(caption.casefold().split()).rstrip(" .")
 
 
 def equal_images_per_batch(digests: Iterable[Hashable], batch_size: int) -> float:
-    """Expected number of pairs of rows with the same image in a batch, from the keys of all or of a random sample."""
+    """Expected number of pairs of rows with the same image in a batch, from the keys of all rows or of a sample."""
     frequencies = Counter(digests)
     equal = sum(comb(frequency, 2) for frequency in frequencies.values())
     return _in_a_batch(equal, frequencies.total(), batch_size)
@@ -85,12 +86,12 @@ def _in_a_batch(equal_pairs: float, num_rows: int, batch_size: int) -> float:
 
 
 def caption_keys(captions: Sequence[str]) -> list[int]:
-    """64-bit hashes, equal for captions that are [`normalised`] to the same text."""
+    """64-bit hashes; captions with the same [`normalised`] text have equal hashes."""
     return [_hash(normalised(caption).encode(errors="surrogatepass")) for caption in captions]
 
 
 def pixel_key(pixels: np.ndarray) -> int:
-    """64-bit hash of decoded pixels; it does not depend on a file's name, format or metadata."""
+    """64-bit hash of decoded pixels, which does not depend on the name, format or metadata of a file."""
     return _hash(str(pixels.shape).encode(), np.ascontiguousarray(pixels))
 
 
@@ -103,14 +104,14 @@ def _hash(*parts) -> int:
 
 def picture_groups(dataset: Dataset, image_column: str, cache_dir: Path | str | None = None) -> np.ndarray:
     """
-    A number for each row, `(rows,)` int64: equal for the same picture, whatever its name or file format.
+    A number for each row, `(rows,)` int64. Equal images have equal numbers, whatever their names and file formats.
 
-    Pictures are compared by their decoded pixels. JPEGs of 512 pixels a side and more are decoded at a reduced scale,
-    which takes a tenth of the time. Unreadable pictures differ from all others.
+    Images are compared by their decoded pixels. JPEGs with a side of 512 pixels or more are decoded at a reduced scale,
+    which takes a tenth of the time. Unreadable images differ from all others.
 
     Args:
         dataset: rows with undecoded images.
-        cache_dir: where the numbers are kept for the next run, by default `~/.cache/miniclip`.
+        cache_dir: folder that keeps the numbers for the next run, by default `~/.cache/miniclip`.
     """
     folder = Path(cache_dir or CACHE_DIR).expanduser()
     name = hashlib.sha256(f"{dataset._fingerprint} {image_column}".encode()).hexdigest()[:16]
@@ -123,7 +124,7 @@ def picture_groups(dataset: Dataset, image_column: str, cache_dir: Path | str | 
 
 
 def decoded_keys(dataset: Dataset, column: str) -> np.ndarray:
-    """The same, decoded anew."""
+    """The same, without a cache."""
     dataset = dataset.select_columns([column])
 
     def key(row: int) -> int:
@@ -143,7 +144,7 @@ def decoded_keys(dataset: Dataset, column: str) -> np.ndarray:
 
 
 def save_keys(keys: np.ndarray, file: Path) -> None:
-    """Write whole or not at all what `open_memmap` reads."""
+    """Write keys to a file that `open_memmap` reads. The file is either complete or absent."""
 
     def write(part: Path) -> None:
         with part.open("wb") as out:
@@ -153,7 +154,7 @@ def save_keys(keys: np.ndarray, file: Path) -> None:
 
 
 def copies(keys: Sequence[int]) -> list[list[int]]:
-    """Positions that share a key, of each key that occurs more than once."""
+    """The positions of each key that occurs more than once."""
     positions = defaultdict(list)
     for position, key in enumerate(keys):
         positions[int(key)].append(position)
@@ -161,5 +162,5 @@ def copies(keys: Sequence[int]) -> list[list[int]]:
 
 
 def sample_rows(num_rows: int, wanted: int, seed: int = 0) -> list[int]:
-    """Row numbers drawn at random, in order; all where there are no more than `wanted`."""
+    """Random row numbers in ascending order; all of them if there are no more than `wanted`."""
     return sorted(random.Random(seed).sample(range(num_rows), min(wanted, num_rows)))  # noqa: S311

@@ -1,4 +1,4 @@
-"""The order of training: a function of seed and epoch alone, so that it survives restarts and more processes."""
+"""The order of training. It depends only on seed and epoch, not on restarts or the number of processes."""
 
 from collections.abc import Iterator
 from itertools import count
@@ -9,19 +9,18 @@ from torch.utils.data import Sampler
 
 class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
     """
-    This process's share of each joint batch, epoch after epoch without end, as (epoch, sample).
+    This process's share of each joint batch, as (epoch, sample), for one epoch after another without end.
 
-    Reading processes need not stop where an epoch ends, while a GPU waits for the first batch of the next one.
-
-    Joint batch k holds the same samples however many processes divide it, which accelerate's sharding of separate
-    batches does not promise; and an epoch can be entered at any batch without drawing the earlier ones.
+    Because it never ends, workers need not stop at the end of an epoch while a GPU waits for the next batch. Joint
+    batch k holds the same samples for any number of processes, which accelerate's own sharding does not guarantee.
+    Training can start at any batch of an epoch without drawing the earlier ones.
 
     Args:
         num_samples: size of the dataset.
         batch_size: joint batch size, over all processes.
-        rank, world_size: this process among all.
-        seed: of the shuffling.
-        drop_last: leave out the last, smaller batch; kept all the same when it is the only one.
+        rank, world_size: index of this process, and number of processes.
+        seed: seed of the shuffling.
+        drop_last: leave out the last, smaller batch, unless it is the only one.
     """
 
     def __init__(
@@ -30,13 +29,13 @@ class ShardedBatchSampler(Sampler[list[tuple[int, int]]]):
         self.num_samples, self.batch_size = num_samples, batch_size
         self.rank, self.world_size, self.seed = rank, world_size, seed
         whole, rest = divmod(num_samples, batch_size)
-        # A process left without any sample of a batch could not take part in its step.
+        # A process without a sample of a batch could not take part in its step.
         keep_rest = rest >= world_size and (not drop_last or whole == 0)
         self.num_batches = whole + int(keep_rest)
         self.start_at(0)
 
     def start_at(self, epoch: int, batch: int = 0) -> None:
-        """The next iteration begins here."""
+        """Begin the next iteration here."""
         self.start_epoch, self.start_batch = epoch, batch
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:

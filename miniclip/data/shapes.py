@@ -1,10 +1,10 @@
-"""A captioned dataset that the project draws itself, so that training starts with no download and no licence question.
+"""A captioned dataset that the project draws itself, so training needs no download and raises no question of licences.
 
-One or two coloured shapes an image, captioned with colour, shape, size, place and relation; three images in ten show a
-shape in a colour that has no name, captioned without it, so that shapes are learned apart from colours. A fifth of the
-colour-shape combinations never occurs in training: naming them takes a model that has learned colours and shapes
-apart, the compositional generalisation that CLEVR-CoGenT tests (Johnson et al., 2017). Captions tell left from right,
-so mirrored images would make them false.
+Each image has one or two coloured shapes. Captions give colour, shape, size, place and relation. Three images in ten
+show a shape in a colour without a name, which the caption leaves out, so that a model learns shapes separately from
+colours. A fifth of the colour-shape combinations never occurs in training. Only a model that has learned colours and
+shapes separately can name them: this is the compositional generalisation that CLEVR-CoGenT tests (Johnson et al.,
+2017). Captions distinguish left from right, so mirrored images would make them wrong.
 """
 
 import io
@@ -38,7 +38,7 @@ SIZES = {  # radius in pixels, and the words for it
     "medium": ((10.5, 12.0), ("medium-sized",)),
     "large": ((14.0, 15.0), ("large", "big", "huge")),
 }
-RELATIONS = {  # of the first object to the second: the words, and the opposite
+RELATIONS = {  # between the first object and the second: the words, and the opposite
     "left": (("to the left of", "left of"), "right"),
     "right": (("to the right of", "right of"), "left"),
     "above": (("above", "over"), "below"),
@@ -72,14 +72,14 @@ TWO_OBJECT_TEMPLATES = (
     "{b} next to {a}",
 )
 
-_MARGIN = 2  # pixels kept free at the border: evaluation crops a little
+_MARGIN = 2  # pixels that stay free at the border, because evaluation crops a little
 _SUPERSAMPLING = 4
 
 COMBINATIONS = tuple((colour, shape) for colour in COLOURS for shape in SHAPES)
 
 
 def is_unseen(colour: str, shape: str) -> bool:
-    """Whether training never shows this combination: two shapes of each colour, and two colours of each shape."""
+    """Whether a combination never occurs in training. Each colour lacks two shapes, and each shape two colours."""
     return (list(COLOURS).index(colour) + 2 * SHAPES.index(shape)) % 5 == 0
 
 
@@ -101,14 +101,14 @@ class DrawnObject:
 
 def shapes_split(split: str, num_images: int | None = None, seed: int = 0) -> Dataset:
     """
-    Draw one split; the same arguments give the same bytes, and a shorter split is the beginning of a longer one.
+    Draw one split. The same arguments give the same bytes, and a shorter split is the beginning of a longer one.
 
     Args:
-        split: `"train"`, `"validation"` or `"test"` (columns `image` and `captions`, seen combinations only), or
-            `"unseen"` (columns `image` and `label`: one object of a never-seen combination; the label's names are the
-            20 never-seen combinations, such as "red circle", so that guessing is right one time in twenty).
-        num_images: how many; `SPLIT_SIZES` when missing.
-        seed: another seed draws other scenes, of the same combinations.
+        split: `"train"`, `"validation"` or `"test"` (columns `image` and `captions`, with combinations of training), or
+            `"unseen"` (columns `image` and `label`, with one object of an unseen combination). The labels are the 20
+            unseen combinations, such as "red circle", so guessing is right one time in twenty.
+        num_images: number of images; by default that of `SPLIT_SIZES`.
+        seed: another seed draws other scenes with the same combinations.
 
     Raises:
         ValueError: the split is unknown.
@@ -133,7 +133,7 @@ def shapes_split(split: str, num_images: int | None = None, seed: int = 0) -> Da
 
 def _captioned_row(index: int, rng: np.random.Generator) -> dict:
     kind = rng.random()
-    if kind < 0.3:  # any colour, named by its shape alone: so shapes are learned apart from colours
+    if kind < 0.3:  # any colour, with a caption that only names the shape: shapes are learned separately from colours
         obj, place = _place_one(("", SHAPES[rng.integers(len(SHAPES))]), rng)
         objects, captions = [obj], _one_object_captions(obj, place, rng)
     elif kind < 0.7:
@@ -163,7 +163,7 @@ def _sized(rng: np.random.Generator) -> tuple[str, float]:
 
 
 def _place_one(pair: tuple[str, str], rng: np.random.Generator) -> tuple[DrawnObject, str]:
-    """An object in one of nine places, and the words for that place."""
+    """An object in one of nine places, and the words for its place."""
     size, radius = _sized(rng)
     near, far = radius + _MARGIN, IMAGE_SIZE - radius - _MARGIN
     bands = ((near, max(near, 20)), (29, 35), (min(far, 44), far))
@@ -173,7 +173,7 @@ def _place_one(pair: tuple[str, str], rng: np.random.Generator) -> tuple[DrawnOb
 
 
 def _place_two(first, second, relation: str, rng: np.random.Generator) -> list[DrawnObject]:
-    """Two objects in opposite halves, nearly aligned, so that no other relation could be meant."""
+    """Two objects in opposite halves, almost aligned, so that no other relation is possible."""
     objects = []
     for pair, in_near_half in ((first, relation in ("left", "above")), (second, relation in ("right", "below"))):
         size, radius = _sized(rng)
@@ -195,7 +195,7 @@ def _with_article(phrase: str) -> str:
 
 
 def _full_stop(rng: np.random.Generator) -> str:
-    """Sometimes, since prompts for zero-shot classification come with and without."""
+    """A full stop in some captions, because prompts for zero-shot classification come with and without one."""
     return "." if rng.random() < 0.25 else ""
 
 
@@ -237,7 +237,7 @@ def draw_scene(objects: list[DrawnObject], rng: np.random.Generator) -> PILImage
 
 
 def _nameless_colour(rng: np.random.Generator) -> np.ndarray:
-    """Far from every colour that has a name, and from the background."""
+    """A colour that is far from every colour with a name and from the background."""
     while True:
         colour = rng.uniform(0, 235, size=3)
         if min(np.abs(colour - np.array(named)).max() for named in COLOURS.values()) > 45 and colour.min() < 180:
@@ -245,7 +245,7 @@ def _nameless_colour(rng: np.random.Generator) -> np.ndarray:
 
 
 def _coverage(obj: DrawnObject, turn: float) -> np.ndarray:
-    """How much of each pixel the object covers, `(64, 64)` in [0, 1]; `turn` in radians."""
+    """The share of each pixel that the object covers, `(64, 64)` in [0, 1]. `turn` is in radians."""
     side = IMAGE_SIZE * _SUPERSAMPLING
     mask = PILImage.new("L", (side, side))
     canvas = ImageDraw.Draw(mask)
@@ -263,7 +263,7 @@ def _png(image: PILImage.Image) -> dict:
 
 
 def _polygon(corners: int, radii: tuple[float, ...] = (1.0,)) -> np.ndarray:
-    """Corners on circles of the given radii in turn, the first at the top: `(corners, 2)`."""
+    """Corners that lie on circles of the given radii in turn, `(corners, 2)`. The first one is at the top."""
     angles = np.arange(corners) * 2 * np.pi / corners
     radius = np.resize(radii, corners)
     return np.stack([radius * np.sin(angles), -radius * np.cos(angles)], axis=1)
@@ -276,7 +276,7 @@ def _heart() -> np.ndarray:
 
 
 _CIRCLE = _polygon(60)
-_OUTLINES = {  # within the unit circle, y pointing down: what is filled, then what is cut out
+_OUTLINES = {  # in the unit circle, with y pointing down: first what is filled, then what is cut out
     "circle": (_CIRCLE * 0.95,),
     "square": (np.array([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)]),),
     "triangle": (_polygon(3) + (0, 0.15),),

@@ -1,4 +1,4 @@
-"""What a person points at: a folder, a file, several files at once, an archive, or an address that fsspec reaches."""
+"""What a dataset name can stand for: a folder, a file, several files, an archive, or an address for fsspec."""
 
 import os
 import re
@@ -17,7 +17,7 @@ import fsspec
 from miniclip.data.skipped import SkipReport
 from miniclip.utils.errors import UserError
 
-# Set by people whose own folders are made of links; a downloaded folder must not lead to other files of theirs.
+# For people whose own folders consist of links. A downloaded folder must not lead to other files on their machine.
 TRUST_LINKS = "MINICLIP_TRUST_LINKS"
 IGNORED_FOLDERS = {"__MACOSX", "__pycache__", "node_modules", "lost+found"}
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}
@@ -30,9 +30,9 @@ class Inventory:
 
     Args:
         root: the folder, or its address.
-        files: size and time of change of each file, by its path below the folder, `/` between its parts.
+        files: size and modification time of each file, by its path relative to the folder, with `/` as separator.
         refused: links that lead out of the folder.
-        own: the user named the table itself: what it says about other places on this machine counts.
+        own: the user named the table itself, so it may refer to other places on this machine.
     """
 
     root: Path | str
@@ -45,25 +45,25 @@ class Inventory:
         return f"{str(self.root).rstrip('/')}/{name}"
 
     def relative(self, path: str) -> str:
-        """Path below the folder, or as it is where it lies elsewhere."""
+        """The path relative to the folder, or the unchanged path if it lies elsewhere."""
         start = f"{str(self.root).rstrip('/')}/"
         return path[len(start) :] if path.startswith(start) else path
 
     def read(self, name: str) -> bytes:
         """
-        Content of a file.
+        The content of a file.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the file cannot be read.
         """
         try:
             with fsspec.open(self.path(name), "rb") as file:
                 return file.read()
-        except Exception as error:  # each file system of fsspec has exceptions of its own
+        except Exception as error:  # each file system of fsspec has its own exceptions
             raise UserError(f"{self.path(name)} cannot be read: {error}") from error
 
     def signature(self, *more: object) -> str:
-        """Changes when a file is added, removed, or changed in size or time."""
+        """A hash that changes if a file is added or removed, or if its size or modification time changes."""
         digest = blake2b(repr((str(self.root), more)).encode(), digest_size=16)
         for name in sorted(self.files):
             digest.update(f"{name}\0{self.files[name]}\0".encode(errors="surrogateescape"))
@@ -72,18 +72,18 @@ class Inventory:
 
 def take_inventory(root: Path, tops: set[str] | None = None, most: int | None = None) -> Inventory:
     """
-    All files below a folder but hidden ones. Links are followed where they stay inside.
+    List all files below a folder except hidden ones. Links are followed if they stay inside the folder.
 
     Args:
-        tops: look only into these of its folders.
-        most: files after which to stop looking.
+        tops: look only into these sub-folders.
+        most: stop after this many files.
 
     Raises:
         UserError: the folder cannot be read.
     """
     inventory = Inventory(root, {})
     allowed = [os.path.realpath(root)]
-    if "snapshots" in root.parts:  # files of the Hub's cache are links to the `blobs` beside
+    if "snapshots" in root.parts:  # files in the Hub's cache are links to `blobs`
         allowed.append(os.path.realpath(Path(*root.parts[: root.parts.index("snapshots")])))
     try:
         _walk(str(root), "", inventory, allowed, {allowed[0]}, tops, most or sys.maxsize)
@@ -148,7 +148,7 @@ def has_pattern(name: str) -> bool:
 
 
 def expand_braces(pattern: str) -> Iterator[str]:
-    """`{00..10}` and `{a,b}` as a shell expands them; numbers keep their zeros."""
+    """Expand `{00..10}` and `{a,b}` as a shell does. Numbers keep their leading zeros."""
     match = re.search(r"\{([^{}]*)\}", pattern)
     if match is None:
         yield pattern
@@ -157,7 +157,7 @@ def expand_braces(pattern: str) -> Iterator[str]:
     if numbers := re.fullmatch(r"(-?\d+)\.\.(-?\d+)", match.group(1)):
         first, last = (int(number) for number in numbers.groups())
         if abs(last - first) >= 1_000_000:
-            raise UserError(f"{pattern} stands for over a million files")
+            raise UserError(f"{pattern} stands for more than a million files")
         width = len(numbers.group(1)) if numbers.group(1).startswith("0") else 0
         parts = [str(number).zfill(width) for number in range(first, last + 1)]
     else:
@@ -168,10 +168,10 @@ def expand_braces(pattern: str) -> Iterator[str]:
 
 def expand(name: str) -> list[str]:
     """
-    The files that a pattern stands for, sorted; a name without pattern stands for itself.
+    The files that a pattern stands for, sorted. A name without a pattern stands for itself.
 
     Raises:
-        UserError: none is there.
+        UserError: a file is missing, or none matches.
     """
     found: list[str] = []
     missing = []
@@ -181,10 +181,10 @@ def expand(name: str) -> list[str]:
         if not matches:
             missing.append(pattern)
     if not found:
-        raise UserError(f"dataset {name!r} not found: no file fits {missing[0]!r}; check --dataset_name")
+        raise UserError(f"dataset {name!r} not found: no file matches {missing[0]!r}; check --dataset_name")
     if missing and "{" in name:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(f"dataset {name!r}: {missing[0]!r}{more} of its files are not there; correct the numbers")
+        raise UserError(f"dataset {name!r}: {missing[0]!r}{more} of its files are missing; correct the numbers")
     return sorted(dict.fromkeys(found))
 
 
@@ -208,12 +208,12 @@ def _matches(pattern: str) -> list[str]:
 
 def unpacked(archive: Path) -> Path:
     """
-    The folder that holds the content of a zip or tar of files, unpacked once into the cache.
+    The folder with the content of a zip or tar archive, which is unpacked once into the cache.
 
     Members that lead out of the archive are left out.
 
     Raises:
-        UserError: broken, or larger than the space left.
+        UserError: the archive is broken, or larger than the free space.
     """
     status = archive.stat()
     key = blake2b(f"{archive.resolve()} {status.st_size} {status.st_mtime_ns}".encode(), digest_size=8).hexdigest()

@@ -1,4 +1,4 @@
-"""Splits: those that a dataset has, under their usual names, and those drawn where it has none."""
+"""Splits: those of the dataset under their usual names, or those that are drawn because it has none."""
 
 import re
 from hashlib import blake2b
@@ -10,32 +10,32 @@ from datasets import ReadInstruction
 from miniclip.data.names import canonical_split
 from miniclip.utils.errors import UserError
 
-# Not the seed of training: an evaluation knows nothing of that one, and must find the same pictures held out.
+# Not the seed of training, which an evaluation does not know: both must hold out the same images.
 SPLIT_SEED = 0
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.05, 1000
 DRAWN = ("train", "validation", "test")
 
 
 class SplitMissing(UserError):
-    """The dataset has other splits than the one asked for."""
+    """The dataset does not have the split that was asked for."""
 
 
 def held_out_size(num_images: int) -> int:
-    """Images in each of validation and test, where they are drawn."""
+    """Number of images in a validation or test split that is drawn."""
     if num_images < 3:
         return 0
     return min(max(1, int(HELD_OUT_SHARE * num_images)), HELD_OUT_MOST)
 
 
 def split_hash(key: str | bytes, seed: int = SPLIT_SEED) -> int:
-    """A number of 63 bits that decides in which split an image falls."""
+    """A 63-bit number that decides the split of an image."""
     key = key.encode(errors="surrogateescape") if isinstance(key, str) else key
     return int.from_bytes(blake2b(key, digest_size=8, salt=seed.to_bytes(8, "little")).digest()) >> 1
 
 
 def bounds_of(hashes: np.ndarray) -> tuple[int, int]:
-    """Images whose hash lies below the first bound are the validation split; from there below the second, the test
-    split. Equal hashes, those of one picture, always fall on one side."""
+    """Images with a hash below the first bound are the validation split, and those below the second bound the test
+    split. Equal hashes belong to one image and always fall on the same side."""
     different = np.unique(hashes)
     size = held_out_size(len(different))
     if not size:
@@ -45,11 +45,11 @@ def bounds_of(hashes: np.ndarray) -> tuple[int, int]:
 
 def draw_splits(keys: list, pictures: np.ndarray | None = None) -> dict[str, np.ndarray]:
     """
-    Row numbers of train, validation and test, a function of the images' keys and of which pictures are copies.
+    Draw train, validation and test splits: row numbers that depend only on the keys and on which images are copies.
 
     Args:
-        keys: what names the image of each row on every machine; rows with equal keys stay together.
-        pictures: `(rows,)`, equal for copies of a picture under other names, which stay together too; see
+        keys: keys that name the image of each row on every machine; rows with equal keys stay together.
+        pictures: `(rows,)`, equal for copies of an image under other names, which also stay together; see
             [`~miniclip.data.repetitions.picture_groups`].
     """
     hashes = np.fromiter((split_hash(key) for key in keys), np.int64, len(keys))
@@ -68,27 +68,27 @@ def draw_splits(keys: list, pictures: np.ndarray | None = None) -> dict[str, np.
 
 
 def parse_split(split: str) -> list[tuple[str, str]]:
-    """Usual name and slice of each part of `train[:90%]+val`.
+    """The usual name and the slice of each part of an expression such as `train[:90%]+val`.
 
     Raises:
-        UserError: no split can be read in it.
+        UserError: the expression is invalid.
     """
     parts = []
     for part in split.split("+"):
         match = re.fullmatch(r"\s*([^\[\]]+?)\s*(\[[^\]]*\])?\s*(\([^)]*\))?\s*", part)
         if match is None:
-            raise UserError(f"{split!r} names no split; write for example train, or train[:90%]")
+            raise UserError(f"{split!r} is not a split; write for example train, or train[:90%]")
         parts.append((canonical_split(match.group(1)), (match.group(2) or "") + (match.group(3) or "")))
     return parts
 
 
 def select_split(splits: dict[str, datasets.Dataset], split: str, dataset_name: str) -> datasets.Dataset:
     """
-    Rows of a split, of a slice of one, of several joined by `+`, or of all of them by `all`.
+    The rows of a split, of a slice, of several splits joined by `+`, or of `all` splits.
 
     Raises:
         SplitMissing: there is no such split.
-        UserError: it has no rows, or the slice cannot be read.
+        UserError: the split has no rows, or the slice is invalid.
     """
     chosen = []
     for name, part in parse_split(split):
@@ -119,7 +119,7 @@ def _slice(whole: datasets.Dataset, part: str, split: str) -> datasets.Dataset:
 
 
 def missing_split(dataset_name: str, split: str, lengths: dict[str, int | None]) -> str:
-    """What to say where a split is asked for that is not there."""
+    """The error message for a missing split."""
     have = ", ".join(name if number is None else f"{name} ({number:,} images)" for name, number in lengths.items())
     return (
         f'dataset {dataset_name!r}: unknown split "{split}"; it has {have}, and all of them together as "all". '

@@ -1,4 +1,4 @@
-"""What was understood of a large table, kept on disk, so that a second start reads no table."""
+"""Keeps what was understood of a large table on disk, so that a second start need not read the table."""
 
 import hashlib
 import json
@@ -13,17 +13,17 @@ from datasets import Dataset
 
 from miniclip.data.layouts.found import Found
 
-FORMAT = 1  # raised when what is written here changes
-SMALLEST = 20_000  # images; below, reading anew takes no second
+FORMAT = 1  # increase this if the format of the files changes, or if tables are understood differently
+SMALLEST = 20_000  # images; fewer are read in less than a second
 
 
 def cache_folder(signature: str) -> Path:
-    """Where what was understood of files with this signature lies."""
+    """The folder for the cache of files with this signature."""
     return Path(datasets.config.HF_DATASETS_CACHE) / "miniclip" / f"tables-{FORMAT}-{signature}"
 
 
 def load_found(signature: str) -> Found | None:
-    """What an earlier start stored; `None` where there is nothing, or where it is damaged."""
+    """What an earlier start stored, or `None` if there is nothing or it is damaged."""
     folder = cache_folder(signature)
     try:
         notes = json.loads((folder / "found.json").read_text(encoding="utf-8"))
@@ -46,7 +46,7 @@ def load_found(signature: str) -> Found | None:
 
 
 def store_found(signature: str, found: Found) -> None:
-    """Write it for the next start; a full disk stops nothing."""
+    """Store what was found for the next start. A full disk is ignored."""
     if sum(map(len, found.splits.values())) < SMALLEST:
         return
     folder = cache_folder(signature)

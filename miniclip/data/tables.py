@@ -1,4 +1,4 @@
-"""Text tables: which delimiter, with or without a header, and what is wrong with some of the rows."""
+"""Reads text tables: finds the delimiter and the header, and copes with broken rows."""
 
 import csv
 import io
@@ -14,7 +14,7 @@ from miniclip.utils.errors import UserError
 
 DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
 MAX_COLUMNS = 1000
-MAX_CELL = 100_000  # characters; a caption has hundreds
+MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\d+)?\s*", re.IGNORECASE)
@@ -25,9 +25,9 @@ NAME_THEN_TEXT = re.compile(rf"(\S+\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\d+)?:?\
 class Table:
     """
     Args:
-        columns: values of each column, all equally many.
-        how: the form of the file in words, such as "separated by commas, utf-8".
-        skipped: rows that are not among the values.
+        columns: values of each column; all columns have the same length.
+        how: the format of the file in words, such as "separated by commas, utf-8".
+        skipped: rows that were left out.
     """
 
     columns: dict[str, list]
@@ -40,14 +40,14 @@ class Table:
 
 def read_text_table(content: bytes, name: str) -> Table | None:
     """
-    A table from the bytes of a text file; `None` where it is plain text.
+    A table from the bytes of a text file; `None` if the file is plain text.
 
     Args:
-        content: of the file.
-        name: of the file, for messages.
+        content: content of the file.
+        name: name of the file, for messages.
 
     Raises:
-        UserError: too broken to read.
+        UserError: the file is too broken to read.
     """
     text, encoding = decode_table(content, name)
     lines = list(_first_lines(text))
@@ -60,7 +60,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     if header is None:
         return None
     if len(header) > MAX_COLUMNS:
-        raise UserError(f"{name} has {len(header):,} columns, which no table of images has: look at its first line")
+        raise UserError(f"{name} has {len(header):,} columns, too many for a table of images: look at its first line")
     second = next(rows, None)
     first_rows = [header] if second is None else [header, second]
     names, data_rows = _header(first_rows, plain=lines)
@@ -72,7 +72,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
 
 
 def split_lines(text: str) -> Iterator[str]:
-    """Lines ended by any of the three conventions; `str.splitlines` also ends them at rarer characters."""
+    """Lines that end with any of the three usual line ends; `str.splitlines` also ends them at rarer characters."""
     return (match.group() for match in re.finditer(r"[^\r\n]+", text))
 
 
@@ -91,7 +91,7 @@ def _cells(line: str, delimiter: str) -> list[str]:
 
 
 def _sniff_delimiter(lines: list[str]) -> str | None:
-    """The delimiter that makes image names of cells, known names of the header's, and rows of one length."""
+    """The delimiter with which cells are image names, headers are known names, and rows have the same length."""
     scores = {}
     for delimiter in DELIMITERS:
         rows = [_cells(line, delimiter) for line in lines]
@@ -108,8 +108,8 @@ def _sniff_delimiter(lines: list[str]) -> str | None:
 
 
 def _parse(text: str, options: dict) -> tuple[Iterator[list[str]], SkipReport]:
-    """Rows by the rules for quotes; where the file breaks these, line by line with the quotes of broken lines taken as
-    they stand. The report counts such lines."""
+    """Parse rows by the rules for quotes. If the file breaks these rules, parse it line by line and take the quotes in
+    broken lines literally. The report counts these lines."""
     csv.field_size_limit(2**31 - 1)
     mended = SkipReport()
     if options["delimiter"] == "\t" and not QUOTED_BETWEEN_TABS.search(text[: 20 * MAX_CELL]):
@@ -125,7 +125,7 @@ def _quotes_are_sound(text: str, options: dict) -> bool:
     try:
         for row in csv.reader(io.StringIO(text, newline=""), strict=True, **options):
             for cell in row:
-                # An open quote swallows the following rows, image names and all.
+                # An open quote swallows the rows that follow, including their image names.
                 if "\n" in cell and any(_starts_a_row(line, options["delimiter"]) for line in cell.splitlines()[1:]):
                     return False
     except csv.Error:
@@ -147,7 +147,7 @@ def _line_by_line(text: str, options: dict, mended: SkipReport) -> Iterator[list
 
 
 def _header(first_rows: list[list[str]], plain: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Column names, and the rows that are data; `column_0` and so on where there is no header."""
+    """Column names, and the rows that are data. Columns are called `column_0` and so on if there is no header."""
     header = [cell.replace("\x00", "").strip().strip('"') for cell in first_rows[0]]
     has_image = any(IMAGE_CELL.fullmatch(cell) for cell in header)
     known = {plain_name(cell) for cell in header} & {*IMAGE_NAMES, *CAPTION_NAMES}
@@ -165,7 +165,7 @@ def _header(first_rows: list[list[str]], plain: list[str]) -> tuple[list[str], l
 
 
 def _names_like_a_header(header: list[str], following: list[list[str]]) -> bool:
-    """Short cells without blanks above an image name or above longer texts."""
+    """Whether a row looks like a header: short cells without spaces above an image name or above longer texts."""
     if not following or not all(re.fullmatch(r"[\w .:/()\-]{0,40}", cell) for cell in header):
         return False
     longer = [len(below) > 2 * len(cell) and " " in below for cell, below in zip(header, following[0], strict=False)]
@@ -184,11 +184,11 @@ def _chain(first: list[list[str]], rest: Iterator[list[str]]) -> Iterator[list[s
 
 
 def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
-    """Rows to columns. A delimiter inside an unquoted caption makes a row too long: `glue` joins the excess again."""
+    """Turn rows into columns. A delimiter in an unquoted caption makes a row too long; `glue` joins its cells again."""
     width, skipped = len(names), SkipReport()
     columns: list[list[str]] = [[] for _ in names]
     image_last = None
-    strings: dict[str, str] = {}  # the name of an image that has several rows is kept once
+    strings: dict[str, str] = {}  # keeps the name of an image with several rows only once
     for number, row in enumerate(rows, start=1):
         if len(row) != width:
             if not any(cell.strip() for cell in row):
@@ -227,10 +227,10 @@ def _problem(row: list[str]) -> str | None:
 
 
 def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
-    """`name.jpg some words`, one a line."""
+    """A table of lines such as `name.jpg some words`."""
     if not lines or sum(bool(NAME_THEN_TEXT.fullmatch(line.strip())) for line in lines) < 0.8 * len(lines):
         return None
-    table = Table({"image": [], "caption": []}, f"a file name and a text a line, {encoding}")
+    table = Table({"image": [], "caption": []}, f"a file name and a text in each line, {encoding}")
     for number, line in enumerate(split_lines(text), start=1):
         if match := NAME_THEN_TEXT.fullmatch(line.strip()):
             table.columns["image"].append(match.group(1))

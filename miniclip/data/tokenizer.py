@@ -1,4 +1,4 @@
-"""A tokenizer learned from captions, for text encoders that start at random and so bring none."""
+"""Trains a tokenizer on captions, for random text encoders, which have none."""
 
 from collections.abc import Iterable
 
@@ -10,10 +10,10 @@ SPECIAL_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 
 def train_tokenizer(captions: Iterable[str], vocab_size: int = 8000, max_length: int = 77) -> PreTrainedTokenizerFast:
     """
-    Lower-case byte-level BPE with BERT's special tokens, learned from `captions` (at most `vocab_size` pieces).
+    Train lower-case byte-level BPE with BERT's special tokens on `captions`, with at most `vocab_size` pieces.
 
-    Bytes, so that no text is unknown; BPE, because the library's WordPiece trainer gives another vocabulary every
-    time. The padding token gets id 0, DistilBERT's and BERT's default `pad_token_id`.
+    Byte-level, because no text is then unknown. BPE, because the library's WordPiece trainer returns another vocabulary
+    every time. The padding token has id 0, the default `pad_token_id` of DistilBERT and BERT.
     """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)

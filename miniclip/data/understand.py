@@ -1,4 +1,4 @@
-"""From what a person points at to its splits: which layout knows it, and which splits have to be drawn."""
+"""Finds the layout of a dataset and its splits, and draws splits if it has none."""
 
 import functools
 import json
@@ -29,10 +29,10 @@ from miniclip.utils.errors import UserError
 from miniclip.utils.hub import looks_like_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-COMPARED_IMAGES = 100_000  # more take too long to be decoded before training starts, to see which are copies
-EXACT_HASHES = 20e9  # bytes of a stream that are read once to draw splits of exact sizes
-MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # looked through beside the folder of a table, for its images
-SAMPLES_A_SHARD = 10_000  # img2dataset's default, where nothing says how many images a stream has
+COMPARED_IMAGES = 100_000  # images that are decoded before training to find copies; more would take too long
+EXACT_HASHES = 20e9  # bytes; smaller streams are read once to draw splits of exact sizes
+MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # how many to look through beside the folder of a table, for its images
+SAMPLES_A_SHARD = 10_000  # img2dataset's default, if nothing tells how many images a stream has
 # Asked in turn if no table is found; docs/contributing.md shows how to add one.
 LAYOUTS = (
     find_side_files,
@@ -43,10 +43,10 @@ KINDS = "csv, tsv, txt, json, jsonl, parquet, arrow, feather, xlsx, tar, zip"
 
 def understand_local(path: Path, name: str, options: Options, streaming: bool) -> Understanding:
     """
-    A folder, or a file that may need others beside it.
+    Understand a folder, or a file that may need others beside it.
 
     Raises:
-        UserError: nothing in it is understood; the message says what was seen.
+        UserError: no layout fits; the message says what was seen.
     """
     if path.is_dir():
         return understand_folder(path, name, options, streaming)
@@ -57,7 +57,7 @@ def understand_local(path: Path, name: str, options: Options, streaming: bool) -
 
 
 def understand_folder(folder: Path, name: str, options: Options, streaming: bool) -> Understanding:
-    """Every layout is asked in turn whether it knows the folder."""
+    """Ask every layout in turn whether it knows the folder."""
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
         try:
             saved = embedded.load_saved(folder, streaming)
@@ -76,7 +76,7 @@ def understand_folder(folder: Path, name: str, options: Options, streaming: bool
 
 def _understand_inventory(inventory: Inventory, name: str, options: Options, streaming: bool) -> Understanding:
     signature = inventory.signature(options)
-    remote = is_url(str(inventory.root))  # whether files behind an address have changed is not known
+    remote = is_url(str(inventory.root))  # it is unknown whether remote files have changed
     found, seen = None if remote else load_found(signature), []
     if found is None:
         found, seen = _find_paths(inventory, options)
@@ -107,13 +107,13 @@ _ONLY_IMAGES = "images without captions or labels"
 
 
 def _find_paths(inventory: Inventory, options: Options) -> tuple[Found | None, list[str]]:
-    """Layouts whose images are files of their own."""
+    """Try the layouts in which each image is a file."""
     finder = ImageFinder(inventory)
     found, broken, seen = find_tables(inventory, finder, options)
     for find in LAYOUTS:
         found = found or find(inventory, finder)
     if broken and found is not None and found.layout == _ONLY_IMAGES:
-        return None, broken + seen  # who keeps captions beside images does not want the images alone
+        return None, broken + seen  # there are captions, so nobody wants the images alone
     return found, broken + seen
 
 
@@ -153,14 +153,14 @@ def _draw(understanding: Understanding, whole: Dataset, keys: list) -> None:
 
 def understand_files(files: list[str], name: str, options: Options, streaming: bool) -> Understanding:
     """
-    One file or several of a kind.
+    Understand one file or several files of one kind.
 
     Raises:
-        UserError: not understood.
+        UserError: the files are not understood.
     """
     suffixes = {_suffix(file) for file in files}
     if len(suffixes) > 1:
-        raise UserError(f"dataset {name!r} stands for files of several kinds ({', '.join(sorted(suffixes))}): name one")
+        raise UserError(f"dataset {name!r} has files of several kinds ({', '.join(sorted(suffixes))}): name one")
     (suffix,) = suffixes
     root, relative = _common_root(files)
     if suffix in ARCHIVES:
@@ -202,7 +202,7 @@ def _common_root(files: list[str]) -> tuple[str, list[str]]:
 
 
 def _named_files(root: str, relative: list[str]) -> Inventory:
-    """An inventory of just these files."""
+    """An inventory of these files only."""
     inventory = Inventory(root if is_url(root) else Path(root), {}, own=True)
     for file in relative:
         if is_url(root):
@@ -217,7 +217,7 @@ def _named_files(root: str, relative: list[str]) -> Inventory:
 
 
 def _understand_tables(root: str, relative: list[str], name: str, options: Options, streaming: bool):
-    """Tables, with the images beside them, in folders beside them, or in folders beside theirs."""
+    """Understand tables whose images are beside them, in folders beside them, or in folders beside their own folder."""
     for inventory, files in _places(root, relative):
         signature, remote = inventory.signature(options, files), is_url(root)
         found = None if remote else load_found(signature)
@@ -236,7 +236,7 @@ def _only(inventory: Inventory, relative: list[str]) -> Inventory:
 
 
 def _places(root: str, relative: list[str]):
-    """Inventories in which the images of a table may be, the likeliest first."""
+    """Inventories that may contain the images of a table, the most likely first."""
     if is_url(root):
         yield _remote_inventory(root, relative), relative
         return
@@ -262,7 +262,7 @@ def _folders(parent: Path) -> list[os.DirEntry]:
 
 
 def _remote_inventory(root: str, relative: list[str]) -> Inventory:
-    """What lies beside a remote table, where the file system can list it."""
+    """The files beside a remote table, if the file system can list them."""
     inventory = Inventory(root, dict.fromkeys(relative, (0, 0)))
     try:
         filesystem, path = fsspec.core.url_to_fs(root)
@@ -280,7 +280,7 @@ def _seen_in(root: str, relative: list[str], options: Options) -> list[str]:
     return broken + seen
 
 
-# ---------------------------------------------------------------- images inside the files
+# ---------------------------------------------------------------- images in the files
 
 
 def _understand_held(inventory: Inventory, files: list[str], name: str, options, streaming: bool) -> Understanding:
@@ -305,14 +305,14 @@ def understand_embedded(
     loaded: dict, name: str, layout: str, options: Options, base: Path | None = None, read_first: bool = False
 ) -> Understanding:
     """
-    Splits of `datasets` whose rows hold the images.
+    Understand `datasets` splits whose rows contain the images.
 
     Args:
-        base: of paths to images that stand in a column.
-        read_first: a stream is read once to draw splits of exact sizes.
+        base: folder of the relative image paths in a column.
+        read_first: read a stream once to draw splits of exact sizes.
 
     Raises:
-        UserError: no image column.
+        UserError: there is no image column.
     """
     splits = {}
     for split, part in embedded.usual_splits(loaded).items():
@@ -359,7 +359,7 @@ def _image_keys(dataset: Dataset, image: str) -> list[bytes]:
 
 
 def split_key(value) -> bytes:
-    """What decides in which split an embedded image falls: its bytes, or its name where there are none."""
+    """The key that decides the split of an embedded image: its bytes, or its name if there are none."""
     if isinstance(value, dict):
         value = value["bytes"] if value.get("bytes") is not None else PurePosixPath(str(value.get("path"))).name
     return value if isinstance(value, bytes) else str(value).encode()
@@ -372,7 +372,7 @@ def _known_length(stream: IterableDataset) -> int:
 
 
 def _draw_stream(understanding: Understanding, whole: IterableDataset, image: str, length: int, bounds=None) -> None:
-    """By hashes of the images: exact sizes where all could be read before, else about the sizes."""
+    """Split by hashes of the images. Sizes are exact if all images could be read before, and otherwise approximate."""
     if bounds is None:
         share = min(0.05, 1000 / max(length, 1))
         bounds = int(share * 2**63), int(2 * share * 2**63)
@@ -392,7 +392,7 @@ def _falls_into(row: dict, image: str, bounds: tuple[int, int], split: str) -> b
 
 
 def _understand_archives(inventory: Inventory, tars: list[str], name: str, options: Options, streaming: bool):
-    """WebDataset shards; `None` where the archives hold something else."""
+    """Understand WebDataset shards; `None` if the archives hold something else."""
     tars = sorted(tars)
     samples = webdataset.peek(inventory.path(tars[0]))
     if not any("image" in sample and len(sample) > 2 for sample in samples):
@@ -440,7 +440,7 @@ def _archive_rows(inventory, files: list[str], split: str, features, field, stre
 
 
 def _lines(inventory: Inventory, name: str) -> list[str]:
-    """Lines of a file at the top of the folder, or in the folder above the one that holds the archives."""
+    """Lines of a file in the folder, or in the folder above the one with the archives."""
     if is_url(str(inventory.root)):
         return []
     for folder in (Path(inventory.root), Path(inventory.root).parent):
@@ -455,19 +455,19 @@ def _templates(inventory: Inventory) -> tuple[str, ...]:
     return tuple(re.sub(r"\{c\}", "{}", line) for line in lines if re.search(r"\{c?\}", line))
 
 
-# ---------------------------------------------------------------- what is said where nothing is understood
+# ---------------------------------------------------------------- messages if nothing is understood
 
 
 def _not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
     kinds = Counter(PurePosixPath(file).suffix.lower() or "without suffix" for file in inventory.files)
     if packed := [file for file in inventory.files if file.lower().endswith((".zip", ".7z", ".rar"))]:
-        seen = [f"{packed[0]} is packed: unpack it where it lies, if it holds the images", *seen]
+        seen = [f"{packed[0]} is packed: unpack it into its folder if it holds the images", *seen]
     shown = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(6))
     why = "".join(f"; {message}" for message in seen[:3])
     return (
-        f"dataset {name!r} is not understood. Seen: {shown}{why}{_refused(inventory)}. Looked for: a table or json "
-        "with names of image files that are here and captions, a text file beside each image, class folders, or "
-        "parquet and tar files that hold images. Write a file captions.csv beside the images with the first line "
+        f"dataset {name!r} is not understood. It has {shown}{why}{_refused(inventory)}. MiniCLIP looks for a table or "
+        "JSON file with names of image files and captions, a text file beside each image, class folders, or parquet "
+        "and tar files with images. Write a file captions.csv beside the images, with the first line "
         "file_name,caption, or name the columns with --image_column and --caption_columns"
     )
 
@@ -482,7 +482,7 @@ def _refused(inventory: Inventory) -> str:
 
 
 def is_local_dataset(name: str) -> bool:
-    """Whether a name stands for files, here or behind an address, rather than for a dataset of the Hub."""
+    """Whether a name stands for files, local or remote, and not for a dataset on the Hub."""
     path = Path(name).expanduser()
     try:
         exists = path.exists()
@@ -493,10 +493,10 @@ def is_local_dataset(name: str) -> bool:
 
 def understand_named_files(name: str, options: Options, streaming: bool) -> Understanding:
     """
-    A folder, file, pattern or address.
+    Understand a folder, file, pattern or address.
 
     Raises:
-        UserError: not there, or not understood.
+        UserError: there are no such files, or they are not understood.
     """
     path = Path(name).expanduser()
     if not is_url(name) and path.exists():

@@ -1,4 +1,4 @@
-"""What was understood of a dataset, in words: files, layout, images, captions, splits, what was left out."""
+"""What was understood of a dataset, in words: files, layout, images, captions, splits, and what was left out."""
 
 import random
 from collections import Counter
@@ -17,16 +17,16 @@ SHOWN_PAIRS = 5
 class Understanding:
     """
     Args:
-        name: as the user typed it.
-        layout: its name in words.
-        splits: by their usual names, in order; one row an image.
-        whole: all of them, where they were drawn from it.
-        drawn: validation and test were held out here, since the dataset does not do so.
-        files: what was read.
-        captions: how many images have how many captions; empty where that is unknown.
+        name: the name as the user typed it.
+        layout: name of the layout, in words.
+        splits: splits by their usual names, in order, with one row per image.
+        whole: the dataset that the splits were drawn from, if they were drawn.
+        drawn: validation and test were drawn here, because the dataset has a single split.
+        files: the files that were read.
+        captions: how many images have each number of captions; empty if this is unknown.
         skipped: what was left out.
-        notes: what else a person should know.
-        templates: prompts that the dataset brings along.
+        notes: what else the user should know.
+        templates: prompts that come with the dataset.
     """
 
     name: str
@@ -42,15 +42,15 @@ class Understanding:
 
     @property
     def sizes(self) -> dict[str, int | None]:
-        """Images of each split; unknown of streams."""
+        """Number of images in each split; `None` for streams."""
         return {name: len(part) if isinstance(part, Dataset) else None for name, part in self.splits.items()}
 
     def split_line(self) -> str:
-        """Which splits there are, and where they come from."""
+        """The splits, and where they come from."""
         sizes = ", ".join(f"{name} {number:,}" if number is not None else name for name, number in self.sizes.items())
         if not self.drawn:
-            return f"splits of the dataset itself: {sizes}"
-        return f"it has one split only, so validation and test are drawn from it by image, always the same: {sizes}"
+            return f"splits of the dataset: {sizes}"
+        return f"it has a single split, so validation and test are drawn from it by image, always the same: {sizes}"
 
     def __str__(self) -> str:
         lines = [f"dataset {self.name}: {self.layout}"]
@@ -78,7 +78,7 @@ class Understanding:
 
 
 def random_pairs(dataset: Dataset, columns: Columns, number: int = SHOWN_PAIRS, seed: int = 0) -> list[tuple[str, str]]:
-    """Name of the image and a caption of some random rows."""
+    """Image names and captions of some random rows."""
     pairs = []
     for row in sorted(random.Random(seed).sample(range(len(dataset)), min(number, len(dataset)))):  # noqa: S311
         value = dataset[row]
@@ -90,7 +90,7 @@ def random_pairs(dataset: Dataset, columns: Columns, number: int = SHOWN_PAIRS, 
 
 
 def pairs_in_words(dataset, columns: Columns) -> str:
-    """Five random pairs, one a line; of a stream the first ones."""
+    """Five random pairs, or the first ones of a stream, one per line."""
     if not isinstance(dataset, Dataset):
         dataset = datasets.Dataset.from_list(list(dataset.take(SHOWN_PAIRS)))
     return "\n".join(f"    {image}: {caption}" for image, caption in random_pairs(dataset, columns))

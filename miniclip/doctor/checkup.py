@@ -1,6 +1,6 @@
-"""`--doctor`: data, model and learning rates examined before a run, without writing any model.
+"""`--doctor`: examines data, model and learning rates before a run, without writing a model.
 
-All it leaves is a picture of random pairs beside the run's output folder, `runs/mine-pairs.png` for `runs/mine`.
+It leaves only a picture of random pairs beside the output folder of the run, `runs/mine-pairs.png` for `runs/mine`.
 """
 
 import math
@@ -44,7 +44,7 @@ from processing_miniclip import MiniCLIPProcessor
 SAMPLED_PAIRS = 256
 OVERFIT_PAIRS = 32
 TRIAL_STEPS, OVERFIT_STEPS = 30, 60
-LEARNT = 0.05  # of the loss by guessing
+LEARNT = 0.05  # share of the loss that guessing gives
 SENSIBLE_RATES = {"image_encoder": 1e-4, "text_encoder": 1e-4, "heads": 1e-3, "logit_scale": 1e-3}
 
 
@@ -53,8 +53,8 @@ class SampledPairs:
     """
     Args:
         images: `(n, 3, size, size)` uint8.
-        captions: the first one of each image.
-        keys: of the pictures; see [`~miniclip.data.repetitions.pixel_key`].
+        captions: the first caption of each image.
+        keys: a key for each image; see [`~miniclip.data.repetitions.pixel_key`].
         skipped: the rows that could not be used.
     """
 
@@ -68,10 +68,11 @@ class SampledPairs:
 class Trial:
     """
     Args:
-        losses: of each step, before its update.
-        lost: where NaN came in, if it did.
-        statistics: of the last embeddings, from [`~miniclip.training.diagnostics.embedding_statistics`].
-        logit_scale: after the last step, not its logarithm.
+        losses: loss of each step, before its update.
+        lost: where NaN first appeared, if it did.
+        statistics: statistics of the last embeddings, from
+            [`~miniclip.training.diagnostics.embedding_statistics`].
+        logit_scale: the factor after the last step, not its logarithm.
     """
 
     losses: list[float]
@@ -80,7 +81,7 @@ class Trial:
     logit_scale: float
 
     def has_learnt(self, chance: float) -> bool:
-        """Whether the batch is known by heart."""
+        """Whether the model has memorised the batch."""
         return self.lost is None and self.losses[-1] < LEARNT * chance
 
 
@@ -91,7 +92,7 @@ class Report:
         self.problems = 0
 
     def add(self, check: str, findings: list[Finding], otherwise: str) -> None:
-        """One check: what was found, or what to say where nothing was."""
+        """Report one check: its findings, or `otherwise` if there are none."""
         if not findings:
             print(_paragraph(f"ok       {check}: {otherwise}"), flush=True)
         for finding in findings:
@@ -112,16 +113,16 @@ def check_up(accelerator: Accelerator, stages: list[Arguments]) -> int:
     Examine a run that has not begun, and print a report.
 
     Args:
-        stages: settings of each stage; the data are those of the first.
+        stages: settings of each stage; the data are those of the first stage.
 
     Returns:
         The number of problems.
 
     Raises:
-        UserError: the data or the encoders cannot be had at all, or there are several processes.
+        UserError: the data or the encoders cannot be loaded at all, or there are several processes.
     """
     if world_size() > 1:
-        raise UserError("the doctor works in one process: python train_accelerate.py … --doctor")
+        raise UserError("the doctor runs in a single process: python train_accelerate.py … --doctor")
     arguments, report = stages[0], Report()
     dataset, columns, captions = load_training_split(arguments)
     _show_pairs(dataset, columns, Path(arguments.training.output_dir).expanduser())
@@ -152,7 +153,7 @@ def _show_pairs(dataset, columns: Columns, output_dir: Path) -> None:
         print(f"the contact sheet {file} cannot be written: {error.strerror or error}")
     else:
         fonts = (
-            "" if has_letters else " (boxes are letters that no font of this machine has; install Google's Noto fonts)"
+            "" if has_letters else " (boxes are letters that no font on this machine has; install Google's Noto fonts)"
         )
         print(f"{shown} random pairs to look at: {file}{fonts}", flush=True)
 
@@ -163,10 +164,10 @@ def _of_stage(check: str, number: int, stages: list[Arguments]) -> str:
 
 def sample_pairs(dataset, columns: Columns, image_size: int, crop_mode: str) -> SampledPairs:
     """
-    Rows drawn at random, of a stream the first ones.
+    Random rows, or the first rows of a stream.
 
     Raises:
-        UserError: fewer than two can be used.
+        UserError: fewer than two rows are usable.
     """
     if hasattr(dataset, "select"):
         dataset = dataset.select(sample_rows(len(dataset), SAMPLED_PAIRS))
@@ -181,7 +182,7 @@ def sample_pairs(dataset, columns: Columns, image_size: int, crop_mode: str) -> 
         images.append(torch.from_numpy(pixels))
         keys.append(pixel_key(pixels))
     if len(captions) < 2:
-        raise UserError(f"hardly a row can be used: {skipped}")
+        raise UserError(f"almost no row is usable: {skipped}")
     return SampledPairs(torch.stack(images), captions, keys, skipped)
 
 
@@ -189,7 +190,7 @@ def _unusable(pairs: SampledPairs) -> list[Finding]:
     total = pairs.skipped.count + len(pairs.captions)
     if pairs.skipped.count < 0.05 * total:
         return []
-    remedy = "Mend the files, or name the right columns with --image_column and --caption_columns"
+    remedy = "Repair the files, or name the right columns with --image_column and --caption_columns"
     return [Finding("unusable rows", f"of {total} sampled rows: {pairs.skipped}", remedy)]
 
 
@@ -201,12 +202,12 @@ def _examine_pairing(accelerator, model, processor, pairs: SampledPairs) -> tupl
     z_score = pairing_z_score(image, text)
     finding = symptoms.unrelated_pairs(z_score, len(image))
     return [finding] if finding else [], (
-        f"images that look alike have captions that read alike, {z_score:.0f} standard deviations more than shuffled"
+        f"similar images have similar captions, {z_score:.0f} standard deviations more so than shuffled captions"
     )
 
 
 def pooled_features(model, prepare: BatchPreparer, processor, images, captions, mixed_precision: str):
-    """Outputs of both towers without heads, `(n, vision_dim)` and `(n, text_dim)` float32."""
+    """Outputs of both towers without their heads, `(n, vision_dim)` and `(n, text_dim)` float32."""
     image, text = [], []
     with inference(model, mixed_precision):
         for start in range(0, len(captions), 64):
@@ -219,10 +220,10 @@ def pooled_features(model, prepare: BatchPreparer, processor, images, captions, 
 
 class Patient:
     """
-    The model of one stage, and a small batch that it must be able to learn by heart.
+    The model of one stage, and a small batch that it must be able to memorise.
 
     Args:
-        pairs: of which up to 32 with different images and captions make the batch.
+        pairs: up to 32 of them, with different images and captions, become the batch.
     """
 
     def __init__(
@@ -241,7 +242,7 @@ class Patient:
         self.bound = math.exp(model.config.logit_scale_max)
 
     def examine(self) -> tuple[list[Finding], str]:
-        """What is wrong, or what to say where nothing is."""
+        """Findings, and what to say if there are none."""
         if self.size < 2:
             return [symptoms.nothing_to_tell_apart()], ""
         trial = own = self.overfit(self.arguments.training.learning_rates, TRIAL_STEPS)
@@ -249,11 +250,12 @@ class Patient:
         if not own.has_learnt(self.chance):  # are the learning rates at fault?
             trial = self.overfit(SENSIBLE_RATES, OVERFIT_STEPS)
             findings += self._compare(own, trial)
-        otherwise = f"{self.size} pairs are learnt by heart in {len(trial.losses)} steps (loss {trial.losses[-1]:.2f})"
+        steps = len(trial.losses)
+        otherwise = f"the model memorises {self.size} pairs in {steps} steps (loss {trial.losses[-1]:.2f})"
         return [finding for finding in findings if finding is not None], otherwise
 
     def _compare(self, own: Trial, sensible: Trial) -> list[Finding | None]:
-        """What an unfinished trial at the run's own learning rates and one at sensible rates say together."""
+        """Compare a trial that failed at the run's own learning rates with one at sensible rates."""
         if sensible.lost is not None:
             return [symptoms.not_finite(sensible.lost, len(sensible.losses))]
         if not sensible.has_learnt(self.chance):
@@ -264,9 +266,9 @@ class Patient:
         return [symptoms.unsuited_learning_rates(own.losses, self.chance, wrecked is not None)]
 
     def overfit(self, learning_rates: dict[str, float], steps: int) -> Trial:
-        """Learn the batch from the start, without dropout and at constant rates, until it is known or steps run out."""
+        """Train a fresh model on the batch, without dropout and at constant rates, until it has memorised the batch."""
         accelerator, training = self.accelerator, self.arguments.training
-        accelerator.free_memory()  # or it would go on unscaling the gradients of the last trial's optimiser
+        accelerator.free_memory()  # or else it would still unscale the gradients of the last trial's optimiser
         self.model.load_state_dict(self.start)
         self.model.eval()
         for layer in batch_norm_layers(self.model.vision_model):
@@ -297,7 +299,7 @@ class Patient:
         batch = {"image_ids": ids, "text_ids": ids, "pixel_values": prepare.pixels(images), **tokens}
         precision = self.accelerator.mixed_precision
         image, text = pooled_features(self.model, prepare, processor, images, captions, precision)
-        # A locked tower gives the same output at each step.
+        # A locked tower gives the same output in every step.
         if self.arguments.training.trainable_image_layers == 0:
             batch["image_features"] = image
             del batch["pixel_values"]
@@ -308,7 +310,7 @@ class Patient:
 
 
 def _distinct(pairs: SampledPairs) -> Iterator[int]:
-    """Pairs that share neither image nor caption with an earlier one."""
+    """Indices of the pairs that share neither image nor caption with an earlier pair."""
     seen: set = set()
     for index, (key, caption) in enumerate(zip(pairs.keys, pairs.captions, strict=True)):
         keys = {key, normalised(caption)}

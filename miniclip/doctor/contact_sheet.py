@@ -1,4 +1,4 @@
-"""A picture of random pairs, since one look at images with their captions tells what no figure does."""
+"""A picture of random pairs, because a look at images with their captions shows what no figure does."""
 
 import functools
 from collections.abc import Iterator
@@ -14,20 +14,20 @@ from miniclip.data.images import decode_image
 from miniclip.data.repetitions import sample_rows
 
 SHOWN = 12  # pairs
-COLUMNS, CELL, MARGIN = 4, 260, 16  # of the sheet; pixels
+COLUMNS, CELL, MARGIN = 4, 260, 16  # number of columns; width of a cell and margin in pixels
 FONT_SIZE, LINE_HEIGHT, MOST_LINES = 14, 19, 7
-CAPTIONS = 5  # of an image, at most
+CAPTIONS = 5  # at most, for each image
 
 
 def write_contact_sheet(dataset, columns: Columns, file: Path) -> tuple[int, bool]:
     """
-    Draw random pairs (of a stream the first ones) with all their captions.
+    Draw random images, or the first images of a stream, with all their captions.
 
     Args:
-        file: a PNG, whose folder is made if need be.
+        file: the PNG file to write; its folder is created if needed.
 
     Returns:
-        The number of pairs that it shows, and whether this machine has fonts for all of their letters.
+        The number of images on the sheet, and whether this machine has fonts for all letters of their captions.
 
     Raises:
         OSError: the file cannot be written.
@@ -49,10 +49,10 @@ def write_contact_sheet(dataset, columns: Columns, file: Path) -> tuple[int, boo
 
 
 def _pairs(dataset, columns: Columns) -> Iterator[tuple[Image.Image, list[str]]]:
-    """Thumbnails with the lines of their captions; rows that cannot be used are passed over."""
+    """Thumbnails with the lines of their captions. Unusable rows are skipped."""
     if hasattr(dataset, "select"):
         dataset = dataset.select(sample_rows(len(dataset), 4 * SHOWN))
-        dataset = dataset.shuffle(seed=0)  # sorted data would otherwise show its beginning
+        dataset = dataset.shuffle(seed=0)  # or else sorted data would only show its beginning
     for row in islice(dataset, 20 * SHOWN):
         try:
             image, captions = decode_image(row[columns.image], CELL), captions_of(row, columns)
@@ -80,7 +80,7 @@ def _draw_pair(sheet: Image.Image, image: Image.Image, lines: list[str], left: i
 
 
 def _wrapped(text: str) -> list[str]:
-    """Lines that fit a cell, broken at blanks where there are any."""
+    """Lines that fit into a cell, broken at spaces if there are any."""
     font, lines, line = _font_for(text), [], ""
     for word in text.split():
         longer = f"{line} {word}".strip()
@@ -98,7 +98,7 @@ def _wrapped(text: str) -> list[str]:
 
 
 def _font_for(text: str) -> ImageFont.FreeTypeFont:
-    """The first font of this machine that has all its letters, or else the one that has the most."""
+    """The first font on this machine that has all letters of a text, or else the one that has most of them."""
     return ImageFont.truetype(_font_with(_needed(text)), FONT_SIZE)
 
 
@@ -120,7 +120,7 @@ def _font_with(needed: frozenset[int]) -> str:
 
 @functools.cache
 def _fonts() -> list[str]:
-    """matplotlib's DejaVu Sans first, which comes with it."""
+    """All fonts of this machine. matplotlib's own DejaVu Sans comes first, because it is always there."""
     usual = font_manager.findfont("DejaVu Sans")
     others = {font.fname for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name}
     return [usual, *sorted(others - {usual})]

@@ -1,4 +1,4 @@
-"""Datasets of images and lists of texts to embeddings, in batches; what cannot be used is left out and counted."""
+"""Embeds images and texts in batches. Unusable rows are left out and counted."""
 
 import contextlib
 import functools
@@ -22,8 +22,8 @@ class EmbeddedImages:
     """
     Args:
         image_embeds: `(n, projection_dim)` unit vectors, float32, on the CPU.
-        kept: for each of them what `keep` made of its row.
-        skipped: the rows that gave none.
+        kept: for each image, what `keep` returned for its row.
+        skipped: the rows that were left out.
     """
 
     image_embeds: torch.Tensor
@@ -38,7 +38,7 @@ class EmbeddedPairs:
         image_embeds: `(num_images, projection_dim)` unit vectors, float32, on the CPU.
         text_embeds: `(num_texts, projection_dim)` unit vectors, float32, on the CPU.
         image_of_text: `(num_texts,)` index of each text's image.
-        skipped: the rows that gave none.
+        skipped: the rows that were left out.
     """
 
     image_embeds: torch.Tensor
@@ -49,7 +49,7 @@ class EmbeddedPairs:
 
 @contextlib.contextmanager
 def inference(model: torch.nn.Module, mixed_precision: str = "auto") -> Iterator[None]:
-    """Eval mode, no gradients, autocast; afterwards every module is as it was, frozen batch norms included."""
+    """Eval mode, no gradients, and autocast. Afterwards every module has its old mode, including frozen batch norms."""
     modes = [(module, module.training) for module in model.modules()]
     dtype = DTYPES[choose_precision(model.device).name if mixed_precision == "auto" else mixed_precision]
     half = dtype != torch.float32
@@ -75,16 +75,18 @@ def embed_images(
     progress: bool = True,
 ) -> EmbeddedImages:
     """
-    Embed the images of a dataset in one pass, which a stream allows only once.
+    Embed the images of a dataset in one pass.
 
     Args:
-        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
-        keep: what else is wanted of a row (captions, a label); a ValueError skips the row and gives the reason.
-        mixed_precision: of autocast: `"auto"` (the fastest that the device computes), `"no"`, `"bf16"` or `"fp16"`.
-        num_workers: processes that decode beside this one; a stream is always decoded in this one, to keep its order.
+        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; it may be a stream.
+        keep: returns what else is needed of a row, such as captions or a label. If it raises a ValueError, the row is
+            skipped, and the error is the reason.
+        mixed_precision: precision of autocast: `"auto"` (the fastest one of the device), `"no"`, `"bf16"` or `"fp16"`.
+        num_workers: number of other processes that decode images. This process always decodes streams itself, to keep
+            their order.
 
     Raises:
-        UserError: not one row can be used.
+        UserError: no row is usable.
     """
     sized = isinstance(dataset, Dataset)
     loader = DataLoader(
@@ -112,7 +114,7 @@ def embed_images(
 
 
 def _prepare(processor, image_column: str, keep: Callable, rows: list[dict]) -> tuple:
-    """Pixels and kept values of a batch's usable rows, and position and reason of the others."""
+    """Pixels and kept values of the usable rows of a batch, and position and reason of the others."""
     images, kept, problems = [], [], []
     for position, row in enumerate(rows):
         try:
@@ -136,8 +138,8 @@ def embed_texts(
     mixed_precision: str = "auto",
     progress: bool = True,
 ) -> torch.Tensor:
-    """Unit vectors `(len(texts), projection_dim)`, float32, on the CPU; long texts are cut as the processor does."""
-    # Like lengths together: padding a short caption to a long one's length costs as much as a second caption.
+    """Unit vectors `(len(texts), projection_dim)`, float32, on the CPU. The processor cuts long texts."""
+    # Texts of similar length go together: padding a short caption to a long one costs as much as another caption.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
     embeds = torch.empty(len(texts), model.config.projection_dim)
     bar = tqdm(total=len(texts), desc="texts", unit="text", disable=None if progress else True)
@@ -160,14 +162,14 @@ def embed_pairs(
     **settings,
 ) -> EmbeddedPairs:
     """
-    Embed a captioned dataset, every caption of every image; arguments as those of [`embed_images`].
+    Embed all images and all captions of a dataset. The arguments are those of [`embed_images`].
 
     Args:
-        columns: where its images and captions are.
-        settings: `batch_size`, `mixed_precision` and `progress`, as of [`embed_images`].
+        columns: the columns with images and captions.
+        settings: `batch_size`, `mixed_precision` and `progress`, as in [`embed_images`].
 
     Raises:
-        UserError: not one row can be used.
+        UserError: no row is usable.
     """
     dataset = dataset.select_columns([columns.image, *columns.captions])
     keep = functools.partial(required_captions, columns=columns)
@@ -179,10 +181,10 @@ def embed_pairs(
 
 
 def required_captions(row: dict, columns: Columns) -> list[str]:
-    """A row's captions.
+    """The captions of a row.
 
     Raises:
-        ValueError: it has none.
+        ValueError: the row has none.
     """
     captions = captions_of(row, columns)
     if not captions:

@@ -1,8 +1,8 @@
-"""Fit "none of these" and independent scores to a captioned validation split, and keep them in the model's folder.
+"""Fits "none of these" and independent scores to a captioned validation split, and keeps them in the model's folder.
 
-People ask for "a dog", and a whole caption fits its image far better than any such label does: fitted to captions, a
-model would find that no label ever fits. So the labels of the fit are words and pairs of words on which captions of an
-image agree.
+People ask for "a dog", but a whole caption fits its image far better than such a label. If the scores were fitted to
+captions, no label would ever seem to fit. The fit therefore uses words, and pairs of words, that the captions of an
+image share.
 """
 
 import functools
@@ -18,26 +18,27 @@ from miniclip.data.reader import Columns
 from miniclip.embeddings.encode import embed_images, embed_texts, inference, required_captions
 from miniclip.utils.errors import UserError
 
-MAX_IMAGES = 1000  # more change the fit by less than its own noise
-MIN_IMAGES = 5  # that a word fits
-MAX_WORDS = 2000  # of a large vocabulary, the most frequent
-MIN_WORDS = 10  # that the model knows best, if it knows hardly any
-KNOWN = 0.9  # this often is the word nearer to an image that it fits than to one that it does not
+MAX_IMAGES = 1000  # more images change the fit by less than its own noise
+MIN_IMAGES = 5  # a word must fit this many
+MAX_WORDS = 2000  # the most frequent words of a large vocabulary
+MIN_WORDS = 10  # if the model knows hardly any words, take those that it knows best
+KNOWN = 0.9  # how often a known word is nearer to an image that it fits than to one that it does not fit
 
 
 def calibrate(model, processor, dataset, columns: Columns, **settings):
     """
-    Calibrate a model's zero-shot answers on captioned images that it was not trained on; see
-    `ZeroShotCalibration` in zero_shot_miniclip.py. The result stands in `model.config`, so that saving the model
-    saves it too.
+    Calibrate a model's zero-shot answers on captioned images that it was not trained on.
+
+    See `ZeroShotCalibration` in zero_shot_miniclip.py. The result is stored in `model.config`, so it is saved with the
+    model.
 
     Args:
         dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; the first 1,000 are used.
-        columns: where its images and captions are.
-        settings: as those of [`~miniclip.embeddings.encode.embed_images`].
+        columns: the columns with images and captions.
+        settings: as in [`~miniclip.embeddings.encode.embed_images`].
 
     Raises:
-        UserError: not one row can be used, or only one.
+        UserError: fewer than two rows are usable.
     """
     keep = functools.partial(required_captions, columns=columns)
     dataset = dataset.select_columns([columns.image, *columns.captions]).take(MAX_IMAGES)
@@ -50,12 +51,12 @@ def calibrate(model, processor, dataset, columns: Columns, **settings):
 
 def calibrate_on(model, processor, image_embeds: torch.Tensor, captions: list[list[str]]):
     """
-    The same from image embeddings `(num_images, projection_dim)` and the captions of each; the first 1,000 count.
+    The same from image embeddings `(num_images, projection_dim)` and the captions of each image. The first 1,000 count.
 
-    Where captions share no words (a tiny split, a script without spaces), they are labels themselves.
+    If captions share no words (in a tiny split, or in a script without spaces), whole captions serve as labels.
 
     Raises:
-        ValueError: a single image.
+        ValueError: there is only one image.
     """
     image_embeds, captions = image_embeds[:MAX_IMAGES].cpu(), captions[:MAX_IMAGES]
     embeds, fits = _word_labels(model, processor, image_embeds, captions)
@@ -68,12 +69,12 @@ def calibrate_on(model, processor, image_embeds: torch.Tensor, captions: list[li
 
 
 def _word_labels(model, processor, image_embeds: torch.Tensor, captions: list[list[str]]) -> tuple:
-    """Embeddings of the common words that the model knows, and which images they fit. Words that it does not
-    ("while", "another") would teach that no label can be trusted."""
+    """Embeddings of the common words that the model knows, and which images they fit. Words that it does not know
+    ("while", "another") would teach it that no label can be trusted."""
     words, fits = common_words(captions)
     if not words:
         return image_embeds[:0], fits
-    with inference(model, "no"):  # as labels will be embedded; it leaves the model as it is, training or not
+    with inference(model, "no"):  # as labels will be embedded later
         embeds = model.zero_shot_classifier(processor).embed_labels(words).cpu()
     known = separation(image_embeds @ embeds.t(), fits)
     best = known.argsort(descending=True)[: max(MIN_WORDS, int((known >= KNOWN).sum()))]
@@ -82,11 +83,11 @@ def _word_labels(model, processor, image_embeds: torch.Tensor, captions: list[li
 
 def common_words(captions: list[list[str]]) -> tuple[list[str], torch.Tensor]:
     """
-    Words and pairs of neighbouring words that fit at least five images and are missing from as many.
+    Words and pairs of neighbouring words that fit at least five images and do not fit at least five others.
 
     Returns:
-        The words, and `(num_images, num_words)`: 1 where two captions of the image (or its only one) have the word, 0
-        where none has, and NaN where one of several has.
+        The words, and `(num_images, num_words)`: 1 if two captions of the image, or its only one, have the word; 0 if
+        no caption has it; and NaN if one of several has it.
     """
     counts = [Counter(word for text in of_image for word in _words_of(text)) for of_image in captions]
     needed = [min(2, len(of_image)) for of_image in captions]
@@ -108,18 +109,18 @@ def _words_of(text: str) -> set[str]:
 
 
 def separation(scores: torch.Tensor, fits: torch.Tensor) -> torch.Tensor:
-    """How often each label is nearer to an image that it fits than to one that it does not, `(num_labels,)`: the area
-    under its ROC curve."""
+    """The area under each label's ROC curve, `(num_labels,)`: how often the label is nearer to an image that it fits
+    than to one that it does not fit."""
     columns = zip(scores.unbind(dim=1), fits.unbind(dim=1), strict=True)
     return torch.stack([(score[fit == 1][:, None] > score[fit == 0]).float().mean() for score, fit in columns])
 
 
 def store_calibration(model, folder: str) -> None:
     """
-    Write the calibration of a model in memory into the `config.json` of the folder that it was loaded from.
+    Write the calibration of a model into the `config.json` of the folder that it was loaded from.
 
     Raises:
-        UserError: it cannot be written.
+        UserError: the file cannot be written.
     """
     file = Path(folder) / "config.json"
     config = json.loads(file.read_text(encoding="utf-8")) | {

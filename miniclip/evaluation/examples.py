@@ -1,7 +1,7 @@
-"""Choose what a model is introduced with: labels that it knows, and pictures that it gets right with them.
+"""Chooses examples that introduce a model: labels that it knows, and pictures that it answers correctly with them.
 
-The pictures are picked from the validation split because the model answers them correctly. They show how to use it, not
-how good it is; retrieval and zero-shot accuracy say that.
+The pictures come from the validation split, and are chosen because the model answers them correctly. They show how to
+use it, not how good it is; retrieval and zero-shot accuracy show that.
 """
 
 from collections.abc import Callable
@@ -21,18 +21,18 @@ ENOUGH_LABELS = 3
 PICTURES_PER_LABEL = 2
 MAX_SEARCHES = 3
 MAX_LABEL_LENGTH = 60  # characters
-MARGIN = 0.1  # of the right answer's probability over the next one, so that rounding changes nothing
+MARGIN = 0.1  # by which the right answer's probability exceeds the next one, so that rounding changes nothing
 SIDE = 512  # pixels; larger pictures are reduced to this
-PNG_SIDE = 128  # pixels; smaller pictures are saved without loss
-TRIES = 10  # pictures that are opened for a label
+PNG_SIDE = 128  # pixels; smaller pictures are saved as PNG, without loss
+TRIES = 10  # pictures that are tried for each label
 
 
 @dataclass(frozen=True)
 class Choice:
     """
     Args:
-        labels: to choose from.
-        images: for each label the numbers of images to show with it, in the order in which they are tried.
+        labels: the labels to choose from.
+        images: for each label, the numbers of the images to show with it, in the order in which they are tried.
         searches: descriptions to search for.
         answered: whether the model gets any image right with these labels.
         from_captions: whether the words are captions of single images.
@@ -59,12 +59,12 @@ def write_examples(
     Write a handful of pictures, with labels and searches for them, into an existing folder.
 
     Args:
-        classifier: of the model that is introduced.
+        classifier: classifier of the model.
         image_embeds: `(num_images, projection_dim)` unit vectors of the validation images.
-        captions: those of each image.
-        open_image: the picture of an image by its number, upright RGB; it may raise ValueError.
+        captions: captions of each image.
+        open_image: returns the upright RGB picture of an image number; it may raise ValueError.
         drawn: whether the project drew the pictures.
-        seed: of the choice among the pictures that are answered correctly.
+        seed: seed for the choice among the pictures that are answered correctly.
     """
     choice = choose(classifier, image_embeds.float().cpu(), captions, seed)
     labels = ", ".join(choice.labels)
@@ -90,14 +90,14 @@ def _title(captions: list[str], label: str) -> str:
 
 
 def _save_right_ones(folder, classifier, choice: Choice, number: int, open_image) -> list[tuple[int, Path]]:
-    """Images of one label and their files, which must be answered correctly too."""
+    """Image numbers and files for one label. The model must also answer the saved files correctly."""
     saved: list[tuple[int, Path]] = []
     for image in choice.images[number][:TRIES]:
         if len(saved) == PICTURES_PER_LABEL:
             break
         try:
             file = _save(open_image(image), folder / f"{number + 1}-{len(saved) + 1}")
-        except ValueError:  # damaged since it was embedded
+        except ValueError:  # the file was damaged after its image was embedded
             continue
         answers = classifier(file, choice.labels, none_of_these=classifier.calibration is not None)
         if answers[0]["label"] == choice.labels[number] or not choice.answered:
@@ -108,7 +108,7 @@ def _save_right_ones(folder, classifier, choice: Choice, number: int, open_image
 
 
 def _save(picture: Image.Image, name: Path) -> Path:
-    """Without metadata, which may tell where a photo was taken."""
+    """Save a picture without metadata, which could tell where a photo was taken."""
     picture = picture.copy()
     picture.info.clear()
     picture.thumbnail((SIDE, SIDE))
@@ -122,15 +122,15 @@ def _save(picture: Image.Image, name: Path) -> Path:
 
 def choose(classifier, image_embeds: torch.Tensor, captions: list[list[str]], seed: int = 0) -> Choice:
     """
-    Labels, images and searches; arguments as those of [`write_examples`].
+    Choose labels, images and searches. The arguments are those of [`write_examples`].
 
-    Labels are phrases that many captions share and that the model tells apart. Where captions share too few, labels are
-    the captions of some images.
+    Labels are phrases that many captions share and that the model tells apart. If captions share too few phrases, the
+    labels are the captions of some images.
     """
     generator = torch.Generator().manual_seed(seed)
     phrases, fits = _known_phrases(classifier, image_embeds, captions)
     labels, images = _pick(classifier, image_embeds, phrases, fits, generator, _have_no_word_in_common)
-    if len(labels) < ENOUGH_LABELS:  # of a model that knows little
+    if len(labels) < ENOUGH_LABELS:  # the model knows little
         labels, images = _pick(classifier, image_embeds, phrases, fits, generator, _differ)
     if len(labels) >= 2:
         others = [phrase for phrase in phrases if phrase not in labels]
@@ -140,7 +140,7 @@ def choose(classifier, image_embeds: torch.Tensor, captions: list[list[str]], se
 
 
 def _known_phrases(classifier, image_embeds: torch.Tensor, captions: list[list[str]]) -> tuple:
-    """Phrases that the model tells apart, those with an article first, and which images they fit."""
+    """Phrases that the model tells apart, and which images they fit. Phrases with an article come first."""
     phrases, fits = common_phrases(captions)
     if phrases:
         known = separation(image_embeds @ classifier.embed_labels(phrases).float().cpu().t(), fits) >= KNOWN
@@ -150,7 +150,7 @@ def _known_phrases(classifier, image_embeds: torch.Tensor, captions: list[list[s
 
 
 def _choose_captions(classifier, image_embeds: torch.Tensor, captions: list[list[str]], generator) -> Choice:
-    """Short captions as labels. If the model gets no image right with them, some images are shown all the same."""
+    """Short captions as labels. If the model gets no image right with them, some images are shown anyway."""
     shortest = [" ".join(min(of_image, key=len).replace(",", " ").split()).rstrip(".") for of_image in captions]
     unique = [text for text in dict.fromkeys(shortest) if 0 < len(text) <= MAX_LABEL_LENGTH]
     unique = [unique[i] for i in torch.randperm(len(unique), generator=generator).tolist()]
@@ -165,7 +165,7 @@ def _choose_captions(classifier, image_embeds: torch.Tensor, captions: list[list
 
 
 def _pick(classifier, image_embeds: torch.Tensor, candidates: list[str], fits: torch.Tensor, generator, go_together):
-    """The first labels that go together and that each have an image for which they win, and these images."""
+    """The first labels that go together and that win for at least one image each, with these images."""
     embeds = classifier.embed_labels(candidates).cpu() if candidates else torch.empty(0, image_embeds.shape[1])
     pool = list(range(len(candidates)))
     while True:
@@ -180,7 +180,7 @@ def _pick(classifier, image_embeds: torch.Tensor, candidates: list[str], fits: t
         if not failed:
             break
         pool = [number for number in pool if number not in failed]
-    plain_first = (fits != 0).sum(dim=1)  # an image with few other phrases shows little else
+    plain_first = (fits != 0).sum(dim=1)  # an image that few other phrases fit shows little else
     shuffled = torch.randperm(len(fits), generator=generator)
     order = shuffled[plain_first[shuffled].argsort(stable=True)]
     images = [order[right[order, column]].tolist() for column in range(len(picked))]
@@ -188,7 +188,7 @@ def _pick(classifier, image_embeds: torch.Tensor, candidates: list[str], fits: t
 
 
 def _right_images(classifier, image_embeds, label_embeds, fits: torch.Tensor) -> torch.Tensor:
-    """`(num_images, num_labels)`: whether an image fits this label and no other, and the label wins clearly."""
+    """`(num_images, num_labels)`: whether only this label fits the image, and the label wins clearly."""
     device = classifier.model.device
     probabilities = classifier.probabilities(
         image_embeds.to(device), label_embeds.to(device), none_of_these=classifier.calibration is not None
@@ -198,12 +198,12 @@ def _right_images(classifier, image_embeds, label_embeds, fits: torch.Tensor) ->
         others = torch.cat([probabilities[:, :column], probabilities[:, column + 1 :]], dim=1)
         second = others.amax(dim=1) if others.shape[1] else torch.zeros(len(others))
         lead[:, column] = probabilities[:, column] >= second + MARGIN
-    alone = (fits == 1) & ((fits != 0).sum(dim=1, keepdim=True) == 1)  # NaN: nobody knows whether it fits
+    alone = (fits == 1) & ((fits != 0).sum(dim=1, keepdim=True) == 1)  # NaN means that it may fit
     return lead & alone
 
 
 def _differ(first: str, second: str) -> bool:
-    """Whether neither is a part of the other, as "a dog" is of "a brown dog"."""
+    """Whether neither phrase is part of the other, as "a dog" is of "a brown dog"."""
     first, second = set(first.lower().split()), set(second.lower().split())
     return not first <= second and not second <= first
 

@@ -1,4 +1,4 @@
-"""The project's `evaluate` modules, found beside the package, so that no Hub is asked."""
+"""Loads the project's `evaluate` modules from the repository, without the Hub."""
 
 from pathlib import Path
 
@@ -8,5 +8,5 @@ METRICS = Path(__file__).resolve().parents[2] / "metrics"
 
 
 def load_metric(name: str) -> evaluate.EvaluationModule:
-    """`image_text_retrieval` or `zero_shot_classification`, kept in memory: evaluations side by side share no file."""
+    """`image_text_retrieval` or `zero_shot_classification`, kept in memory, so parallel runs share no file."""
     return evaluate.load(str(METRICS / name), keep_in_memory=True)

@@ -1,8 +1,8 @@
-"""Short noun phrases of captions, such as "a red circle" or "a dog": what people would ask a model for.
+"""Short noun phrases from captions, such as "a red circle" or "a dog": what people would ask a model for.
 
-There is no parser here. A noun phrase follows an article or a preposition and ends before one, or before an auxiliary,
-a comma or the end; counted over many captions, that tells nouns from verbs and adjectives well enough. The word lists
-are English. Captions in other languages, or too few of them, give no phrases.
+There is no parser here. A noun phrase follows an article or a preposition, and ends before the next one or before an
+auxiliary, a comma or the end. Counting over many captions tells nouns from verbs and adjectives well enough. The word
+lists are English: captions in other languages, or too few captions, give no phrases.
 """
 
 import re
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-MIN_IMAGES = 5  # that a phrase fits, and that it does not fit
-FEW_IMAGES = 100  # with fewer than these, two are enough
+MIN_IMAGES = 5  # a phrase must fit this many images, and must not fit as many
+FEW_IMAGES = 100  # with fewer images than this, two are enough
 MAX_WORDS = 4
 MAX_PHRASES = 300
 
@@ -39,7 +39,7 @@ _EDGE = ""  # stands for punctuation and for both ends of a caption
 
 @dataclass
 class _Uses:
-    """How often a phrase occurs, and between which words."""
+    """How often a phrase occurs, and which words surround it."""
 
     count: int = 0
     started: int = 0
@@ -51,7 +51,7 @@ class _Uses:
         return self.started >= 0.2 * self.count and self.ended >= 0.4 * self.count
 
     def label(self) -> str:
-        """With its article, if it usually has one."""
+        """The phrase, with its article if it usually has one."""
         spelling = self.spellings.most_common(1)[0][0]
         article, times = self.articles.most_common(1)[0] if self.articles else ("", 0)
         return f"{article} {spelling}" if 2 * times >= self.started > 0 else spelling
@@ -59,14 +59,14 @@ class _Uses:
 
 def common_phrases(captions: list[list[str]]) -> tuple[list[str], torch.Tensor]:
     """
-    Noun phrases that fit several images and are missing from as many, the most frequent first.
+    Noun phrases that fit several images and do not fit as many others, the most frequent first.
 
     Args:
-        captions: those of each image.
+        captions: captions of each image.
 
     Returns:
-        The phrases with their articles, and `(num_images, num_phrases)`: 1 where two captions of the image (or its only
-        one) have the phrase, 0 where none has it, and NaN where one of several has it.
+        The phrases with their articles, and `(num_images, num_phrases)`: 1 if two captions of the image, or its only
+        one, have the phrase; 0 if no caption has it; and NaN if one of several has it.
     """
     uses: dict[tuple, _Uses] = defaultdict(_Uses)
     counts = [_count(of_image, uses) for of_image in captions]
@@ -78,7 +78,7 @@ def common_phrases(captions: list[list[str]]) -> tuple[list[str], torch.Tensor]:
 
 
 def _count(captions: list[str], uses: dict[tuple, _Uses]) -> Counter:
-    """How many captions of an image have each phrase; notes in `uses` where the phrases stand."""
+    """How many captions of an image have each phrase. Records in `uses` where the phrases occur."""
     counts = Counter()
     for caption in captions:
         words = [_EDGE, *re.findall(r"\w+(?:['’-]\w+)*|[^\w\s]", caption), _EDGE]
@@ -105,13 +105,14 @@ def _note(use: _Uses, before: str, spelling: str, after: str) -> None:
 
 
 def _noun_phrases(uses: dict[tuple, _Uses]) -> list[tuple]:
-    """In "a dog runs" the first word is a noun by itself, so that the last is none; in "a red circle" it is not."""
+    """Drop what is no noun phrase. In "a dog runs", "dog" is a noun by itself, so "dog runs" is dropped; in "a red
+    circle", "red" is not a noun by itself, so "red circle" stays."""
     nouns = {phrase for phrase, use in uses.items() if use.is_noun()}
     return [p for p in nouns if not any(p[:length] in nouns for length in range(1, len(p)))]
 
 
 def _shared(phrases: list[tuple], counts: list[Counter], needed: list[int]) -> list[tuple]:
-    """The most frequent of the phrases that fit enough images, without parts of longer ones."""
+    """The most frequent phrases that fit enough images, without parts of longer ones."""
     least = MIN_IMAGES if len(counts) >= FEW_IMAGES else 2
     wanted, fitting, mentioning = set(phrases), Counter(), Counter()
     for count, enough in zip(counts, needed, strict=True):
@@ -121,7 +122,7 @@ def _shared(phrases: list[tuple], counts: list[Counter], needed: list[int]) -> l
     shared = {p: images for p, images in fitting.items() if images >= least and mentioning[p] <= most}
     for phrase, images in list(shared.items()):
         parts = (phrase[i:j] for i in range(len(phrase)) for j in range(i + 1, len(phrase) + 1) if j - i < len(phrase))
-        for part in parts:  # "white shark" says less than "great white shark" if it never stands alone
+        for part in parts:  # drop "white shark" if it only occurs within "great white shark"
             if part in shared and shared[part] <= 1.1 * images:
                 del shared[part]
     return sorted(shared, key=lambda phrase: (-shared[phrase], phrase))[:MAX_PHRASES]

@@ -1,4 +1,4 @@
-"""Evaluation results as a table for people; the JSON beside it holds fractions, the table per cent."""
+"""Evaluation results as a table in per cent. The JSON file beside it holds fractions."""
 
 _RETRIEVAL_ROWS = [
     (f"{first} to {second} R@{k}", f"{first}_to_{second}_recall@{k}")
@@ -17,7 +17,7 @@ _NONE_ROWS = {
 
 
 def retrieval_table(title: str, results: dict) -> str:
-    """Table of what [`~miniclip.evaluation.retrieval.evaluate_retrieval`] returned."""
+    """Table of the results of [`~miniclip.evaluation.retrieval.evaluate_retrieval`]."""
     intervals = results.get("intervals", {})
     lines = [f"{title}: {results['num_images']} images, {results['num_captions']} captions", _HEADER]
     for label, name in _RETRIEVAL_ROWS:
@@ -29,7 +29,7 @@ def retrieval_table(title: str, results: dict) -> str:
 
 
 def zero_shot_table(title: str, results: dict) -> str:
-    """Table of what [`~miniclip.evaluation.zero_shot.evaluate_zero_shot`] returned."""
+    """Table of the results of [`~miniclip.evaluation.zero_shot.evaluate_zero_shot`]."""
     plain, chance, prompts = results["plain"], results["chance"], len(results["templates"])
     lines = [f"{title}: {results['num_images']} images, {results['num_classes']} classes", _HEADER]
     rows = [(f"accuracy, {prompts} prompts a class", results), ("accuracy, first prompt alone", plain)]

@@ -1,4 +1,4 @@
-"""Image-text retrieval: ranks from embeddings in blocks, so that the full similarity matrix never exists."""
+"""Image-text retrieval. Ranks are computed in blocks, so the full similarity matrix never exists."""
 
 import functools
 import math
@@ -9,7 +9,7 @@ from miniclip.data.reader import Columns
 from miniclip.embeddings.encode import embed_pairs
 from miniclip.evaluation.metrics import load_metric
 
-TIE_TOLERANCE = 1e-6  # float32 rounding of a dot product of unit vectors; equal embeddings may differ by that much
+TIE_TOLERANCE = 1e-6  # equal embeddings may differ by the float32 rounding of a dot product of unit vectors
 RECALL_AT = (1, 5, 10)
 BLOCK_ELEMENTS = 2**22  # similarities held at once, 16 MB
 
@@ -19,10 +19,10 @@ def retrieval_ranks(
     image_embeds: torch.Tensor, text_embeds: torch.Tensor, image_of_text: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """
-    Ranks from 1, both ways.
+    Ranks in both directions, counted from 1.
 
-    Ties count against the model: whatever is as similar as the right answer (to within float32 rounding) is ranked
-    before it, so that an encoder that maps everything to one point, or to NaN, comes out last and not first.
+    Ties count against the model: a candidate that is as similar as the right answer, within float32 rounding, ranks
+    before it. An encoder that maps everything to one point, or to NaN, therefore comes out last and not first.
 
     Args:
         image_embeds: `(num_images, d)` unit vectors.
@@ -31,7 +31,7 @@ def retrieval_ranks(
 
     Returns:
         `(num_images,)` rank of each image's best text among all texts, and `(num_texts,)` rank of each text's image
-        among all images. An image's other texts do not count as its competitors.
+        among all images. The other texts of an image do not count as competitors.
     """
     text_index = torch.arange(len(text_embeds), device=text_embeds.device)
     by_image = torch.argsort(image_of_text)
@@ -41,12 +41,12 @@ def retrieval_ranks(
 
 
 def _best_ranks(queries, candidates, query_of_match, candidate_of_match) -> torch.Tensor:
-    """Rank of each query's best match; matches are pairs of a query and a candidate, sorted by query."""
+    """Rank of each query's best match. Matches are pairs of a query and a candidate, sorted by query."""
     rows = max(1, BLOCK_ELEMENTS // len(candidates))
     starts = range(0, len(queries), rows)
     bounds = torch.searchsorted(query_of_match, torch.tensor([*starts, len(queries)], device=query_of_match.device))
     queries, candidates = queries.float(), candidates.float()
-    block = torch.empty(min(rows, len(queries)), len(candidates), device=queries.device)  # reused, or the heap grows
+    block = torch.empty(min(rows, len(queries)), len(candidates), device=queries.device)  # reused to save memory
     ranks = []
     for start, first, last in zip(starts, bounds[:-1], bounds[1:], strict=True):
         part = queries[start : start + rows]
@@ -57,12 +57,12 @@ def _best_ranks(queries, candidates, query_of_match, candidate_of_match) -> torc
 
 
 def _block_ranks(similarity: torch.Tensor, row: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
-    """Ranks within one block, which is overwritten; `(row, column)` are the right answers."""
+    """Ranks within one block, which is overwritten. `(row, column)` are the right answers."""
     right = similarity[row, column]
     best = torch.full_like(similarity[:, 0], -torch.inf).scatter_reduce(0, row, right, "amax")
     threshold = best - TIE_TOLERANCE
-    # Counted by what is surely below, since comparisons with NaN are false and must not help. In place as floats,
-    # exact up to 2**24 candidates: a sum of booleans takes twice as long and as much memory again.
+    # Count the candidates that are surely below, because comparisons with NaN are false and must not help. This works
+    # in place on floats, exact up to 2**24 candidates; a sum of booleans would take twice the time and memory.
     below = similarity.lt_(threshold[:, None]).sum(dim=1).long()
     right_below = torch.zeros_like(below).index_add(0, row, (right < threshold[row]).long())
     wrong = similarity.shape[1] - torch.bincount(row, minlength=len(similarity))
@@ -70,7 +70,7 @@ def _block_ranks(similarity: torch.Tensor, row: torch.Tensor, column: torch.Tens
 
 
 def chance_recall(image_of_text: torch.Tensor, k: int) -> dict[str, float]:
-    """Expected recall at k of a random order, both ways; images with more texts are found more easily."""
+    """Expected recall at k of a random order, in both directions. An image with more texts is found more easily."""
     texts_per_image = torch.bincount(image_of_text)
     num_images, num_texts = len(texts_per_image), len(image_of_text)
     found = [1 - _chance_of_none(num_texts, int(right), k) for right in texts_per_image]
@@ -94,10 +94,10 @@ def retrieval_metrics(
     seed: int = 0,
 ) -> dict:
     """
-    Recall at 1, 5 and 10 and median rank both ways; arguments as those of [`retrieval_ranks`].
+    Recall at 1, 5 and 10 and median rank in both directions. The arguments are those of [`retrieval_ranks`].
 
     Returns:
-        What the `image_text_retrieval` metric returns, with `chance` recall, `num_images` and `num_captions`.
+        The results of the `image_text_retrieval` metric, with `chance` recall, `num_images` and `num_captions`.
     """
     image_to_text, text_to_image = retrieval_ranks(image_embeds, text_embeds, image_of_text)
     image_of_text = image_of_text.cpu()
@@ -116,15 +116,15 @@ def class_retrieval_metrics(
     image_embeds: torch.Tensor, class_embeds: torch.Tensor, labels: torch.Tensor
 ) -> dict[str, float]:
     """
-    Recall and median rank between images and classes, both ways, under the names of [`retrieval_metrics`].
+    Recall and median rank between images and classes in both directions, under the names of [`retrieval_metrics`].
 
-    An image looks for its class among the classes, so that `image_to_text_recall@1` is zero-shot accuracy; a class
-    looks for any of its images among all images. Classes without images are only looked for in vain.
+    An image looks for its class among all classes, so `image_to_text_recall@1` is zero-shot accuracy. A class looks for
+    any of its images among all images; classes without images do not look for any.
 
     Args:
         image_embeds: `(n, d)` unit vectors.
         class_embeds: `(num_classes, d)` unit vectors.
-        labels: `(n,)` classes.
+        labels: `(n,)` class of each image.
     """
     image_to_text = _best_ranks(image_embeds, class_embeds, torch.arange(len(labels), device=labels.device), labels)
     by_class = labels.argsort()
@@ -150,20 +150,20 @@ def evaluate_retrieval(
     progress: bool = True,
 ) -> dict:
     """
-    Retrieval on a captioned dataset with a model in memory, left in the mode (training or not) it was in.
+    Retrieval on a captioned dataset. The model keeps its mode, training or not.
 
     Args:
-        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
-        columns: where its images and captions are.
-        mixed_precision: of autocast: `"auto"` (the fastest that the device computes), `"no"`, `"bf16"` or `"fp16"`.
-        bootstrap_resamples: behind the 95 % intervals; 0 leaves them out.
+        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; it may be a stream.
+        columns: the columns with images and captions.
+        mixed_precision: precision of autocast: `"auto"` (the fastest one of the device), `"no"`, `"bf16"` or `"fp16"`.
+        bootstrap_resamples: number of resamples for the 95 % intervals; 0 leaves the intervals out.
 
     Returns:
-        What [`retrieval_metrics`] returns, with the `skipped` rows (no caption or an unreadable image): their number
-        and the first few with the reason.
+        The results of [`retrieval_metrics`], with the `skipped` rows (those with no caption or an unreadable image):
+        their number, and the first few with the reason.
 
     Raises:
-        UserError: not one row can be used.
+        UserError: no row is usable.
     """
     pairs = embed_pairs(
         model,

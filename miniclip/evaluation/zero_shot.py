@@ -1,4 +1,4 @@
-"""Zero-shot classification of a labelled dataset: class names to prompts, prompts to class embeddings, and accuracy."""
+"""Zero-shot classification of a labelled dataset: from class names to prompts, class embeddings and accuracy."""
 
 import functools
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from miniclip.utils.errors import UserError
 
 
 def ensemble(prompt_embeds: torch.Tensor) -> torch.Tensor:
-    """`(num_classes, num_templates, d)` unit vectors to the unit vectors `(num_classes, d)` along their means, the
-    ensembling in embedding space of Radford et al., 2021, section 3.1.4."""
+    """Average the prompts of each class and normalise: `(num_classes, num_templates, d)` unit vectors to
+    `(num_classes, d)` (ensembling in embedding space, Radford et al., 2021, section 3.1.4)."""
     return F.normalize(prompt_embeds.mean(dim=1), dim=-1)
 
 
 def nearest_classes(image_embeds: torch.Tensor, class_embeds: torch.Tensor, k: int = 5) -> torch.Tensor:
-    """`(n, min(k, num_classes))` classes from the nearest on; -1 where an embedding is not finite."""
+    """The nearest classes, `(n, min(k, num_classes))`, nearest first; -1 if an embedding is not finite."""
     similarity = image_embeds @ class_embeds.t()
     nearest = similarity.topk(min(k, similarity.shape[1]), dim=1).indices
     nearest[~similarity.isfinite().all(dim=1)] = -1
@@ -46,19 +46,19 @@ def evaluate_zero_shot(
     Classify a labelled dataset by its class names alone.
 
     Args:
-        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
+        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; it may be a stream.
         label_column: holds indices into `class_names`; rows with another label (-1: unknown) are skipped.
-        templates: prompts with `{}` for the class name; by default the model's own (`config.zero_shot_templates`), and
-            [`TEMPLATES`] where it has none.
-        mixed_precision: of autocast: `"auto"` (the fastest that the device computes), `"no"`, `"bf16"` or `"fp16"`.
+        templates: prompts with `{}` for the class name; by default the model's own (`config.zero_shot_templates`), or
+            [`TEMPLATES`] if it has none.
+        mixed_precision: precision of autocast: `"auto"` (the fastest one of the device), `"no"`, `"bf16"` or `"fp16"`.
 
     Returns:
-        What the `zero_shot_classification` metric returns for the ensemble of all templates, the same for the first
-        template alone under `plain`, `chance` accuracy, `num_images`, `num_classes`, `templates`, `skipped` rows, and
-        for a calibrated model [`none_of_these_rates`] under `none_of_these`.
+        The results of the `zero_shot_classification` metric for the ensemble of all templates; the same for the first
+        template alone under `plain`; `chance` accuracy, `num_images`, `num_classes`, `templates`, `skipped` rows; and
+        for a calibrated model the [`none_of_these_rates`] under `none_of_these`.
 
     Raises:
-        UserError: no class names, or not one row can be used.
+        UserError: there are no class names, or no row is usable.
     """
     if not class_names:
         raise UserError(f"label column {label_column!r} has an empty list of class names; name another label column")
@@ -93,8 +93,8 @@ def _score(image_embeds, labels: list[int], bootstrap_resamples: int, seed: int,
 
 
 def embed_classes(model, processor, class_names: Sequence[str], templates: Sequence[str], **settings) -> torch.Tensor:
-    """Each class in each template, `(num_classes, num_templates, projection_dim)` unit vectors; settings are those of
-    [`~miniclip.embeddings.encode.embed_texts`]."""
+    """Embed each class in each template, `(num_classes, num_templates, projection_dim)` unit vectors. The settings are
+    those of [`~miniclip.embeddings.encode.embed_texts`]."""
     prompts = [prompt for name in class_names for prompt in class_prompts(name, templates)]
     return embed_texts(model, processor, prompts, **settings).unflatten(0, (len(class_names), len(templates)))
 
@@ -103,14 +103,14 @@ def none_of_these_rates(
     model, processor, image_embeds: torch.Tensor, class_embeds: torch.Tensor, labels: torch.Tensor
 ) -> dict[str, float]:
     """
-    How often "none of these" is the best answer: when asked for all classes, where it is wrong, and for all but the
-    right one, where it is right.
+    How often "none of these" is the best answer: with all classes to choose from, where it is wrong, and with all
+    classes but the right one, where it is right.
 
     Args:
-        model: a calibrated one.
+        model: a calibrated model.
         image_embeds: `(num_images, projection_dim)` unit vectors.
         class_embeds: `(num_classes, projection_dim)` unit vectors.
-        labels: `(num_images,)` classes.
+        labels: `(num_images,)` class of each image.
     """
     classifier = model.zero_shot_classifier(processor)
     image_embeds, class_embeds, labels = (part.to(model.device) for part in (image_embeds, class_embeds, labels))
@@ -129,5 +129,5 @@ def none_of_these_rates(
 def _label(row: dict, column: str, num_classes: int) -> int:
     label = row[column]
     if label is None or not 0 <= label < num_classes:
-        raise ValueError(f"label {label} is none of the {num_classes} classes")
+        raise ValueError(f"label {label} is not one of the {num_classes} classes")
     return label

@@ -1,7 +1,7 @@
 """The two towers as ONNX files that need neither torch nor transformers to run.
 
-Each tower ends with its projection head and the normalisation, so the dot product of an image's and a text's output is
-their cosine similarity. File names follow those of transformers.js (`vision_model`, `text_model`).
+Each tower ends with its projection head and the normalisation, so the dot product of the two outputs is the cosine
+similarity of image and text. File names are those of transformers.js (`vision_model`, `text_model`).
 """
 
 import json
@@ -47,16 +47,16 @@ def export_onnx(model, processor, output_dir: str | Path) -> dict[str, float]:
     """
     Write `vision_model.onnx`, `text_model.onnx`, `tokenizer.json` and `onnx_config.json`.
 
-    `tokenizer.json` truncates and pads by itself; `onnx_config.json` holds the image preprocessing, the factor and the
-    bias on the cosine similarities (`logit_scale` is the factor, not its logarithm), prompt templates and calibration.
+    `tokenizer.json` truncates and pads by itself. `onnx_config.json` holds the image preprocessing, the factor and bias
+    on the cosine similarities (`logit_scale` is the factor, not its logarithm), prompt templates and calibration.
 
     Args:
-        model: a [`MiniCLIPModel`]; exported in float32, whatever its dtype. Moved to the CPU.
+        model: a [`MiniCLIPModel`]. It is moved to the CPU and exported in float32, whatever its dtype.
         processor: its [`MiniCLIPProcessor`].
-        output_dir: made if missing; towers that lie there are replaced, quantised ones removed.
+        output_dir: created if it is missing. Towers of an earlier export are replaced, and quantised ones removed.
 
     Returns:
-        The largest difference from PyTorch's embeddings by tower, `{"vision_model": ..., "text_model": ...}`.
+        The largest difference from PyTorch's embeddings for each tower, `{"vision_model": ..., "text_model": ...}`.
 
     Raises:
         UserError: the folder cannot be written, the tokenizer or the preprocessing cannot be exported, or a tower
@@ -87,7 +87,7 @@ def export_onnx(model, processor, output_dir: str | Path) -> dict[str, float]:
 
 
 def empty_folder(output_dir: str | Path) -> Path:
-    """The folder without the towers of an earlier export, whose quantised ones would not fit the new ones."""
+    """Create the folder, or remove the towers of an earlier export: old quantised towers would not fit new ones."""
     output_dir = Path(output_dir)
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
@@ -100,15 +100,15 @@ def empty_folder(output_dir: str | Path) -> Path:
 
 
 def longest_text(model, processor) -> int:
-    """Tokens kept of a text: what the processor truncates to, at most what the text encoder can index."""
+    """Tokens kept of a text: the processor's maximum, but no more than the text encoder has positions for."""
     return min(processor.tokenizer.model_max_length, _longest_text(model.config.text_config))
 
 
 def portable_tokenizer(tokenizer, max_length: int) -> Tokenizer:
-    """The tokenizer of the `tokenizers` library that truncates and pads as the processor does, with no settings needed.
+    """A tokenizer of the `tokenizers` library that truncates and pads as the processor does, without further settings.
 
     Raises:
-        UserError: a tokenizer written in Python, which has no such form.
+        UserError: the tokenizer is written in Python and has no such form.
     """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
@@ -129,9 +129,7 @@ def onnx_config(model, processor) -> dict:
     size, crop = dict(image_processor.size), dict(image_processor.crop_size)
     resize = {key: size[key] for key in ("shortest_edge", "height", "width") if size.get(key)}
     if min(resize.values()) < max(crop["height"], crop["width"]):
-        raise UserError(
-            f"the image processor crops {crop} out of {resize}; images would need padding, unsupported here"
-        )
+        raise UserError(f"the image processor crops {crop} out of {resize}; padding of images is not supported here")
     bias = getattr(model, "logit_bias", None)  # only some losses learn one
     return {
         "image": {
@@ -155,7 +153,7 @@ def onnx_config(model, processor) -> dict:
 
 def _export(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dict, path: Path) -> None:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that an axis name is shared, and deprecations inside the exporter
+        warnings.simplefilter("ignore")  # the towers share axis names, and the exporter uses deprecated code
         torch.onnx.export(
             tower.eval(),
             tuple(inputs.values()),
@@ -176,7 +174,7 @@ def random_images(settings: dict, batch: int) -> dict[str, torch.Tensor]:
 
 
 def random_texts(model, batch: int, length: int) -> dict[str, torch.Tensor]:
-    """Random token ids `(batch, length)`, each text a little shorter than the one before and padded."""
+    """Random token ids `(batch, length)`; each text is a little shorter than the one before, and padded."""
     config = model.config.text_config
     input_ids = torch.randint(config.vocab_size - 1, (batch, length)) + 1
     kept = (length - torch.arange(batch)).clamp(min=1)
@@ -187,8 +185,8 @@ def random_texts(model, batch: int, length: int) -> dict[str, torch.Tensor]:
 
 @torch.no_grad()
 def parity(model, folder: str | Path, max_length: int) -> dict[str, float]:
-    """The largest difference between PyTorch's and ONNX Runtime's embeddings, by tower, over batches of 1 and 3 and
-    texts of 5 and `max_length` tokens."""
+    """The largest difference between the embeddings of PyTorch and ONNX Runtime for each tower, over batches of 1 and 3
+    and texts of 5 and `max_length` tokens."""
     settings = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
     images = [random_images(settings, batch) for batch in (1, 3)]
     texts = [random_texts(model, batch, length) for batch in (1, 3) for length in (min(5, max_length), max_length)]
@@ -207,5 +205,5 @@ def session(path: str | Path, num_threads: int | None = None) -> onnxruntime.Inf
     """An ONNX Runtime session on the CPU, by default with PyTorch's number of threads."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = num_threads or torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or idle threads keep their cores busy
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or else idle threads keep cores busy
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""Exported towers in int8, a quarter of the size; what that costs is measured by `benchmarks/onnx_quantization.py`."""
+"""Exported towers in int8, a quarter of the size. `benchmarks/onnx_quantization.py` measures what this costs."""
 
 import contextlib
 import logging
@@ -29,10 +29,10 @@ class _Images(CalibrationDataReader):
 
 def quantize_image_tower(folder: str | Path, images: Iterable[np.ndarray]) -> Path:
     """
-    `vision_model.onnx` to `vision_model_int8.onnx`: static quantisation, 8-bit weights by channel.
+    Quantise `vision_model.onnx` to `vision_model_int8.onnx`: statically, with 8-bit weights per channel.
 
-    Static, since measured scales keep the embeddings (cosine 0.998 with float32's where scales taken at run time give
-    0.89, on EfficientNet-Lite0) and convolutions with run-time scales are slower than in float32.
+    Static scales, measured on images, preserve the embeddings: on EfficientNet-Lite0 their cosine with those of float32
+    is 0.998, where dynamic scales give 0.89. Convolutions with dynamic scales are also slower than in float32.
 
     Args:
         images: preprocessed images `(1, 3, height, width)` that set the range of every activation; 32 are enough.
@@ -53,9 +53,9 @@ def quantize_image_tower(folder: str | Path, images: Iterable[np.ndarray]) -> Pa
 
 
 def quantize_text_tower(folder: str | Path) -> Path:
-    """`text_model.onnx` to `text_model_int8.onnx`: dynamic quantisation of matrix products and embeddings, which
-    needs no example texts. With 7-bit weights, since processors without VNNI clip sums of 8-bit products; on these
-    matrices the eighth bit adds nothing measurable."""
+    """Quantise `text_model.onnx` to `text_model_int8.onnx`: matrix products and embeddings, dynamically, which needs no
+    example texts. Weights have 7 bits, because processors without VNNI clip sums of 8-bit products; on these matrices
+    the eighth bit makes no measurable difference."""
     quantized = Path(folder) / f"{TEXT}{INT8}.onnx"
     with _quietly():
         onnxruntime.quantization.quantize_dynamic(
@@ -68,10 +68,10 @@ def calibration_images(
     dataset_name: str, split: str, processor, num_images: int = 32, seed: int = 0
 ) -> Iterator[np.ndarray]:
     """
-    Random images of a dataset, preprocessed, `(1, 3, height, width)` each; unreadable ones are passed over.
+    Random preprocessed images of a dataset, each `(1, 3, height, width)`. Unreadable images are skipped.
 
     Raises:
-        UserError: the dataset cannot be had, or none of its images can be read.
+        UserError: the dataset cannot be loaded, or none of its images can be read.
     """
     dataset = load_split(dataset_name, split)
     column = find_image_column(dataset)
@@ -91,7 +91,7 @@ def calibration_images(
 
 @contextlib.contextmanager
 def _quietly() -> Iterator[None]:
-    """Without the root logger's advice to do what is already done (`quant_pre_process`)."""
+    """Silence the root logger: it advises to do what has already been done (`quant_pre_process`)."""
     logging.disable(logging.WARNING)
     try:
         yield

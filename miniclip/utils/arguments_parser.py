@@ -1,4 +1,4 @@
-"""A command line from dataclasses: `--help` in groups with examples, and unknown names answered with the nearest."""
+"""A command line from dataclasses. `--help` has groups with examples, and errors suggest the nearest known name."""
 
 import difflib
 import re
@@ -30,7 +30,7 @@ def setting(default: Any, text: str, **metadata) -> Any:
 
 
 class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
-    """`--name VALUE`, once per setting, with its default unless that is empty."""
+    """Shows `--name VALUE` once per setting, with its default unless that is empty."""
 
     def _format_action_invocation(self, action: Action) -> str:
         if not action.option_strings:
@@ -52,14 +52,14 @@ class HelpFormatter(ArgumentDefaultsHelpFormatter, RawDescriptionHelpFormatter):
 
 class HintingParser(ArgumentParser):
     """
-    An argument parser whose mistakes are one line that names the remedy.
+    An argument parser that answers a mistake with one line that names the remedy.
 
     Args:
-        hints: what to answer to names that people know from other programs: a name of ours, or a sentence. The empty
-            name stands for words without a name.
+        hints: names that people know from other programs, each with our name for it or with a sentence. The empty name
+            stands for words without a name.
 
     Raises:
-        UserError: from `parse_args`, for whatever is wrong with the command line.
+        UserError: from `parse_args`, if anything is wrong with the command line.
     """
 
     def __init__(self, *args, hints: Mapping[str, str] | None = None, **kwargs):
@@ -75,7 +75,7 @@ class HintingParser(ArgumentParser):
         raise UserError(f"{once}; see --help")
 
     def unknown_argument(self, word: str) -> UserError:
-        """The error for a word of the command line that means nothing here."""
+        """The error for an unknown word on the command line."""
         name = word.split("=")[0]
         if not name.startswith("-"):
             return UserError(f"unexpected argument {word!r}{self.hints.get('', '')}; see --help")
@@ -83,7 +83,7 @@ class HintingParser(ArgumentParser):
         return UserError(f"unknown argument {name}{known or '; see --help'}")
 
     def _known(self) -> list[str]:
-        """Names of all options, also of subcommands."""
+        """Names of all options, including those of subcommands."""
         parsers = [self, *(p for a in self._actions if isinstance(a.choices, dict) for p in a.choices.values())]
         actions = [action for parser in parsers for action in parser._actions if action.help != SUPPRESS]
         return [action.option_strings[0].removeprefix("--") for action in actions if action.option_strings]
@@ -91,10 +91,10 @@ class HintingParser(ArgumentParser):
 
 class DataclassParser(HintingParser, HfArgumentParser):
     """
-    The same for dataclasses, each of which is a group of `--help`.
+    The same for dataclasses; each of them is a group of `--help`.
 
-    Its docstring describes the group; the class attributes `_argument_group_name` and `_example` are its title and a
-    line to copy.
+    The docstring of the dataclass describes the group. Its attributes `_argument_group_name` and `_example` are the
+    title of the group and an example to copy.
     """
 
     def __init__(self, groups: Iterable[type], **kwargs):
@@ -105,14 +105,14 @@ class DataclassParser(HintingParser, HfArgumentParser):
                 group.description = f"{kind.__doc__.strip()}\nExample: {kind._example}"
         for action in self._actions:
             if action.option_strings and action.option_strings[0].startswith("--no_"):
-                action.help = SUPPRESS  # `--name false` says it as well
+                action.help = SUPPRESS  # `--name false` says the same
 
     def parse(self, command_line: Sequence[str]) -> dict[str, Any]:
         """
-        Values by name, of all groups together.
+        The values of all groups by name.
 
         Raises:
-            UserError: unknown names, missing values, or values of the wrong kind.
+            UserError: a name is unknown, or a value is missing or of the wrong kind.
         """
         *groups, unknown = self.parse_args_into_dataclasses(list(command_line), return_remaining_strings=True)
         if unknown:
@@ -125,10 +125,10 @@ def hint(name: str, known: Iterable[str], hints: Mapping[str, str], prefix: str 
     What to add to an error about an unknown name: `: did you mean --learning_rate?`, a sentence, or nothing.
 
     Args:
-        name: as typed, with or without leading dashes.
-        known: names that exist.
-        hints: names from other programs, each with a name of ours or a sentence.
-        prefix: put before a name of ours.
+        name: the name as typed, with or without leading dashes.
+        known: the names that exist.
+        hints: names from other programs, each with our name for it or with a sentence.
+        prefix: what to put before our name.
     """
     name = name.lstrip("-").replace("-", "_").lower()
     answer = hints.get(name) or nearest(name, list(known))
@@ -138,7 +138,7 @@ def hint(name: str, known: Iterable[str], hints: Mapping[str, str], prefix: str 
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known name that is spelled most alike, or the shortest one that holds all its words; `None` if neither."""
+    """The known name with the most similar spelling, or the shortest one with all words of the name, or `None`."""
     alike = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
     words = set(name.split("_"))
     holding = sorted((other for other in known if words <= set(other.split("_"))), key=len)

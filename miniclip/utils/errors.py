@@ -1,11 +1,11 @@
-"""Mistakes a user can mend: one line that names the remedy, instead of a traceback."""
+"""Errors that a user can fix: one line that names the remedy, instead of a traceback."""
 
 import functools
 import sys
 
 
 class UserError(Exception):
-    """Raised where the user's input or machine is at fault; the message says what to do about it."""
+    """The user's input or machine is at fault. The message says what to do about it."""
 
 
 def exit_on_user_error(main):

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that are either complete or absent."""
 
 import os
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def write_whole(file: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file of another name, then rename it: `file` is whole or absent, whoever else writes it."""
+    """Let `write` fill a file under another name, then rename it. `file` is complete or absent at any time."""
     part = file.with_suffix(f".part{os.getpid()}")
     try:
         write(part)

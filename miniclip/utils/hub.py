@@ -1,4 +1,4 @@
-"""An unreachable Hub must not hang anybody: ask once, then work from the local cache."""
+"""Nobody should wait for an unreachable Hub: ask once, then work from the local cache."""
 
 import functools
 import logging
@@ -13,20 +13,20 @@ logger = logging.getLogger(__name__)
 
 
 def is_local(name: str) -> bool:
-    """Whether `name` is a file or folder here, as opposed to a Hub id (`owner/name`)."""
+    """Whether `name` is a local file or folder, and not a Hub id (`owner/name`)."""
     return Path(name).expanduser().exists()
 
 
 def looks_like_path(name: str) -> bool:
-    """Whether the user meant a path, so that a missing one is not looked up on the Hub."""
+    """Whether a name looks like a path. If it is missing, it is not looked up on the Hub."""
     return name.startswith(("/", ".", "~")) or name.count("/") > 1
 
 
 def go_offline_if_unreachable(*names: str | None, timeout: float = 3.0) -> None:
     """
-    Before anything named by a Hub id is loaded: without the Hub, use cached copies and fail at once on others.
+    If the Hub cannot be reached, use cached copies only, and fail at once for anything else.
 
-    Left to itself huggingface_hub retries every file for 23 seconds.
+    Call this before loading anything by a Hub id. By default, huggingface_hub retries every file for 23 seconds.
     """
     remote = [name for name in names if name and not is_local(name)]
     if remote and not constants.HF_HUB_OFFLINE and not _hub_answers(timeout):
@@ -40,6 +40,6 @@ def go_offline_if_unreachable(*names: str | None, timeout: float = 3.0) -> None:
 def _hub_answers(timeout: float) -> bool:
     try:
         get_session().head(constants.ENDPOINT, timeout=timeout)
-    except Exception:  # whatever the reason (name, route, proxy, certificate), it cannot be used
+    except Exception:  # whatever the reason (name, route, proxy, certificate), the Hub cannot be used
         return False
     return True

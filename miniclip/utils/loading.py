@@ -1,4 +1,4 @@
-"""A trained model and its processor, from a folder or the Hub, with one line for whatever is wrong with it."""
+"""Loads a trained model and its processor from a folder or the Hub. Anything wrong with it is told in one line."""
 
 import torch
 from safetensors import SafetensorError
@@ -12,13 +12,15 @@ from processing_miniclip import MiniCLIPProcessor
 
 
 def default_device() -> torch.device:
-    """The accelerator, where there is one."""
+    """The accelerator if there is one, or else the CPU."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def usable_precision(mixed_precision: str, device: torch.device) -> Precision:
     """
-    The fastest precision of the device for `"auto"`, else the one asked for by name; the reason warns of emulation.
+    The fastest precision of the device for `"auto"`, or else the one that is asked for.
+
+    The `reason` of the result warns if the device only emulates that precision.
 
     Raises:
         UserError: fp16 on a CPU, where PyTorch computes it slowly or not at all.
@@ -35,14 +37,16 @@ def load_model(
     model_name_or_path: str, device: torch.device | str = "cpu", **config
 ) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
     """
-    Model in float32 and eval mode, and its processor. The code is this project's own, whatever lies beside the weights.
+    Load a model in float32 and eval mode, and its processor. This runs the project's own code, and never code that lies
+    beside the weights.
 
     Args:
         model_name_or_path: a folder written by `save_pretrained` or by training, or a Hub id.
-        config: fields of [`MiniCLIPConfig`] to change that weights do not depend on.
+        config: fields of [`MiniCLIPConfig`] to change; the weights must not depend on them.
 
     Raises:
-        UserError: nothing there, unreachable, no MiniCLIP, weights missing or damaged, or no processor.
+        UserError: the model is missing, unreachable or no MiniCLIP model, its weights are missing or damaged, or it has
+            no processor.
     """
     if looks_like_path(model_name_or_path) and not is_local(model_name_or_path):
         raise UserError(f"model {model_name_or_path!r} not found: no such folder")
@@ -62,7 +66,7 @@ def load_model(
         raise UserError(_load_error(model_name_or_path, error)) from error
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])[0]
-        raise UserError(f"model {model_name_or_path!r} lacks weights such as {missing!r}; train or download it again")
+        raise UserError(f"model {model_name_or_path!r} has no weights {missing!r}; train or download it again")
     return model.to(device, memory_format=torch.channels_last).eval(), processor
 
 
@@ -71,6 +75,6 @@ def _load_error(name: str, error: Exception) -> str:
     if is_local(name):
         return f"model {name!r} cannot be loaded: {reason}; train or download it again"
     return (
-        f"model {name!r} is no folder here and cannot be had from the Hub: {reason}. "
+        f"model {name!r} is not a local folder and cannot be loaded from the Hub: {reason}. "
         "Check the spelling and the connection, or give a folder."
     )

@@ -1,4 +1,4 @@
-"""Where a figure comes from: the command, the versions and the commit that produced it."""
+"""The origin of a figure: the command, the versions and the commit that produced it."""
 
 import hashlib
 import importlib.metadata
@@ -20,22 +20,22 @@ BENCHMARK_RESULTS = "benchmarks/results"
 
 
 def provenance(device: torch.device) -> dict:
-    """Command, Python and library versions, device, number of CPU threads, and git commit (`None` outside of one)."""
+    """Command, Python and library versions, device, number of CPU threads, and git commit (`None` without git)."""
     return {
         "command": shlex.join(["python", *sys.argv]),
         "git_commit": git_commit(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         "num_threads": torch.get_num_threads(),
-        "auto_precision": str(choose_precision(device)),  # `mixed_precision` of the settings is what was used
+        "auto_precision": str(choose_precision(device)),  # the settings name the one that was used: `mixed_precision`
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
 
 def git_commit() -> str | None:
-    """Of this code, with `-dirty` when tracked files differ from it, other than figures that benchmarks write."""
+    """The commit of this code, with `-dirty` if tracked files differ from it, except for the benchmarks' figures."""
     git = shutil.which("git")
-    if git is None or not (REPOSITORY / ".git").exists():  # installed elsewhere, the commit would be another project's
+    if git is None or not (REPOSITORY / ".git").exists():  # or else the commit could be another project's
         return None
     commit = _run_git(git, "rev-parse", "--verify", "--quiet", "HEAD")
     changed = _run_git(git, "status", "--porcelain", "--untracked-files=no", "--", ".", f":!{BENCHMARK_RESULTS}")
@@ -43,16 +43,16 @@ def git_commit() -> str | None:
 
 
 def _run_git(git: str, *arguments: str) -> str:
-    """What a git command prints about this code; nothing if it fails, as before the first commit."""
+    """The output of a git command on this code, or an empty text if it fails, as it does before the first commit."""
     return subprocess.run([git, *arguments], cwd=REPOSITORY, capture_output=True, text=True).stdout.strip()
 
 
 def without_machine_paths(value):
     """
-    The same with paths of this machine cut to their last part, so that it can be shown to others.
+    The same value with each path of this machine cut to its last part, so that it can be shown to others.
 
     Args:
-        value: text, a command line, a number, or lists and dictionaries of these.
+        value: a text, a command line, a number, or lists and dictionaries of these.
     """
     if isinstance(value, dict):
         return {without_machine_paths(key): without_machine_paths(item) for key, item in value.items()}
@@ -66,7 +66,7 @@ def without_machine_paths(value):
 
 
 def machine_paths(value) -> set[str]:
-    """The paths of this machine among the values of nested lists and dictionaries."""
+    """All paths of this machine in nested lists and dictionaries."""
     if isinstance(value, dict | list | tuple):
         items = value.values() if isinstance(value, dict) else value
         return set().union(*map(machine_paths, items))
@@ -74,13 +74,13 @@ def machine_paths(value) -> set[str]:
 
 
 _MACHINE_PATH = re.compile(r"(~|\.{1,2})?[/\\].+|[A-Za-z]:[/\\].*")
-# Words that are absolute, or lead upwards or home; neither URLs nor "4 / 5".
+# Matches absolute paths and those that lead upwards or home, but neither URLs nor "4 / 5".
 _PATH_IN_TEXT = re.compile(r"""(?<![^\s'"=,:(\[])(?:~|\.{2})?/[^\s'",:)\]/][^\s'",:)\]]*""")
 
 
 def weights_sha256(folder: Path) -> str | None:
-    """Of the safetensors files of a model's folder, so that results can be told to be of these weights; `None` of a
-    folder without."""
+    """Hash of the safetensors files in a model's folder, by which results can be matched to weights; `None` if there
+    are no such files."""
     files = sorted(folder.glob("*.safetensors"))
     digest = hashlib.sha256()
     for file in files:

@@ -672,7 +672,7 @@ def test_class_folders_have_words_for_names(tmp_path, split_first):
 def test_codes_are_told_and_mended_by_a_names_file(tmp_path, file, text):
     for name in ("n01440764", "n01443537"):
         write_images(tmp_path / name, numbers=range(3))
-    assert any("say nothing to a text encoder" in note for note in understanding_of(str(tmp_path)).notes)
+    assert any("mean nothing to a text encoder" in note for note in understanding_of(str(tmp_path)).notes)
     (tmp_path / file).write_text(text)
     assert find_label_column(load_split(str(tmp_path), "all")) == ("label", ["tench", "goldfish"])
 
@@ -813,7 +813,7 @@ def test_patterns_stand_for_several_files(tmp_path):
         assert pictures_and_captions(load_split(str(tmp_path / typed), "all")) == ONE, typed
     with pytest.raises(UserError, match="00002.tar"):
         load_split(str(tmp_path / "{00000..00002}.tar"), "all")
-    with pytest.raises(UserError, match="no file fits"):
+    with pytest.raises(UserError, match="no file matches"):
         load_split(str(tmp_path / "train-*.parquet"), "all")
 
 

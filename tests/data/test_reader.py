@@ -128,7 +128,7 @@ def test_labels_need_names(table):
     ("name", "split", "message"),
     [
         ("./nowhere", "train", "no such file or folder"),
-        ("someone/no-such-dataset", "train", "cannot be had from the Hub"),
+        ("someone/no-such-dataset", "train", "cannot be loaded from the Hub"),
         ("DATA", "unseen", r"unknown split \"unseen\".*train"),
     ],
 )

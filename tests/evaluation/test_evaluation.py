@@ -519,7 +519,7 @@ def test_an_unreachable_hub_is_one_line_without_retries(tiny_folder):
     ):
         process = run_python("evaluate_miniclip.py", *arguments, check=False, **unreachable)
         assert process.returncode == 2
-        assert "cannot be had from the Hub" in process.stderr.strip().splitlines()[-1]
+        assert "cannot be loaded from the Hub" in process.stderr.strip().splitlines()[-1]
         assert "Retry" not in process.stderr
         assert "Traceback" not in process.stderr
 

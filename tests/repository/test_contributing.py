@@ -11,10 +11,10 @@ from PIL import Image
 from test_readme import TINY, blocks, commands, shell
 
 PAGE = (ROOT / "docs" / "contributing.md").read_text(encoding="utf-8")
-STEP = (
-    r"^ *(?:Create `(?P<new>[^`]+)`|In `(?P<file>[^`]+)`, (?P<where>above|below) `(?P<line>[^`]+)`, add):\n\n"
-    r"(?P<indent> *)```python\n(?P<code>.*?)^(?P=indent)```$"
-)
+# "Create `new`:" or "In `file`, above `line`, add:" or "In `file`, change ...:", and one or more blocks.
+STEP = r"^ *(?:Create `(?P<new>[^`]+)`:|In `(?P<file>[^`]+)`, (?:above `(?P<line>[^`]+)`, add:|change [^\n]+:))$"
+STEP += r"(?P<blocks>.*?)"
+STEP += r"^(?= *(?:Create|In `|That|```bash|\d\.))"
 
 
 @pytest.fixture(scope="module")
@@ -28,21 +28,29 @@ def changed(tmp_path_factory) -> Path:
 
 
 def apply(step: re.Match, folder: Path) -> None:
-    """Write the code of a step into its file, above or below the line that the step names."""
-    code = re.sub(rf"^{step['indent']}", "", step["code"], flags=re.M)
+    """Make the change that a step describes."""
+    file = folder / (step["new"] or step["file"])
     if step["new"]:
-        assert not (folder / step["new"]).exists()
-        (folder / step["new"]).write_text(code, encoding="utf-8")
+        assert not file.exists()
+        (code,) = blocks(step["blocks"], "python")
+        file.write_text(code, encoding="utf-8")
         return
-    file = folder / step["file"]
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    (number,) = [number for number, line in enumerate(lines) if line.startswith(step["line"])]
-    lines.insert(number + (step["where"] == "below"), code)
-    file.write_text("".join(lines), encoding="utf-8")
+    text = file.read_text(encoding="utf-8")
+    for code in blocks(step["blocks"], "python"):
+        assert text.count(f"\n{step['line']}\n") == 1
+        text = text.replace(f"\n{step['line']}\n", f"\n{code}\n\n{step['line']}\n")
+    for diff in blocks(step["blocks"], "diff"):
+        lines = diff.splitlines(keepends=True)
+        before = "".join(line[1:] for line in lines if line[0] == " ")
+        assert text.count(before) == 1
+        text = text.replace(before, "".join(line[1:] for line in lines))
+    file.write_text(text, encoding="utf-8")
 
 
 def test_every_block_belongs_to_a_step():
-    assert len(blocks(PAGE, "python")) == len(re.findall(STEP, PAGE, flags=re.M | re.S)) == 7
+    steps = "".join(step["blocks"] for step in re.finditer(STEP, PAGE, flags=re.M | re.S))
+    for language in ("python", "diff"):
+        assert blocks(steps, language) == blocks(PAGE, language) != []
 
 
 def test_the_changes_are_well_formed_and_pass_their_tests(changed):

@@ -416,7 +416,7 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
     ("arguments", "message"),
     [
         (["--dataset_name", "./nowhere"], "dataset './nowhere' not found"),
-        (["--dataset_name", "someone/unreachable"], "cannot be had from the Hub"),
+        (["--dataset_name", "someone/unreachable"], "cannot be loaded from the Hub"),
         (["--caption_columns", "headline"], "no column 'headline'"),
         (["--image_encoder", "resnet181"], "Did you mean: resnet18"),
         (["--text_encoder", "no-such-encoder"], "unknown text encoder 'no-such-encoder'"),

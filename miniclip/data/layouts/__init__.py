@@ -1,1 +1,1 @@
-"""Layouts: how people keep images with captions or labels, one file a family; each says whether it knows a folder."""
+"""Layouts: the ways in which people store images with captions or labels, one file for each family of layouts."""

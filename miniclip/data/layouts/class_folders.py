@@ -1,4 +1,4 @@
-"""Photos sorted into folders by class, and photos without any words at all."""
+"""Images that are sorted into folders by class, and images without captions or labels."""
 
 import re
 from pathlib import PurePosixPath
@@ -14,7 +14,7 @@ ROOM_FOLDERS = {"images", "image", "imgs", "img", "photos", "pictures", "data", 
 
 
 def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | None:
-    """Images labelled by the folder that they lie in; without labels where all lie in one."""
+    """Images labelled by their folder. There are no labels if all images are in one folder."""
     images = [name for name in finder.images if is_image_name(name)]
     if not images:
         return None
@@ -44,7 +44,7 @@ def _only_held_out(splits: list[str | None]) -> bool:
 
 
 def class_of(image: str) -> str | None:
-    """The folder of an image that is neither a split nor a room for all images."""
+    """The class folder of an image: the innermost folder that is neither a split nor a general name such as images."""
     for part in reversed(PurePosixPath(image).parent.parts):
         if re.sub(r"[\W\d_]+", "", part.lower()) not in SPLIT_WORDS and part.lower() not in ROOM_FOLDERS:
             return part
@@ -61,7 +61,7 @@ def _notes(names: list[str], words: dict[str, str], given: bool) -> list[str]:
     codes = [name for name in names if says_nothing(words[name])]
     if codes:
         notes.append(
-            f"{len(codes)} class names say nothing to a text encoder ({', '.join(codes[:5])}): put a file "
+            f"{len(codes)} class names mean nothing to a text encoder ({', '.join(codes[:5])}): put a file "
             f"classnames.txt into the folder, with lines such as `{codes[0]} tench`"
         )
     return notes

@@ -1,4 +1,4 @@
-"""Words for classes: folder names and numbers as a person would say them, and files that hold such words."""
+"""Words for classes: folder names as a person would say them, and files with the names of classes."""
 
 import json
 import re
@@ -27,16 +27,16 @@ def as_words(name: str) -> str:
 
 
 def says_nothing(name: str) -> bool:
-    """Whether a class name is a code, so that no text encoder can know what it means."""
+    """Whether a class name is a code that no text encoder can know."""
     return bool(WORDNET_ID.fullmatch(name) or re.fullmatch(r"\d+|class_?\d+|[a-z]?\d{2,}", name))
 
 
 def names_file(inventory: Inventory, folders: list[str] | None = None) -> dict[str, str]:
     """
-    Words by class, from a file such as `classnames.txt` at the top of the folder; empty where there is none.
+    The words for each class, from a file such as `classnames.txt` at the top of the folder. Empty without such a file.
 
-    Lines hold a code and its words (`n01440764 tench, Tinca tinca`), or words alone, which are those of the classes
-    0, 1, 2 and so on, in order.
+    Lines hold a code and its words (`n01440764 tench, Tinca tinca`), or only words, which then belong to the classes 0,
+    1, 2 and so on, in order.
     """
     for file in inventory.files:
         if "/" not in file and file.lower() in NAMES_FILES:
@@ -65,7 +65,7 @@ def _read(inventory: Inventory, file: str, folders: list[str]) -> dict[str, str]
 
 
 def _first_word(words: str) -> str:
-    """The first of several names for one thing: "tench, Tinca tinca"."""
+    """The first of several names for one thing, as in "tench, Tinca tinca"."""
     return words.strip().strip('"').split(",")[0].strip()
 
 
@@ -84,7 +84,7 @@ def _from_json(inventory: Inventory, file: str) -> dict[str, str]:
         if isinstance(part, str):
             words[str(key)] = part
         elif isinstance(part, list) and len(part) == 2 and all(isinstance(item, str) for item in part):
-            words[part[0]] = part[1].replace("_", " ")  # {"0": ["n01440764", "tench"]}, as Keras and timm have it
+            words[part[0]] = part[1].replace("_", " ")  # {"0": ["n01440764", "tench"]}, as in Keras and timm
         elif isinstance(part, int):
             words[str(part)] = str(key)
     return words

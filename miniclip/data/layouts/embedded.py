@@ -1,4 +1,4 @@
-"""Datasets that hold the encoded images themselves: parquet, arrow, `save_to_disk`, and those of the Hub."""
+"""Datasets that contain the encoded images: parquet, arrow, `save_to_disk`, and datasets on the Hub."""
 
 import re
 from collections import Counter
@@ -32,7 +32,7 @@ PEEKED_ROWS = 256
 
 
 def split_of_file(file: str) -> str | None:
-    """As `datasets` names them (`test-00000-of-00001.parquet`), or by a word in the name or a folder's."""
+    """The split in a file name of `datasets` (`test-00000-of-00001.parquet`), or a word in the name or its folder's."""
     name = PurePosixPath(file).name
     if match := re.match(r"(\w[\w.]*)-\d{4,6}-of-\d{4,6}", name):
         return canonical_split(match.group(1))
@@ -41,7 +41,7 @@ def split_of_file(file: str) -> str | None:
 
 
 def files_by_split(files: list[str]) -> dict[str, list[str]]:
-    """Files of each split in order; all under `train` where no name says more."""
+    """The files of each split, in order. All belong to `train` if no name says otherwise."""
     found: dict[str, list[str]] = {}
     for file in sorted(files):
         found.setdefault(split_of_file(file) or "train", []).append(file)
@@ -55,7 +55,7 @@ def may_hold_images(file: str) -> bool:
     try:
         with fsspec.open(file, "rb") as opened:
             schema = pq.read_schema(opened)
-    except Exception:  # whatever is wrong with it, who reads it will tell
+    except Exception:  # whatever is wrong with the file, reading it will tell
         return True
     return any(may_hold_bytes(kind) for kind in schema.types)
 
@@ -70,14 +70,14 @@ def may_hold_bytes(kind: pa.DataType) -> bool:
 
 
 def load_files(inventory: Inventory, files: list[str], streaming: bool) -> DatasetDict | IterableDatasetDict:
-    """Parquet or arrow files as they lie in a folder."""
+    """Load the parquet or arrow files of a folder."""
     builder = BUILDERS[PurePosixPath(files[0]).suffix.lower()]
     data_files = {split: [inventory.path(name) for name in names] for split, names in files_by_split(files).items()}
     return datasets.load_dataset(builder, data_files=data_files, streaming=streaming)
 
 
 def load_saved(folder: Path, streaming: bool) -> DatasetDict | IterableDatasetDict:
-    """What `save_to_disk` wrote."""
+    """Load a folder that `save_to_disk` wrote."""
     loaded = datasets.load_from_disk(str(folder))
     splits = loaded if isinstance(loaded, DatasetDict) else DatasetDict(train=loaded)
     if not streaming:
@@ -88,7 +88,7 @@ def load_saved(folder: Path, streaming: bool) -> DatasetDict | IterableDatasetDi
 
 
 def usual_splits(splits: dict) -> dict:
-    """Splits under their usual names, those with the same one joined, in the order train, validation, test."""
+    """Splits under their usual names, in the order train, validation, test. Those with the same name are joined."""
     parts: dict[str, list] = {}
     for name, part in splits.items():
         parts.setdefault(canonical_split(str(name)), []).append(part)
@@ -100,7 +100,7 @@ def usual_splits(splits: dict) -> dict:
 
 
 def undecoded(dataset, image_column: str | None = None, base: Path | None = None):
-    """Switch image decoding off, and make columns of encoded images or of paths image columns."""
+    """Switch image decoding off, and turn columns with encoded images or paths into image columns."""
     for column, feature in (dataset.features or {}).items():
         if isinstance(feature, datasets.Image) or _holds_encoded_images(dataset, column, feature):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
@@ -117,7 +117,7 @@ def undecoded(dataset, image_column: str | None = None, base: Path | None = None
 
 
 def _holds_encoded_images(dataset, column: str, feature) -> bool:
-    """Files that pandas, polars or pyarrow wrote do not say that a column holds images."""
+    """Whether the values are encoded images. Files from pandas, polars or pyarrow do not say so in their schema."""
     if isinstance(feature, dict):
         return set(feature) == {"bytes", "path"}
     if feature not in (datasets.Value("binary"), datasets.Value("large_binary")):
@@ -129,12 +129,12 @@ def _holds_encoded_images(dataset, column: str, feature) -> bool:
 
 
 def head_of(dataset) -> list[dict]:
-    """The first rows; of a stream also those that tell whether it is sorted by image."""
+    """The first rows: enough of them to tell whether a stream is sorted by image."""
     return list(dataset.take(50 if isinstance(dataset, Dataset) else PEEKED_ROWS))
 
 
 def caption_columns_of(dataset, head: list[dict], options: Options) -> tuple[str, ...]:
-    """As the user names them, or by name and value; empty where there are none."""
+    """The caption columns that the user named, or those found by name and value; empty if there are none."""
     names = column_names(dataset)
     if options.caption_columns:
         return tuple(named(names, name, "--caption_columns") for name in split_list(options.caption_columns))
@@ -151,8 +151,8 @@ def _is_text(feature) -> bool:
 
 
 def one_row_an_image(dataset, head: list[dict], image: str, captions: tuple[str, ...]):
-    """Rows of one image joined, unless its captions stand in one row already; a stream's as long as they follow one
-    another."""
+    """Join the rows of each image, unless all its captions are in one row already. Rows of a stream are joined only if
+    they follow one another."""
     if len(captions) != 1 or any(len(texts_of(row[captions[0]])) > 1 for row in head[:50]):
         return dataset
     if isinstance(dataset, Dataset):
@@ -179,7 +179,7 @@ def _grouped_shards(shards: list[int], stream: IterableDataset, image: str, capt
 
 
 def splits_by_column(dataset: Dataset) -> dict[str, Dataset] | None:
-    """Splits that a column of a single split tells apart, as in Flickr30k's parquet files."""
+    """The splits that a column names, for a dataset with a single split, as in Flickr30k's parquet files."""
     for name in dataset.column_names:
         if plain_name(name) not in SPLIT_NAMES or not isinstance(dataset.features[name], datasets.Value):
             continue
@@ -194,7 +194,7 @@ def splits_by_column(dataset: Dataset) -> dict[str, Dataset] | None:
 
 
 def captions_a_row(dataset: Dataset, captions: tuple[str, ...]) -> Counter:
-    """How many images have how many captions."""
+    """How many images have each number of captions."""
     table = dataset.select_columns(list(captions)).with_format("arrow")
     counts: Counter = Counter()
     for batch in table.iter(batch_size=10_000):
@@ -204,7 +204,7 @@ def captions_a_row(dataset: Dataset, captions: tuple[str, ...]) -> Counter:
 
 
 def _lengths(column: pa.ChunkedArray) -> np.ndarray:
-    """Captions in each row of a column of texts, or of lists of texts."""
+    """Number of captions in each row of a column of texts or of lists of texts."""
     if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
         return pc.fill_null(pc.list_value_length(column), 0).to_numpy().astype(int)
     if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):

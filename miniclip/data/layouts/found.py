@@ -1,4 +1,4 @@
-"""What a layout makes of a folder, and how rows of paths, captions and labels become a dataset."""
+"""What a layout finds in a folder, and how rows of paths, captions and labels become a dataset."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ from miniclip.data.sources import Inventory
 class Options:
     """
     Args:
-        image_column, caption_columns: as named by the user.
+        image_column, caption_columns: the columns that the user named, if any.
     """
 
     image_column: str | None = None
@@ -35,14 +35,14 @@ class Options:
 class Found:
     """
     Args:
-        layout: its name in words.
-        splits: official ones by their usual name; a single one under `""` where there are none.
-        files: what was read, below the folder.
-        keys: of the single split's rows, naming the same images on every machine.
-        captions: how many images have how many captions.
-        skipped: rows and files that are not among these.
-        notes: what else a person should know.
-        templates: prompts that the dataset brings along.
+        layout: name of the layout, in words.
+        splits: official splits by their usual name, or a single one under `""`.
+        files: the files that were read, relative to the folder.
+        keys: keys of the rows of a single split; they name the same images on every machine.
+        captions: how many images have each number of captions.
+        skipped: rows and files that were left out.
+        notes: what else the user should know.
+        templates: prompts that come with the dataset.
     """
 
     layout: str
@@ -58,14 +58,14 @@ class Found:
 @dataclass
 class Rows:
     """
-    Rows as read, several of which may be of one image.
+    The rows of a table. Several rows may belong to one image.
 
     Args:
-        paths: absolute path of each row's image, `None` where it is missing.
+        paths: absolute path of each row's image, or `None` if it is missing.
         image: name of the image column.
         captions: texts, or lists of texts, by column.
         label: name and values of the label column.
-        others: further columns, of which the first value of each image is kept.
+        others: further columns; the first value of each image is kept.
         splits: usual name of each row's split, or `None`.
     """
 
@@ -81,10 +81,10 @@ def build(
     rows: Rows, layout: str, files: list[str], inventory: Inventory, words: dict[str, str] | None = None
 ) -> Found:
     """
-    One row an image; the split of each image is that of its rows.
+    Make a dataset with one row per image. The split of an image is that of its rows.
 
     Args:
-        words: for labels that are not words.
+        words: the words for labels that are not words themselves.
     """
     found = Found(layout, {}, files)
     names = sorted({split for split in rows.splits or [] if split is not None}, key=_split_order)
@@ -131,7 +131,7 @@ def _dataset(rows: Rows, numbers: np.ndarray, images: list[str], fingerprint: st
 
 
 def _labels(values: list, of_images: list, words: dict[str, str] | None) -> tuple[pa.Array, object]:
-    """Class numbers in the order of the names as they stand; numbers remain where nothing names them."""
+    """Labels as class numbers, in the order of the class names. Numbers without names stay as they are."""
     words = words or {}
     known = {str(value).strip() for value in values if value not in (None, "")}
     if all(name.isdigit() for name in known) and not known <= set(words):
@@ -146,7 +146,7 @@ def _labels(values: list, of_images: list, words: dict[str, str] | None) -> tupl
 
 
 def arrow_texts(values: list, kind: pa.DataType) -> pa.Array:
-    """An array; half of a surrogate pair, as where JSON was cut inside an emoji, becomes `?`."""
+    """An arrow array. Half of a surrogate pair, left over from an emoji that was cut in JSON, becomes `?`."""
     try:
         return pa.array(values, kind)
     except UnicodeEncodeError:
@@ -160,13 +160,13 @@ def _encodable(value):
 
 
 def distinct(names: list[str], otherwise: list[str]) -> list[str]:
-    """The names, but where two are equal, what they were before."""
+    """The names, but names that occur twice are replaced by those in `otherwise`."""
     counts = Counter(names)
     return [raw if counts[name] > 1 else name for name, raw in zip(names, otherwise, strict=True)]
 
 
 def _plain_column(values: list) -> tuple[pa.Array, object] | None:
-    """Texts and numbers; anything nested, or of mixed types, is not kept."""
+    """An arrow column of texts or numbers, or `None` for nested or mixed values, which are not kept."""
     for kind, feature in ((str, "string"), (bool, "bool"), (int, "int64"), (float, "float64")):
         allowed = (int, float) if kind is float else kind
         if all(value is None or isinstance(value, allowed) for value in values):
@@ -178,7 +178,7 @@ def _plain_column(values: list) -> tuple[pa.Array, object] | None:
 
 
 def count_missing(names: list, paths: list[str | None], why: dict, skipped: SkipReport, file: str) -> None:
-    """Count the rows whose image is not there."""
+    """Report the rows whose image is missing."""
     for number, (name, path) in enumerate(zip(names, paths, strict=True), start=1):
         if path is None:
             reason = why.get(name, MISSING)

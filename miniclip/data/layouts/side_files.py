@@ -1,4 +1,4 @@
-"""Each image with a file of its own that holds its captions: `001.jpg` and `001.txt`, as for diffusion training."""
+"""A text file with captions for each image, `001.jpg` and `001.txt`, as people use them to train diffusion models."""
 
 import json
 import re
@@ -19,7 +19,7 @@ CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "title
 
 
 def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
-    """Images whose captions lie in a file of the same name, beside them or in a folder of texts."""
+    """Images whose captions are in a file of the same name, beside them or in a folder of texts."""
     images = [name for name in finder.images if is_image_name(name)]
     texts = _text_files(inventory, images)
     if not texts or len(texts) < 0.05 * len(images):
@@ -43,10 +43,10 @@ def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
 
 
 def _text_files(inventory: Inventory, images: list[str]) -> dict[str, str]:
-    """The text file of each image: in its folder, or the only one of its name."""
+    """The text file of each image: the one in its folder, or else the only one of its name."""
     beside: dict[str, str] = {}
     by_stem: dict[str, list[str]] = {}
-    for suffix in reversed(SUFFIXES):  # the first has priority
+    for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
         for file in inventory.files:
             if file.lower().endswith(suffix):
                 beside[folded(file[: -len(suffix)])] = file
@@ -64,7 +64,7 @@ def _text_files(inventory: Inventory, images: list[str]) -> dict[str, str]:
 
 
 def _captions(inventory: Inventory, file: str) -> list[str]:
-    """A line is a caption; lines of numbers alone are boxes of a detector."""
+    """The captions in a file, one per line. Lines that hold only numbers are boxes of a detector, and are left out."""
     if inventory.files[file][0] > MAX_CELL:
         return []
     text, _ = decode_text(inventory.read(file))

@@ -1,4 +1,4 @@
-"""Images named by a table or a json file: Kaggle, COCO, Karpathy, ImageFolder, spreadsheets, lists for fine-tuning."""
+"""Tables and JSON files that name images: Kaggle, COCO, Karpathy, ImageFolder, spreadsheets, lists for fine-tuning."""
 
 import io
 import re
@@ -32,12 +32,12 @@ NO_TABLES = re.compile(
 @dataclass
 class Candidate:
     """
-    A table and what was understood of it.
+    A table, and what was understood of it.
 
     Args:
-        file: below the folder.
-        table: its columns.
-        columns: where images, captions and labels are, `None` where no column names images that are there.
+        file: path of the table, relative to the folder.
+        table: its content.
+        columns: the columns with images, captions and labels, or `None` if no column names images that exist.
     """
 
     file: str
@@ -52,27 +52,27 @@ class Candidate:
 
     @property
     def has_splits(self) -> bool:
-        """Whether it says what is training data."""
+        """Whether the table says which rows are for training."""
         if self.columns is not None and self.columns.split:
             return True
         return self.split == "train"
 
     @property
     def kind(self) -> tuple:
-        """Equal for files that are parts of one table."""
+        """A key that is equal for files that are parts of one table."""
         suffix = PurePosixPath(self.file).suffix.lower()
         return suffix, tuple(plain_name(name) for name in self.table.columns if not name.startswith("column_"))
 
     @property
     def has_captions(self) -> bool:
-        """Whether it holds texts for images."""
+        """Whether the table has captions."""
         return self.columns is not None and bool(self.columns.captions)
 
 
 def find_tables(
     inventory: Inventory, finder: ImageFinder, options: Options
 ) -> tuple[Found | None, list[str], list[str]]:
-    """What the tables of a folder hold; where that is nothing, which are broken, and what the others are instead."""
+    """The dataset in the tables of a folder, messages about broken tables, and messages about tables without images."""
     candidates, broken = [], []
     for file in table_files(inventory, finder):
         try:
@@ -98,7 +98,7 @@ def find_tables(
 
 
 def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
-    """Files that may be tables: no texts beside single images, nothing that only describes the dataset."""
+    """Files that may be tables, without texts beside single images and files that only describe the dataset."""
     stems = None
     files = []
     for file in inventory.files:
@@ -126,10 +126,10 @@ def _folder(file: str) -> str:
 
 def read_table(inventory: Inventory, file: str) -> Table | None:
     """
-    Columns of a file of any kind; `None` where it is no table.
+    Read a table from a file of any kind; `None` if it is not a table.
 
     Raises:
-        UserError: broken, or of a kind that cannot be read here.
+        UserError: the file is broken, or of a kind that cannot be read.
     """
     reader = READERS[PurePosixPath(file).suffix.lower()]
     try:
@@ -141,7 +141,7 @@ def read_table(inventory: Inventory, file: str) -> Table | None:
 
 
 def _parquet(content: bytes, file: str) -> Table | None:
-    """Only if it holds names: embedded images are read by another layout, without being held in memory."""
+    """A parquet table, unless it contains images: another layout reads those without holding them in memory."""
     parquet = pq.ParquetFile(io.BytesIO(content))
     return _arrow_table(parquet.schema_arrow, parquet.read)
 
@@ -185,7 +185,7 @@ READERS: dict[str, Callable[[bytes, str], Table | None]] = {
 
 
 def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
-    """The table, or the tables of one kind, that say most: captions rather than labels, splits rather than none."""
+    """The best table, or tables of one kind: captions are better than labels, and splits better than none."""
     kinds: dict[tuple, list[Candidate]] = {}
     for candidate in candidates:
         columns = candidate.columns
@@ -203,7 +203,7 @@ def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
 
 
 def _of_newest_year(members: list[Candidate]) -> list[Candidate]:
-    """COCO's training images of 2017 are in part its validation images of 2014: years are not mixed."""
+    """Do not mix years: some training images of COCO 2017 are validation images of COCO 2014."""
     years = [re.search(r"captions_\w*?(20\d\d)$", PurePosixPath(member.file).stem) for member in members]
     if not all(years) or len({year.group(1) for year in years}) == 1:
         return members
@@ -216,18 +216,18 @@ def _why_not(candidate: Candidate) -> str:
     if url := url_column(columns):
         form = "parquet" if candidate.file.endswith("parquet") else "tsv" if "tab" in candidate.table.how else "csv"
         return (
-            f"{candidate.file} names its images by web addresses (column {url!r}) and they are not here: download them "
+            f"{candidate.file} names its images by web addresses (column {url!r}), and they are missing: download them "
             f"first (pip install img2dataset; img2dataset --url_list {candidate.file} --input_format {form} "
             f"--url_col {url} --output_format webdataset --output_folder images), then give that folder"
         )
     if candidate.columns is None:
         images = [value for values in columns.values() for value in values[:1] if is_image_name(str(value))]
         example = f", such as {str(images[0])[:80]!r}" if images else ""
-        return f"{candidate.file} has the columns {names}, but none that names images which are here{example}"
-    return f"{candidate.file} has the columns {names}: no captions and no labels among them"
+        return f"{candidate.file} has the columns {names}, but none of them names existing image files{example}"
+    return f"{candidate.file} has the columns {names}, but neither captions nor labels"
 
 
-# ---------------------------------------------------------------- reading the chosen ones
+# ---------------------------------------------------------------- reading the chosen tables
 
 
 def _read_chosen(inventory: Inventory, finder: ImageFinder, chosen: list[Candidate], options: Options) -> Found:
@@ -300,7 +300,7 @@ def _splits_of(candidate: Candidate, number: int) -> list[str | None]:
 
 
 def _drop_repeated(rows: Rows) -> None:
-    """The same captions in a second file, as where a table was saved in two encodings, are no further captions."""
+    """Drop captions that occur again in a second file, for example because a table was saved in two encodings."""
     seen: set = set()
     for number, path in enumerate(rows.paths):
         split = rows.splits[number]
@@ -313,7 +313,7 @@ def _drop_repeated(rows: Rows) -> None:
 
 
 def _finish_splits(inventory, finder, chosen: list[Candidate], rows: Rows, notes: list[str]) -> None:
-    """Splits of the rows: as the tables say, else by lists of names, else by the images' own folders."""
+    """Split the rows: as the tables say, or else by lists of names, or else by the folders of the images."""
     if any(split is not None for split in rows.splits):
         return
     lists = split_lists(inventory, finder, {candidate.file for candidate in chosen})
@@ -325,7 +325,7 @@ def _finish_splits(inventory, finder, chosen: list[Candidate], rows: Rows, notes
 
 
 def folder_splits(inventory: Inventory, paths: list[str | None]) -> list[str | None]:
-    """The split that a folder of each image is called, word for word."""
+    """The split of each image, if one of its folders is called exactly like a split."""
     of_folder: dict[str, str | None] = {}
     splits = []
     for path in paths:
@@ -339,7 +339,7 @@ def folder_splits(inventory: Inventory, paths: list[str | None]) -> list[str | N
 
 
 def split_lists(inventory: Inventory, finder: ImageFinder, but: set[str]) -> dict[str, str]:
-    """Split of each image, from files such as `Flickr_8k.trainImages.txt` or `val.txt`, which list names of images."""
+    """The split of each image, from files that list image names, such as `Flickr_8k.trainImages.txt` or `val.txt`."""
     found: dict[str, str] = {}
     for file in inventory.files:
         path = PurePosixPath(file)
@@ -354,7 +354,7 @@ def split_lists(inventory: Inventory, finder: ImageFinder, but: set[str]) -> dic
 
 
 def _rename_unknown(rows: Rows) -> None:
-    """Names that say nothing become the usual ones, so that everything downstream finds the columns by name."""
+    """Give the usual names to columns with meaningless names, so that later steps find them."""
     known = [plain_name(name) in CAPTION_NAMES or re.search(r"_?\d+$", plain_name(name)) for name in rows.captions]
     if not all(known) or any(name.startswith("column_") for name in rows.captions):
         names = ["caption"] if len(rows.captions) == 1 else [f"caption_{n}" for n in range(len(rows.captions))]

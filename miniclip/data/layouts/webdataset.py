@@ -1,4 +1,4 @@
-"""WebDataset archives: img2dataset's shards, CLIP_benchmark's exports, tars of folders; here or behind an address."""
+"""WebDataset archives: img2dataset's shards, CLIP_benchmark's exports and tars of folders, local or remote."""
 
 import json
 import re
@@ -24,13 +24,13 @@ PEEKED_SAMPLES = 50
 
 def read_samples(tar: str, skipped: SkipReport) -> Iterator[dict]:
     """
-    Samples of an archive, in order: `key`, `image` bytes, and what else there is of `captions`, `json` and `cls`.
+    Samples of an archive, in order: `key`, `image` bytes, and `captions`, `json` and `cls` if there are any.
 
-    Members of a sample follow one another and have their name up to the first dot in common. Nothing is written to
-    disk, and links are not followed.
+    The files of a sample follow one another and have the same name up to the first dot. Nothing is written to disk,
+    and links are not followed.
 
     Raises:
-        UserError: it cannot be opened, or is no archive.
+        UserError: the file cannot be opened, or is not an archive.
     """
     sample: dict = {}
     try:
@@ -54,7 +54,7 @@ def read_samples(tar: str, skipped: SkipReport) -> Iterator[dict]:
         if isinstance(error, FileNotFoundError | PermissionError) or not sample and not skipped.count:
             raise UserError(f"archive {tar} cannot be read: {error}") from error
         skipped.add_text(f"{_short(tar)} is cut off or broken after {sample.get('key')} ({error})")
-        sample = {}  # its last file may be half there
+        sample = {}  # its last file may be incomplete
     if sample:
         yield sample
 
@@ -80,12 +80,12 @@ def _add(sample: dict, suffix: str, archive, member, tar: str, skipped: SkipRepo
         if re.fullmatch(r"-?\d+", text):
             sample["cls"] = int(text)
         else:
-            skipped.add_text(f"{_short(tar)}: {member.name} holds no number of a class")
+            skipped.add_text(f"{_short(tar)}: {member.name} is not a class number")
     else:
         try:
             sample["json"] = json.loads(decode_text(content)[0])
         except (ValueError, RecursionError):
-            skipped.add_text(f"{_short(tar)}: {member.name} is no JSON")
+            skipped.add_text(f"{_short(tar)}: {member.name} is not JSON")
 
 
 def peek(tar: str) -> list[dict]:
@@ -99,12 +99,12 @@ def peek(tar: str) -> list[dict]:
 
 
 def is_webdataset(tar: str) -> bool:
-    """Whether images of an archive stand beside their captions or classes."""
+    """Whether an archive has captions or classes beside its images."""
     return any("image" in sample and len(sample) > 2 for sample in peek(tar))
 
 
 def fields_of(samples: list[dict], caption_columns: str | None, class_names: list[str]) -> tuple[Features, str | None]:
-    """Columns of an archive's rows, and the field of its json that holds captions where it has no texts."""
+    """The columns of an archive's rows, and the JSON field with the captions if there are no text files."""
     features = {"__key__": Value("string"), "image": undecoded_image()}
     records = [sample["json"] for sample in samples if isinstance(sample.get("json"), dict)]
     field = caption_columns
@@ -124,13 +124,13 @@ def rows_of(
     tars: list[str], names: list[str], field: str | None, signature: str = "", skips: str | None = None
 ) -> Iterator[dict]:
     """
-    Rows of archives, one an image that has what the columns need.
+    The rows of archives, one for each image that has a value for each column.
 
     Args:
-        names: columns.
-        field: of the json that holds captions; of the texts if it is `None`.
-        signature: only makes another dataset of archives that have changed.
-        skips: file that what was skipped is written to, for a later start that reads the cache.
+        names: names of the columns.
+        field: JSON field with the captions; `None` if they are in text files.
+        signature: not used, but it makes changed archives another dataset.
+        skips: file for the report on skipped rows, for a later start that reads the cache.
     """
     skipped = SkipReport()
     for tar in tars:
