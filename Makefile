@@ -1,5 +1,5 @@
-# The commands of this project; `make` alone lists them. Everything is installed into .venv, nothing outside it,
-# except Chromium for the tests of the page, and that only where root can have it from apt-get.
+# The commands of this project; `make` lists them. Everything is installed into .venv, except Chromium for the tests of
+# the page, which is installed only if this runs as root and apt-get exists.
 
 PYTHON ?= python3
 MODEL ?= runs/shapes
@@ -9,7 +9,7 @@ INSTALLED := .venv/.installed
 RESULTS := $(MODEL)/results.json
 GALLERY := runs/gallery/shapes
 
-# Threads that wait must not spin: on a busy machine with few cores that costs most of the speed.
+# Waiting threads must not spin: on a busy machine with few cores, spinning costs most of the speed.
 export OMP_WAIT_POLICY ?= passive
 
 .DEFAULT_GOAL := help
@@ -32,7 +32,7 @@ train: $(RESULTS) ## train on drawn shapes (a few minutes on two cores) and meas
 	@$(PY) -c 'import json; r = json.load(open("$(RESULTS)"))["zero_shot"]; print("zero-shot accuracy on never-seen \
 	combinations: %.1f %% (chance: %.1f %%); model in $(MODEL)" % (100 * r["accuracy"], 100 * r["chance"]))'
 
-# A run that did not get as far as its results is started anew.
+# A run without results starts again from the beginning.
 $(RESULTS): | $(INSTALLED)
 	$(PY) train_accelerate.py configs/shapes.yaml --output_dir $(MODEL) --existing_run replace
 	$(PY) evaluate_miniclip.py --model_name_or_path $(MODEL) --dataset_name shapes \
@@ -60,4 +60,4 @@ browser:
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
 			apt-get install -qq -y --no-install-recommends chromium > /dev/null && exit 0; \
 	fi; \
-	echo 'no Chromium on this machine, and none installed: tests of the pages are skipped'
+	echo 'Chromium is missing and cannot be installed: tests of the pages are skipped'

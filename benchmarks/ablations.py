@@ -1,12 +1,13 @@
-"""What each part of the Flickr8k recipe is worth: one change at a time, judged by recall on the validation split.
+"""Measure what each part of the Flickr8k recipe is worth: one change at a time, by recall on the validation split.
 
     python benchmarks/ablations.py
     python benchmarks/ablations.py --tables resnet18
 
-Three tables: `heads` trains the heads on locked encoders, `tuning` fine-tunes from one such model for a few epochs,
-less than the recipe does, so that many changes can be tried, and `resnet18` does so with the encoders of
-configs/flickr8k.yaml. Every run is one call of train_accelerate.py. Figures go to benchmarks/results/ablations.json, of
-the third table to ablations_resnet18.json, after each run, and a run whose figures are there is not repeated.
+There are three tables. `heads` trains the heads on locked encoders. `tuning` fine-tunes from one such model, for fewer
+epochs than the recipe, so that many changes can be tried. `resnet18` does the same with the encoders of
+configs/flickr8k.yaml. Every run is one call of train_accelerate.py. The figures are written to
+benchmarks/results/ablations.json, or to ablations_resnet18.json for the third table, after each run. Runs that are
+already there are not repeated.
 """
 
 import argparse
@@ -102,7 +103,7 @@ def main() -> None:
 
 
 def file(table: str) -> Path:
-    """Where its figures are kept: one file a recipe, since it also keeps the command, which names the encoders."""
+    """The file for a table's figures: one per recipe, because it also holds the command, which names the encoders."""
     return RESULTS / FILES[table]
 
 
@@ -127,7 +128,7 @@ def run(table: str, common: dict, changes: dict, seed: int, start: Path, epochs:
 
 
 def train(settings: dict, folder: Path) -> dict:
-    """The run's own record, after `train_accelerate.py` has trained with these settings."""
+    """Train with these settings, and return the records of the run."""
     config = folder.with_suffix(".yaml")
     config.write_text(yaml.safe_dump(settings | {"checkpointing_steps": "no", "report_to": "none"}))
     command = [sys.executable, "train_accelerate.py", str(config), "--output_dir", str(folder)]
@@ -147,13 +148,13 @@ def keep(table: str, name: str, seed: int, results: dict) -> None:
 
 
 def kept(table: str) -> dict:
-    """The tables so far of this one's file."""
+    """All tables in the file of this table."""
     figures = json.loads(file(table).read_text()) if file(table).is_file() else {}
     return {table: figures[table] for table in TABLES if table in figures}
 
 
 def seed_key(seed: int) -> str:
-    """JSON has no numbers as keys."""
+    """The key of a seed in JSON, which does not allow numbers as keys."""
     return f"seed {seed}"
 
 

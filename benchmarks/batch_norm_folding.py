@@ -1,12 +1,12 @@
-"""Forward and backward of image encoders whose frozen BatchNorm is folded into convolutions, against separate steps.
+"""Compare image encoders with frozen BatchNorm folded into convolutions to the same encoders with separate steps.
 
     python benchmarks/batch_norm_folding.py
     ONEDNN_MAX_CPU_ISA=AVX2 ATEN_CPU_CAPABILITY=avx2 python benchmarks/batch_norm_folding.py \
         --precisions fp32 --output_json benchmarks/results/batch_norm_folding_avx2.json
 
-Both encoders of a pair have the same random weights, and everything in them learns. They take turns, step by step, so
-that whatever else the machine does disturbs both alike; `ratio` is the median of the ratios of neighbouring steps.
-Writes benchmarks/results/batch_norm_folding.json.
+The two encoders have the same random weights, and all weights learn. A step is a forward and a backward pass. The
+encoders take turns, step by step, so that other work on the machine disturbs both alike. `ratio` is the median of the
+ratios of neighbouring steps. Writes benchmarks/results/batch_norm_folding.json.
 """
 
 import argparse
@@ -30,7 +30,7 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16}
 
 
 def encoders(name: str, image_size: int, device: torch.device) -> tuple[nn.Module, nn.Module, int]:
-    """One encoder as it is, one folded, and the number of folded norms."""
+    """An unchanged encoder, a folded one, and the number of folded norms."""
     separate = timm.create_model(name, num_classes=0).to(device, memory_format=torch.channels_last).eval()
     folded = copy.deepcopy(separate)
     return separate, folded, fold_frozen_batch_norm(folded, image_size)
@@ -54,7 +54,7 @@ def seconds(encoder: nn.Module, images: torch.Tensor, precision: str) -> float:
 
 
 def relative_error(separate: nn.Module, folded: nn.Module, images: torch.Tensor) -> float:
-    """Of the gradient of all weights together, in double precision."""
+    """Relative error of the gradient of all weights together, in double precision."""
     pairs = [gradients(copy.deepcopy(encoder).double(), images.double(), "fp32") for encoder in (separate, folded)]
     expected, found = (torch.cat([gradient.flatten() for gradient in part]) for part in pairs)
     return ((found - expected).norm() / expected.norm()).item()

@@ -1,10 +1,10 @@
-"""The static Space in real Chromium against PyTorch: the largest difference of a probability, megabytes and times.
+"""Compare the static Space in Chromium with PyTorch: differences of the probabilities, megabytes and times.
 
     python benchmarks/browser_space.py --model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k
 
-Exports the model, builds the Space with its float32 and with its int8 towers, and classifies the example pictures and
-photos of the test split by the examples' labels, once in the page and once with `model.zero_shot`. Images of the
-validation split set the ranges of int8. Writes benchmarks/results/browser_space.json.
+Exports the model, builds the Space with its float32 and its int8 towers, and classifies the example pictures and photos
+of the test split with the labels of the examples, once on the page and once with `model.zero_shot`. Images of the
+validation split calibrate int8. Writes benchmarks/results/browser_space.json.
 """
 
 import argparse
@@ -40,7 +40,7 @@ ISOLATED = {"Cross-Origin-Embedder-Policy": "require-corp", "Cross-Origin-Opener
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves with the headers that the Space's README asks the Hub for, so that WebAssembly may use threads."""
+    """Serves a folder with the headers that the Space's README asks for, so that WebAssembly can use threads."""
 
     def end_headers(self):
         for name, value in ISOLATED.items():
@@ -53,7 +53,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 
 @contextlib.contextmanager
 def served(folder: Path) -> Iterator[str]:
-    """Address of a folder on this machine."""
+    """Serve a folder on this machine; yields its address."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=folder))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -79,7 +79,7 @@ def opened(url: str) -> Iterator[Page]:
 
 
 def photos(dataset_name: str, split: str, count: int) -> list[bytes]:
-    """The example pictures and the first photos of a dataset, as PNG: how JPEG is decoded is not in question."""
+    """The example pictures and the first photos of a dataset as PNG, because JPEG decoders differ."""
     dataset = load_split(dataset_name, split)
     column = find_image_column(dataset)
     images = [Image.open(path) for path in sorted(EXAMPLES.glob("*.png"))]
@@ -93,7 +93,7 @@ def photos(dataset_name: str, split: str, count: int) -> list[bytes]:
 
 
 def answer(page: Page, of: str) -> dict[str, float]:
-    """Probabilities by label, once those of the label `of` stand on the page."""
+    """Probabilities by label, as soon as the page shows the label `of`."""
     page.locator("#answer li", has_text=of).first.wait_for()
     rows = "rows => rows.map(row => [row.dataset.label, Number(row.dataset.probability)])"
     return dict(page.locator("#answer li").evaluate_all(rows))
@@ -111,7 +111,7 @@ def ask_page(url: str, files: list[bytes], labels: list[str]) -> dict:
         for number, content in enumerate(files):
             page.locator("#labels").fill(
                 f"photo {number}"
-            )  # so that the last photo's answer is not taken for this one's
+            )  # so that the answer to the last photo is not mistaken for this one
             page.locator("#file").set_input_files([{"name": "photo.png", "mimeType": "image/png", "buffer": content}])
             answer(page, of=f"photo {number}")
             page.locator("#labels").fill("\n".join(labels))
@@ -121,7 +121,7 @@ def ask_page(url: str, files: list[bytes], labels: list[str]) -> dict:
 
 
 def compare(found: list[dict[str, float]], expected: list[dict[str, float]]) -> dict[str, float]:
-    """Largest and mean difference of a probability, and the share of photos with the same best label."""
+    """Largest and mean difference of the probabilities, and the share of photos with the same best label."""
     pairs = list(zip(found, expected, strict=True))
     differences = [abs(a[label] - b[label]) for a, b in pairs for label in b]
     return {
@@ -154,7 +154,7 @@ def main() -> None:
     model, processor = load_model(args.model_name_or_path)
     examples = json.loads((EXAMPLES / "examples.json").read_text())["pictures"]
     labels = [label.strip() for example in examples for label in example["labels"].split(",")]
-    labels = list(dict.fromkeys(labels))[:12]  # as many as the page shows at once
+    labels = list(dict.fromkeys(labels))[:12]  # the page shows at most 12 at once
     files = photos(args.dataset_name, args.split, args.num_photos)
     rankings = ZeroShotClassifier(model, processor)([Image.open(io.BytesIO(file)) for file in files], labels)
     expected = [{best["label"]: best["score"] for best in ranking} for ranking in rankings]

@@ -1,16 +1,16 @@
-"""Time a pair and memory as the dataset grows, with images in a memory-mapped cache and as a stream.
+"""Measure time per pair and memory as the dataset grows, with a memory-mapped image cache and as a stream.
 
     python benchmarks/cost_growth.py
 
-Draws pictures of shapes into parquet files, and trains a tiny model on 1,000, 10,000 and 100,000 of them for as many
-epochs as it takes to see the middle number of pairs, at least one. The tiny model makes reading the larger part of a
-step, so that whatever grows with the dataset shows. `mapped` is one process with decoded images in a memory-mapped
-file; `streaming` is two processes with two reading processes each, which share the files out among them and shuffle.
+Draws pictures of shapes into parquet files, and trains a tiny model on 1,000, 10,000 and 100,000 of them. Each run has
+as many epochs as it takes to see the middle number of pairs, but at least one. With a tiny model, reading takes most of
+a step, so any growth shows. `mapped` is one process with decoded images in a memory-mapped file. `streaming` is two
+processes with two workers each, which divide the files among them and shuffle.
 
-A pair's time is the mean over steps, the first three of each epoch left out (processes that read are starting).
-Memory is what the training process and those that read for it hold by themselves (resident anonymous memory, sampled
-every step): pages of mapped files are the operating system's cache, free for the taking.
-Writes benchmarks/results/cost_growth.json; the ratios there compare the largest dataset with the smallest.
+The time per pair is the mean over all steps except the first three of each epoch, in which workers start. Memory is
+the resident anonymous memory of the training process and its workers, sampled in every step. It does not include pages
+of mapped files, which belong to the operating system's cache.
+Writes benchmarks/results/cost_growth.json. Its ratios compare the largest dataset with the smallest.
 """
 
 import argparse
@@ -37,8 +37,8 @@ from miniclip.training.arguments import Arguments, parse_arguments
 from miniclip.training.trainer import Trainer
 from train_accelerate import create_accelerator
 
-FILES = 8  # at least as many as processes that read
-DISTINCT = 1000  # pictures; more pairs repeat them under other captions
+FILES = 8  # at least one for each worker
+DISTINCT = 1000  # pictures; further pairs repeat them with other captions
 WARMUP_STEPS = 3
 TINY_TEXT = '{"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim": 64}'
 
@@ -67,7 +67,7 @@ def _small(data: bytes, size: int) -> bytes:
 
 
 class MeasuredTrainer(Trainer):
-    """Keeps epoch and end of each step, and the most memory seen."""
+    """Records epoch and end of each step, and the peak memory."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments)
@@ -90,7 +90,7 @@ class MeasuredTrainer(Trainer):
 
 
 def own_memory() -> int:
-    """Resident anonymous memory of this process and of those it started, in bytes."""
+    """Resident anonymous memory of this process and its child processes, in bytes."""
     process = psutil.Process()
     return sum(_anonymous_memory(each) for each in (process, *process.children(recursive=True)))
 
@@ -131,7 +131,7 @@ def settings(args: argparse.Namespace, streaming: bool, steps: int) -> Arguments
 
 
 def measure(args: argparse.Namespace) -> None:
-    """In a process of its own, or in several that torch's launcher started: one size in one way."""
+    """Measure one size in one way. This runs in a new process, or in several that torch's launcher started."""
     streaming = args.way == "streaming"
     epochs = max(1, args.middle // args.pairs)
     arguments = settings(args, streaming, epochs * (args.pairs // args.batch_size))
@@ -156,7 +156,7 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def in_new_process(args: argparse.Namespace, way: str, pairs: int) -> dict:
-    """What [`measure`] found."""
+    """Run [`measure`] in a new process."""
     file = args.work_dir / "measurement.json"
     options = {"--way": way, "--pairs": pairs, "--measurement": file, "--work_dir": args.work_dir}
     options |= {"--middle": args.middle, "--batch_size": args.batch_size, "--image_size": args.image_size}
@@ -174,7 +174,7 @@ def in_new_process(args: argparse.Namespace, way: str, pairs: int) -> dict:
 
 
 def summary(measurements: dict[str, dict[int, dict]]) -> dict:
-    """Figures by way and size, and the largest dataset's against the smallest's."""
+    """Figures by way and size, and the ratios of the largest dataset to the smallest."""
     figures: dict = {}
     for way, sizes in measurements.items():
         small, large = sizes[min(sizes)], sizes[max(sizes)]
@@ -188,7 +188,7 @@ def summary(measurements: dict[str, dict[int, dict]]) -> dict:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000], help="pairs an epoch")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1000, 10_000, 100_000], help="pairs per epoch")
     parser.add_argument("--batch_size", type=int, default=100, help="joint batch of all processes")
     parser.add_argument("--image_size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,11 +1,12 @@
-"""The reference runs on Flickr8k: train, measure on the test split, and keep the figures that the README shows.
+"""The reference runs on Flickr8k: train, measure on the test split, and store the figures that the documents show.
 
     python benchmarks/flickr8k.py original  # the recipe that MiniCLIP started from
     python benchmarks/flickr8k.py resnet18  # ours, with the same two encoders
     python benchmarks/flickr8k.py lite0     # ours, with the best encoders for two CPU cores
 
-Three seeds each, one after the other. Every run writes benchmarks/results/flickr8k_<name>_seed<seed>.json from its own
-records; a run whose training has finished is only measured again. Datasets and encoders may be local folders.
+Each recipe runs with three seeds, one after the other. Every run writes
+benchmarks/results/flickr8k_<name>_seed<seed>.json from its records. A run that has finished training is only measured
+again. Datasets and encoders may be local folders.
 """
 
 import argparse
@@ -47,24 +48,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     for name in OVERRIDES:
         parser.add_argument(f"--{name}", help="by default the recipe's; a Hub id or a local folder")
-    parser.add_argument("--zero_shot_dataset", nargs="*", default=["uoft-cs/cifar10"], help="besides unseen shapes")
-    parser.add_argument("--zero_shot_split", default="test", help="of these")
-    parser.add_argument("--output_dir", type=Path, default=ROOT / "runs", help="of the runs, <name>_seed<seed>")
-    parser.add_argument("--results_dir", type=Path, default=RESULTS, help="of the figures")
     parser.add_argument(
-        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+        "--zero_shot_dataset", nargs="*", default=["uoft-cs/cifar10"], help="labelled images, besides unseen shapes"
+    )
+    parser.add_argument("--zero_shot_split", default="test", help="split of these datasets")
+    parser.add_argument("--output_dir", type=Path, default=ROOT / "runs", help="folder of the runs <name>_seed<seed>")
+    parser.add_argument("--results_dir", type=Path, default=RESULTS, help="folder of the figures")
+    parser.add_argument(
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
     )
     return parser.parse_args()
 
 
 def is_finished(run: Path) -> bool:
-    """Whether the last stage has run to its end."""
+    """Whether the last stage has finished."""
     file = run / RESULTS_FILE
     return file.is_file() and json.loads(file.read_text())["finished"]
 
 
 def training(args: argparse.Namespace, run: Path, seed: int) -> list[str]:
-    """Command of one run, which goes on where an earlier one stopped."""
+    """The command of one run, which continues where an earlier one stopped."""
     script = [sys.executable, "-m", "accelerate.commands.launch", "train_accelerate.py", CONFIGS[args.name]]
     given = {name: getattr(args, name) for name in OVERRIDES if getattr(args, name)}
     options = {"output_dir": str(run), "seed": str(seed), "existing_run": "resume"} | given
@@ -76,7 +79,7 @@ def training(args: argparse.Namespace, run: Path, seed: int) -> list[str]:
 
 
 def evaluation(args: argparse.Namespace, run: Path) -> list[str]:
-    """Command of the evaluation on the test split, on labelled sets and on the shapes that no training shows."""
+    """The command that evaluates on the test split, on labelled datasets and on the unseen shapes."""
     dataset = json.loads((run / RESULTS_FILE).read_text())["settings"]["dataset_name"]
     sets = [*args.zero_shot_dataset, "shapes"]
     splits = [*[args.zero_shot_split] * len(args.zero_shot_dataset), "unseen"]
@@ -86,7 +89,7 @@ def evaluation(args: argparse.Namespace, run: Path) -> list[str]:
 
 
 def summary(run: Path) -> dict:
-    """Training and evaluation figures with what it takes to get them again, without paths of this machine."""
+    """Figures of training and evaluation, with the settings to reproduce them, without paths of this machine."""
     stages = sorted(run.glob(f"stage-*/{RESULTS_FILE}"), key=lambda file: int(file.parent.name.split("-")[1]))
     trainings = [json.loads(file.read_text()) for file in (*stages, run / RESULTS_FILE)]
     results, last = json.loads((run / "results.json").read_text()), trainings[-1]

@@ -1,21 +1,21 @@
-"""Pairs a second on one GPU, with loading and augmentation, how busy the card is, and what holds it back.
+"""Measure pairs per second on one GPU, with loading and augmentation, its utilisation, and the bottleneck.
 
     python benchmarks/gpu_speed.py
 
-ResNet18 and a DistilBERT of base size, random weights, everything learns, 224 px, on pictures drawn by the project
-(`--dataset_name` for others; weights and pictures do not change the work). In fp16 and bf16:
+The model is ResNet18 with DistilBERT-base, with random weights that all learn, at 224 px, on pictures that the project
+draws (`--dataset_name` takes others; weights and pictures do not change the work). In fp16 and bf16:
 
-- `eager`: `miniclip.training.trainer.Trainer`, everything included;
-- `full`: the same with `--torch_compile`, once it has compiled;
-- `data_only`: the same batches, read, moved to the card, augmented and normalised, and then dropped;
-- `compute_only`: the compiled trainer's step on one batch that already lies on the card.
+- `eager`: `miniclip.training.trainer.Trainer`, with everything that it does;
+- `full`: the same with `--torch_compile`, after compilation;
+- `data_only`: the same batches are read, moved to the GPU, augmented and normalised, and then dropped;
+- `compute_only`: the compiled trainer's step on one batch that is already on the GPU.
 
-The slower of the last two is the bottleneck. `utilisation` is what nvidia-smi reports while `full` runs; `teraflops`
+The slower of the last two is the bottleneck. `utilisation` is what nvidia-smi reports while `full` runs. `teraflops`
 counts multiplications and additions of matrix products and convolutions, forward and backward.
-Then fp16 with gradient accumulation is shown to train: a smaller run whose mean loss of the last ten steps stands
-beside that of the first ten. On a T4 add `--batch_size 192`.
-Writes benchmarks/results/gpu_speed.json. `--device cpu` runs the same code slowly, in bf16 only and uncompiled, to try
-it out.
+A smaller run then shows that fp16 with gradient accumulation trains: it compares the mean loss of the last ten steps
+with that of the first ten. On a T4, add `--batch_size 192`.
+Writes benchmarks/results/gpu_speed.json. To try the benchmark without a GPU, `--device cpu` runs the same code slowly,
+in bf16 only and without compilation.
 """
 
 import argparse
@@ -45,12 +45,12 @@ from miniclip.utils.loading import default_device
 from train_accelerate import create_accelerator
 
 SAMPLES_PER_S = 5
-REPORTED_STEPS = 10  # at each end of a run, whose mean loss is told
+REPORTED_STEPS = 10  # at the start and at the end of a run; their mean loss is reported
 
 
 def settings(args: argparse.Namespace, precision: str, **more) -> Arguments:
     """Settings of the trainer, as the command line would give them."""
-    steps = 4 * (args.warmup_steps + args.steps)  # of the schedule; more than are made
+    steps = 4 * (args.warmup_steps + args.steps)  # length of the schedule; fewer steps are made
     values = {
         "dataset_name": args.dataset_name,
         "image_encoder": "resnet18",
@@ -79,7 +79,7 @@ def settings(args: argparse.Namespace, precision: str, **more) -> Arguments:
 
 
 def create_trainer(args: argparse.Namespace, precision: str, **more) -> TimedTrainer:
-    AcceleratorState._reset_state(reset_partial_state=True)  # it allows a process one precision only
+    AcceleratorState._reset_state(reset_partial_state=True)  # it allows only one precision per process
     arguments = settings(args, precision, **more)
     folder = Path(arguments.training.output_dir)
     shutil.rmtree(folder, ignore_errors=True)
@@ -98,7 +98,7 @@ def synchronise(device: torch.device) -> None:
 
 @contextmanager
 def watching_utilisation(device: torch.device) -> Iterator[list[float]]:
-    """Per cent that nvidia-smi reports, `SAMPLES_PER_S` times a second; nothing where there is no GPU."""
+    """Utilisation in per cent from nvidia-smi, `SAMPLES_PER_S` times per second; nothing without a GPU."""
     samples: list[float] = []
     if device.type != "cuda" or shutil.which("nvidia-smi") is None:
         yield samples
@@ -114,7 +114,7 @@ def watching_utilisation(device: torch.device) -> Iterator[list[float]]:
 
 
 def train(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
-    """Go on training; steps after the warm-up count."""
+    """Continue training. Only the steps after the warm-up count."""
     device = trainer.accelerator.device
     trainer.step_ends, wanted = [], args.warmup_steps + args.steps + 1
     trainer.total_steps = trainer.state.step + wanted
@@ -124,7 +124,7 @@ def train(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
         trainer.fit()
     seconds = trainer.step_seconds[args.warmup_steps :]
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else high_water_mark()
-    busy = utilisation[-round(SAMPLES_PER_S * sum(seconds)) :]  # before them it warmed up, or compiled
+    busy = utilisation[-round(SAMPLES_PER_S * sum(seconds)) :]  # the steps before warmed up or compiled
     return {
         "pairs_per_s": args.batch_size * len(seconds) / sum(seconds),
         "utilisation_percent": statistics.median(busy) if busy else None,
@@ -133,11 +133,11 @@ def train(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
 
 
 def load_data(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
-    """Reading, moving, augmenting and normalising."""
+    """Read, move, augment and normalise batches."""
     ends = []
     for batch in trainer.data.loader:
         for chunk in trainer.prepare(batch):
-            chunk["pixel_values"]  # noqa: B018  made when asked for
+            chunk["pixel_values"]  # noqa: B018  computed on access
         synchronise(trainer.accelerator.device)
         ends.append(time.perf_counter())
         if len(ends) > args.warmup_steps + args.steps:
@@ -148,7 +148,7 @@ def load_data(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
 
 
 def compute(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
-    """The training step on a batch that lies on the card, and its floating-point operations."""
+    """The training step on a batch that is on the GPU, and its floating-point operations."""
     device = trainer.accelerator.device
     set_train_mode(trainer.unwrapped, freeze_batch_norm=False)
     batch = next(iter(trainer.data.loader))
@@ -160,7 +160,7 @@ def compute(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
             synchronise(device)
             started = time.perf_counter()
         trainer._train_step(batch)
-        trainer.state.step += 1  # of which every tenth is logged
+        trainer.state.step += 1  # every tenth step is logged
     synchronise(device)
     seconds = (time.perf_counter() - started) / args.steps
     flops = counter.get_total_flops()
@@ -172,7 +172,7 @@ def compute(args: argparse.Namespace, trainer: TimedTrainer) -> dict:
 
 
 def measure(args: argparse.Namespace, precision: str) -> dict:
-    """All ways, with one trainer."""
+    """Measure all of this with one trainer."""
     trainer = create_trainer(args, precision)
     with torch.compiler.set_stance("force_eager"):
         figures = {"eager": train(args, trainer)}
@@ -183,7 +183,7 @@ def measure(args: argparse.Namespace, precision: str) -> dict:
 
 
 def accumulate(args: argparse.Namespace, precision: str) -> dict:
-    """Four chunks a batch, uncompiled; the mean loss of the first and last steps."""
+    """Train with four chunks per batch, without compilation; the mean loss of the first and the last steps."""
     size, steps = max(2, args.batch_size // 8), args.accumulation_steps
     chunks = {"per_device_train_batch_size": size, "gradient_accumulation_steps": 4}
     trainer = create_trainer(args, precision, max_train_steps=steps, torch_compile=False, **chunks)
@@ -210,9 +210,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dataset_name", default="shapes")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=2048)
-    parser.add_argument("--pairs", type=int, default=8000, help="of the training split")
-    parser.add_argument("--workers", type=int, help="processes that read; the trainer's own choice by default")
-    parser.add_argument("--text_config", help="fields of DistilBERT's config, JSON; base size by default")
+    parser.add_argument("--pairs", type=int, default=8000, help="number of pairs to train on")
+    parser.add_argument("--workers", type=int, help="number of workers; by default as many as the trainer chooses")
+    parser.add_argument("--text_config", help="fields of DistilBERT's configuration as JSON; base size by default")
     parser.add_argument("--warmup_steps", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40)
     parser.add_argument("--accumulation_steps", type=int, default=150)
@@ -228,7 +228,7 @@ def main() -> None:
     if args.device == "cpu":
         os.environ["ACCELERATE_USE_CPU"] = "true"
     elif default_device().type == "cpu":
-        raise UserError("there is no GPU here; --device cpu runs the same code slowly")
+        raise UserError("this machine has no GPU; --device cpu runs the same code slowly")
     device = default_device() if args.device == "gpu" else torch.device("cpu")
     precisions = ("fp16", "bf16") if args.device == "gpu" else ("bf16",)
     figures: dict = {"batch_size": args.batch_size}

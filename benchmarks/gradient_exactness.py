@@ -1,25 +1,24 @@
-"""How near chunked gradients come to those of the undivided batch, and what they cost in memory and time.
+"""Compare gradients from chunks with those of the undivided batch, and measure their memory and time.
 
     python benchmarks/gradient_exactness.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
         --text_encoder distilbert-base-uncased
 
-The reference embeds the whole batch in one graph. Against it stand, on the same pairs, chunks, weights and dropout
-masks, BatchNorm frozen:
+The reference embeds the whole batch in one graph. These methods are compared with it on the same pairs, chunks, weights
+and dropout masks, with frozen BatchNorm:
 
-- `naive`: the mean of the chunks' own losses, as `accelerate` and most trainers accumulate. Each pair has only its
-  chunk's negatives.
-- `two_pass`: open_clip's `--accum-freq` (open_clip 3.3, `open_clip_train/train.py`). Every chunk is embedded without a
-  graph; then each is embedded again, its rows put among the others' cached ones, the whole loss taken, and `backward`
-  called once per chunk. That is exact for what lies behind the embeddings, since only one chunk's rows carry a graph at
-  a time, but the temperature takes part in every one of those losses and collects its gradient as often as there are
-  chunks.
-- `two_pass_new_dropout`: the same with other dropout masks in the first pass than in the second, as open_clip leaves
-  it: the cached rows then are not those that the gradient is taken through.
+- `naive`: the mean of the losses of the chunks, as `accelerate` and most trainers accumulate. A pair only has the
+  negatives in its chunk.
+- `two_pass`: open_clip's `--accum-freq` (open_clip 3.3, `open_clip_train/train.py`). It embeds every chunk without a
+  graph. Then it embeds each chunk again, puts its rows among the cached rows of the others, computes the whole loss and
+  calls `backward` once per chunk. This is exact for the encoders and heads, because only the rows of one chunk carry a
+  graph at a time. But the temperature takes part in all of these losses, so its gradient is summed over the chunks.
+- `two_pass_new_dropout`: the same with other dropout masks in the second pass than in the first, as in open_clip. The
+  cached rows then differ from the rows that carry the gradient.
 - `ours`: `miniclip.training.gradient_cache.contrastive_backward`.
 
-Every method runs in a process of its own: a first step for the gradient and the peak memory, a second one for the time.
-Then the memory of 128 pairs in one graph against that of 4,096 pairs in chunks, the batch's own images included.
-Writes benchmarks/results/gradient_exactness.json.
+Every method runs in a new process: the first step gives the gradient and the peak memory, and the second one the time.
+A second comparison is the memory of 128 pairs in one graph with that of 4,096 pairs in chunks, including the images of
+the batch. Writes benchmarks/results/gradient_exactness.json.
 """
 
 import argparse
@@ -51,12 +50,12 @@ PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 class Step:
     """
-    One batch on its way through a model.
+    One training step of a model.
 
     Args:
-        args: of the command line.
-        pairs: of the batch.
-        chunk_size: pairs that go through the model at once.
+        args: arguments of the command line.
+        pairs: number of pairs in the batch.
+        chunk_size: number of pairs in a chunk.
     """
 
     def __init__(self, args: argparse.Namespace, pairs: int, chunk_size: int):
@@ -80,7 +79,7 @@ class Step:
         self.pairs = sum(len(chunk["image_ids"]) for chunk in self.chunks)
 
     def embed(self, index: int, *, other_dropout: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and text embeddings of a chunk, `(n, d)` each; the masks of dropout are the chunk's own or others."""
+        """Image and text embeddings of a chunk, `(n, d)` each, with the chunk's own dropout masks or with others."""
         torch.manual_seed(_chunk_seed(self.seed + int(other_dropout), index))
         chunk = self.chunks[index]
         with self.accelerator.autocast():
@@ -120,7 +119,7 @@ METHODS = ("naive", "two_pass", "two_pass_new_dropout", "ours")
 
 
 def measure(args: argparse.Namespace) -> None:
-    """In a process of its own: one method's gradient, peak memory and time, kept in `args.measurement`."""
+    """Measure gradient, peak memory and time of one method in a new process, and write them to `args.measurement`."""
     step = Step(args, args.pairs, args.chunk_size)
     run: Callable[[], None] = getattr(step, args.method)
     run()
@@ -137,7 +136,7 @@ def measure(args: argparse.Namespace) -> None:
 
 
 def in_new_process(args: argparse.Namespace, method: str, precision: str, pairs: int, chunk_size: int, *more) -> dict:
-    """What [`measure`] found."""
+    """Run [`measure`] in a new process."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "measurement.pt"
         options = {"--method": method, "--precision": precision, "--pairs": pairs, "--chunk_size": chunk_size}
@@ -150,7 +149,7 @@ def in_new_process(args: argparse.Namespace, method: str, precision: str, pairs:
 
 
 def compare(gradient: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> dict[str, float]:
-    """Cosine and relative error of all weights' gradients together, and the temperature's alone."""
+    """Cosine and relative error of the gradient of all weights together, and the gradient of the temperature alone."""
     flat = torch.cat([gradient[name].flatten().double() for name in reference])
     expected = torch.cat([value.flatten().double() for value in reference.values()])
     scale, expected_scale = gradient["logit_scale"].double(), reference["logit_scale"].double()
@@ -163,7 +162,7 @@ def compare(gradient: dict[str, torch.Tensor], reference: dict[str, torch.Tensor
 
 
 def compare_methods(args: argparse.Namespace, precision: str) -> dict:
-    """Every method of one precision, against one graph in the same precision."""
+    """Compare every method in one precision with one graph in the same precision."""
     joint = in_new_process(args, "joint", precision, args.pairs, args.chunk_size)
     reference = joint.pop("gradient")
     figures = {"joint": joint}
@@ -175,7 +174,7 @@ def compare_methods(args: argparse.Namespace, precision: str) -> dict:
 
 
 def compare_memory(args: argparse.Namespace) -> dict:
-    """The largest batch in chunks against a small one in one graph, both in bf16."""
+    """Compare the memory of a large batch in chunks with that of a small batch in one graph, both in bf16."""
     graph = in_new_process(args, "joint", "bf16", args.graph_pairs, args.graph_pairs, "--memory_only")
     chunked = in_new_process(args, "ours", "bf16", args.large_pairs, args.large_chunk_size, "--memory_only")
     return {
@@ -193,20 +192,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dataset_name", default="jxie/flickr8k")
     parser.add_argument("--image_encoder", default="timm/resnet18.a1_in1k")
     parser.add_argument("--text_encoder", default="distilbert-base-uncased")
-    parser.add_argument("--pairs", type=int, default=256, help="of the joint batch")
+    parser.add_argument("--pairs", type=int, default=256, help="pairs in the joint batch")
     parser.add_argument("--chunk_size", type=int, default=32)
-    parser.add_argument("--graph_pairs", type=int, default=128, help="in one graph, for the comparison of memory")
-    parser.add_argument("--large_pairs", type=int, default=4096, help="in chunks, for the comparison of memory")
+    parser.add_argument("--graph_pairs", type=int, default=128, help="pairs in one graph, to compare memory")
+    parser.add_argument("--large_pairs", type=int, default=4096, help="pairs in chunks, to compare memory")
     parser.add_argument("--large_chunk_size", type=int, default=64)
     parser.add_argument("--device", choices=("cpu", "gpu"), default="cpu" if default_device().type == "cpu" else "gpu")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--cache_dir", default="~/.cache/miniclip", help="of decoded images")
+    parser.add_argument("--cache_dir", default="~/.cache/miniclip", help="folder for decoded images")
     parser.add_argument("--output_json", type=Path, default=RESULTS / "gradient_exactness.json")
     for name in ("method", "precision", "measurement"):
         parser.add_argument(f"--{name}", help=argparse.SUPPRESS)  # of the processes that measure one method
     parser.add_argument("--memory_only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
-        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
     )
     return parser.parse_args()
 

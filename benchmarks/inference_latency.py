@@ -4,7 +4,7 @@
     python benchmarks/inference_latency.py --model_name_or_path runs/flickr8k --zero_shot_dataset uoft-cs/cifar10
 
 Times one JPEG from disk to scores. The ways take turns, so that other work on the machine disturbs all of them alike.
-Without a model, an untrained ResNet18 with a DistilBERT of 6 layers of 384 is timed: weights do not change the work.
+Without a model, an untrained ResNet18 with a DistilBERT of 6 layers of width 384 is timed: weights do not change the work.
 With `--zero_shot_dataset`, the accuracy of each engine on the first images of these datasets is compared as well.
 `--avx2` lets PyTorch use no newer instructions than AVX2, like most laptops.
 Writes benchmarks/results/inference_latency.json, or inference_latency_avx2.json with `--avx2`.
@@ -40,7 +40,7 @@ from zero_shot_miniclip import ZeroShotClassifier  # noqa: E402
 
 TEMPLATE = "a photo of {}."
 PHOTO = ROOT / "assets" / "examples" / "dog_on_beach.png"
-PHOTO_SIZE = (500, 375)  # that of Flickr's photos
+PHOTO_SIZE = (500, 375)  # the size of photos in Flickr8k
 ADJECTIVES = ("small", "large", "red", "old", "wooden", "young", "wet", "bright", "striped", "sleeping")
 THINGS = ("dog", "car", "building", "child", "boat", "horse", "bicycle", "tree", "ball", "cat")
 PLACES = ("on a beach", "in the street", "on grass", "in the snow", "at night")
@@ -49,7 +49,7 @@ LABELS += [f"two {label[2:]}" for label in LABELS]
 
 
 def save_untrained(folder: Path) -> None:
-    """The original's pair of encoders, the text side at the size this project measures with."""
+    """Save an untrained model: ResNet18 with a small DistilBERT."""
     tokenizer = train_tokenizer(LABELS, vocab_size=1000, max_length=77)
     text_config = {"dim": 384, "n_layers": 6, "n_heads": 12, "hidden_dim": 1536, "vocab_size": len(tokenizer)}
     model = MiniCLIPModel.from_encoders("resnet18", "distilbert", pretrained=False, text_config=text_config)
@@ -123,13 +123,13 @@ def accuracies(found: dict[str, ZeroShotClassifier], names: list[str], num_image
 
 
 def measure(ways: dict[str, Callable], rounds: int, warm_up: int = 5) -> dict[str, list[tuple[float, float]]]:
-    """Milliseconds of every call by the clock and of the processor, `rounds` of each way, all ways once a round."""
+    """Milliseconds of wall-clock time and of CPU time of every call. Each way is called once per round."""
     timings = {name: [] for name in ways}
     for answer in ways.values():
         for _ in range(warm_up):
             answer()
     gc.collect()
-    gc.freeze()  # the collector's passes over the loaded libraries would fall on whichever way is being timed
+    gc.freeze()  # or else garbage collection of the loaded libraries would slow down whichever way is being timed
     for _ in range(rounds):
         for name, answer in ways.items():
             start, cpu_start = time.perf_counter(), time.process_time()
@@ -140,7 +140,7 @@ def measure(ways: dict[str, Callable], rounds: int, warm_up: int = 5) -> dict[st
 
 
 def percentiles(timings: list[tuple[float, float]]) -> dict[str, float]:
-    """Of the clock, and the processor's median, summed over threads: that one hardly grows on a busy machine."""
+    """Percentiles of wall-clock time, and the median CPU time of all threads, which hardly grows on a busy machine."""
     clock, cpu = zip(*timings, strict=True)
     tenths = statistics.quantiles(clock, n=10)
     figures = {"p50_ms": tenths[4], "p10_ms": tenths[0], "p90_ms": tenths[8], "cpu_p50_ms": statistics.median(cpu)}
@@ -148,7 +148,7 @@ def percentiles(timings: list[tuple[float, float]]) -> dict[str, float]:
 
 
 def largest_difference(first: list[dict], second: list[dict]) -> float:
-    """Between the scores of the same labels."""
+    """The largest difference between the scores of the same labels."""
     scores = {answer["label"]: answer["score"] for answer in second}
     return max(abs(answer["score"] - scores[answer["label"]]) for answer in first)
 

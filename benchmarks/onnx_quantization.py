@@ -1,12 +1,12 @@
-"""What the exported towers cost in accuracy and save in size, in float32 and in int8, against PyTorch.
+"""Compare the exported towers, in float32 and int8, with PyTorch: accuracy, size and latency.
 
     python benchmarks/onnx_quantization.py --model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k \
         --zero_shot_dataset uoft-cs/cifar10
 
-Exports each model and sends its towers through the same evaluation as the model itself: retrieval on the test split,
-zero-shot classification on all splits named. Images of the validation split set the ranges of int8. Times one photo
-and ten prompts through each tower, the precisions in turn, so that whatever else the machine does disturbs all alike.
-Writes benchmarks/results/onnx.json; paths of this machine are cut to their ends.
+Exports each model and evaluates its towers like the model itself: retrieval on the test split, and zero-shot
+classification on the given splits. Images of the validation split calibrate int8. One photo and ten prompts are timed
+in each tower; the precisions take turns, so that other work on the machine disturbs all alike.
+Writes benchmarks/results/onnx.json, with paths of this machine cut to their last part.
 """
 
 import argparse
@@ -45,18 +45,18 @@ from miniclip.utils.loading import load_model
 
 RECALLS = [f"{way}_recall@{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)]
 THINGS = ("a dog", "a car", "a building", "a child", "a boat", "a horse", "a bicycle", "a tree", "a ball", "a cat")
-COMPARED = 200  # images whose embeddings are compared one by one
+COMPARED = 200  # number of images whose embeddings are compared
 
 
 class OnnxTowers(nn.Module):
-    """Exported towers with as much of a model's face as the evaluation looks at."""
+    """Exported towers with the part of a model's interface that evaluation needs."""
 
     device = torch.device("cpu")
 
     def __init__(self, folder: Path, variant: str, config):
         super().__init__()
         self.config = copy.deepcopy(config)
-        self.config.zero_shot_calibration = None  # "none of these" is not what is compared, and takes a whole model
+        self.config.zero_shot_calibration = None  # "none of these" needs a whole model, and is not compared
         self.vision, self.text = (session(folder / f"{tower}{variant}.onnx") for tower in (VISION, TEXT))
 
     def encode_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
@@ -117,8 +117,8 @@ def agreement(model, towers: OnnxTowers, processor, args) -> dict:
 
 @torch.inference_mode()
 def latency(model, exported: dict[str, OnnxTowers], processor, settings: dict) -> dict:
-    """Median milliseconds of one photo and of ten prompts by tower and precision, by the clock and of the processor
-    (summed over threads; hardly grows on a busy machine), and how many times faster than PyTorch."""
+    """Median milliseconds of one photo and of ten prompts by tower and precision, and the speed relative to PyTorch.
+    Times are wall-clock time and CPU time of all threads, which hardly grows on a busy machine."""
     images = random_images(settings, batch=1)
     texts = processor(text=[f"a photo of {thing}." for thing in THINGS], return_tensors="pt")
     ways = {"pytorch": model} | exported
@@ -150,7 +150,7 @@ def median_milliseconds(calls: dict[str, Callable], rounds: int = 60, warm_up: i
 
 
 def measure(name: str, args) -> dict:
-    """Figures of one model: PyTorch, float32 towers, int8 towers, and what int8 loses."""
+    """Figures of one model: PyTorch, float32 towers, int8 towers, and the loss through int8."""
     model, processor = load_model(name)
     variants, exported = {"pytorch": evaluate(model, processor, args)}, {}
     with tempfile.TemporaryDirectory() as folder:
@@ -174,7 +174,7 @@ def measure(name: str, args) -> dict:
 
 
 def table(result: dict) -> str:
-    """For people: per cent, and megabytes of both towers."""
+    """A table to print, with per cent and the megabytes of both towers."""
     precisions = ("pytorch", "float32", "int8")
     lines = [
         f"{result['image_encoder']} + {result['text_encoder']}",
@@ -197,8 +197,8 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--calibration_split", default="validation")
     parser.add_argument("--num_calibration_images", type=int, default=32)
     parser.add_argument("--zero_shot_dataset", nargs="*", default=[])
-    parser.add_argument("--zero_shot_split", nargs="*", default=["test"], help="one for all, or one each")
-    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap and of the calibration images")
+    parser.add_argument("--zero_shot_split", nargs="*", default=["test"], help="one for all datasets, or one each")
+    parser.add_argument("--seed", type=int, default=0, help="seed of bootstrap and calibration images")
     parser.add_argument("--output_json", type=Path, default=RESULTS / "onnx.json")
     return parser.parse_args()
 

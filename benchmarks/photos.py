@@ -1,8 +1,8 @@
-"""Photos a second from encoded bytes to the square that a model sees: decoded whole, and at the scale that is needed.
+"""Measure photos per second from encoded bytes to a model's square input: decoded at full and at reduced scale.
 
     python benchmarks/photos.py --output_json runs/photos.json
 
-Pictures are drawn, and both ways take turns in one run, so that the ratio holds on a busy machine, too.
+The pictures are drawn in code. Both ways take turns in one run, so the ratio also holds on a busy machine.
 """
 
 import argparse
@@ -26,7 +26,7 @@ SIDE = 224
 
 
 def drawn(width: int, height: int) -> Image.Image:
-    """Structures of all sizes, as photos have them: noise of several resolutions laid over one another."""
+    """A picture with structures of all sizes, as in photos: noise at several resolutions, added up."""
     rng = np.random.default_rng(0)
     total = np.zeros((height, width, 3), dtype=np.float32)
     for step in (8, 32, 128, 512):
@@ -37,7 +37,7 @@ def drawn(width: int, height: int) -> Image.Image:
 
 
 def compare(content: bytes, repetitions: int) -> dict[str, float]:
-    """Median seconds both ways, and the mean difference of normalised values."""
+    """Photos per second in both ways, and the mean difference of normalised values."""
     ways = {
         "full": lambda: np.asarray(ImageOps.fit(decode_image(content), (SIDE, SIDE), Image.Resampling.BICUBIC)),
         "scaled": lambda: square_image(content, SIDE).transpose(1, 2, 0),

@@ -1,10 +1,10 @@
-"""Draw what the reference runs learned and how, from their records and a model.
+"""Draw figures of the reference runs from their records, and figures of a model.
 
     python benchmarks/plots.py curves                   # all of benchmarks/results/flickr8k_*_seed*.json
-    python benchmarks/plots.py model runs/shapes        # on pictures that the project draws itself
+    python benchmarks/plots.py model runs/shapes        # with pictures that the project draws itself
     python benchmarks/plots.py model runs/lite0_seed0 --dataset_name jxie/flickr8k --zero_shot_dataset uoft-cs/cifar10
 
-Writes assets/plots/*.webp. Figures with photographs go to runs/plots instead: they are not ours to publish.
+Writes assets/plots/*.webp. Figures with photographs are written to runs/plots: the project may not publish them.
 """
 
 import argparse
@@ -39,7 +39,7 @@ COLOURS = {"original": figures.GREY, "resnet18": figures.RED, "lite0": figures.T
 @exit_on_user_error
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--output_dir", type=Path, default=PLOTS, help="of figures without photographs")
+    parser.add_argument("--output_dir", type=Path, default=PLOTS, help="folder for figures without photographs")
     kinds = parser.add_subparsers(dest="kind", required=True)
     kinds.add_parser("curves", help="loss and recall of the reference runs by the minute")
     model = kinds.add_parser("model", help="similarities, retrieval and zero-shot examples, map of the embeddings")
@@ -47,7 +47,7 @@ def main() -> None:
     model.add_argument("--dataset_name", default="shapes", help="captioned images")
     model.add_argument("--split", default="test")
     model.add_argument("--zero_shot_dataset", default="shapes", help="labelled images")
-    model.add_argument("--zero_shot_split", help="by default test, and unseen of shapes")
+    model.add_argument("--zero_shot_split", help="by default test, or unseen for shapes")
     model.add_argument("--max_samples", type=int, default=1000, help="images of each dataset")
     args = parser.parse_args()
     draw_curves(args) if args.kind == "curves" else draw_model(args)
@@ -82,7 +82,7 @@ def draw_curves(args: argparse.Namespace) -> None:
 
 
 def with_minutes(history: list[list[dict]]) -> list[tuple[float, dict]]:
-    """Each epoch of all stages with the training time until its end."""
+    """Each epoch of all stages, with the minutes of training until its end."""
     epochs, before = [], 0.0
     for stage in history:
         epochs += [((before + epoch["seconds"]) / 60, epoch) for epoch in stage]
@@ -105,7 +105,7 @@ def draw_retrieval(args: argparse.Namespace, model, processor) -> None:
     pairs = embed_pairs(model, processor, dataset, columns)
     captions = [caption for row in dataset for caption in captions_of(row, columns)]
     if pairs.skipped.count or len(captions) != len(pairs.text_embeds):
-        raise UserError(f"{args.dataset_name}: {pairs.skipped}; choose a dataset whose rows can all be used")
+        raise UserError(f"{args.dataset_name}: {pairs.skipped}; choose a dataset in which all rows are usable")
     similarity = pairs.text_embeds @ pairs.image_embeds.T
     picture = functools.cache(lambda row: decode_image(dataset[row][columns.image]).convert("RGB"))
     ours, own_image = args.dataset_name == "shapes", pairs.image_of_text.tolist()
@@ -176,12 +176,12 @@ def head(dataset, max_samples: int):
 
 
 def folder_of_photos(args: argparse.Namespace, dataset_name: str) -> Path:
-    """Beside the others only where the project drew the pictures itself."""
+    """The folder for figures with photographs; only drawn pictures are stored beside the other figures."""
     return args.output_dir if dataset_name == "shapes" else PRIVATE_PLOTS
 
 
 def right_and_wrong(right: list[bool], most_right: int, most_wrong: int) -> list[int]:
-    """Positions of the first right and of the first wrong answers, evenly spread over all."""
+    """Positions of some right and some wrong answers, in an even mix."""
     chosen = []
     for value, most in ((True, most_right), (False, most_wrong)):
         positions = [number for number, each in enumerate(right) if each is value]

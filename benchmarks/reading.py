@@ -1,8 +1,8 @@
-"""How long a million rows of a table take to be read and grouped by image, and how much memory; and a second start.
+"""Measure time and memory to read a table with a million rows and group it by image, at a first and a second start.
 
     python benchmarks/reading.py
 
-Draws 200,000 files with five captions each, as COCO has them, in a temporary folder. Each start is a fresh process.
+Draws 200,000 images with five captions each, as in COCO, into a temporary folder. Each start is a fresh process.
 """
 
 import argparse
@@ -28,7 +28,7 @@ CAPTIONS = (
 
 
 def draw(folder: Path, images: int) -> None:
-    """A table of captions, and files for its images to be found, as small as files can be."""
+    """Write a table of captions, and the smallest possible files for its images."""
     for number in range(0, images, 10_000):
         (folder / "images" / f"{number // 10_000:03d}").mkdir(parents=True)
     with (folder / "captions.csv").open("w", encoding="utf-8") as table:
@@ -42,7 +42,7 @@ def draw(folder: Path, images: int) -> None:
 
 
 def start(folder: Path) -> dict[str, float]:
-    """Read it once, in this process."""
+    """Read the table once, in this process."""
     from miniclip.data.reader import load_split
 
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -78,7 +78,7 @@ def main() -> None:
         print(json.dumps(start(Path(args.start))))
         return
     results = measure(args.images)
-    import records  # which imports torch: not in a start that is measured
+    import records  # here, because it imports torch, which must not be part of a measured start
     import torch
 
     records.save(results, Path(args.output_json), 0, torch.device("cpu"))

@@ -1,6 +1,6 @@
 """Write the figures of benchmarks/results into README.md and docs/*.md.
 
-A block stands between `<!-- NAME -->` and `<!-- /NAME -->`, in any of these documents and in as many as wanted.
+A table is written between `<!-- NAME -->` and `<!-- /NAME -->`, in every document that has these markers.
 
 python benchmarks/readme_tables.py [--check]
 """
@@ -21,7 +21,7 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 def shapes() -> str:
-    """Zero-shot accuracy of `make train`: a row for each machine, the mean and the worst of its seeds."""
+    """Zero-shot accuracy of `make train`, with a row for each machine: the mean and the worst of its seeds."""
     rows = ["| precision | never-seen combinations, mean | worst seed | minutes | pairs/s |", "|---|---|---|---|---|"]
     notes = []
     files = {name: sorted(RESULTS.glob(f"shapes_{name}_seed*.json")) for name in ("native", "avx2")}
@@ -130,7 +130,7 @@ def search() -> str:
     )
 
 
-# By marker; a block is written once its result file exists.
+# Tables by marker. A table is written as soon as its result file exists.
 TABLES = (
     {
         "shapes": (shapes, "shapes_*.json"),

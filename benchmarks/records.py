@@ -1,4 +1,4 @@
-"""What every benchmark's result file says of itself: the command, the seed, the commit and the machine."""
+"""The origin of every benchmark's figures: the command, the seed, the commit and the machine."""
 
 import json
 import os
@@ -27,7 +27,7 @@ LIMITED_TO_AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 
 
 def machine(device: torch.device, environment: Mapping[str, str] = os.environ) -> str:
-    """The GPU, or the processor with its number of cores and its best instruction set, as PyTorch may use it."""
+    """The GPU, or the processor with its number of cores and the best instruction set that PyTorch may use."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     cpuinfo = Path("/proc/cpuinfo")
@@ -43,7 +43,7 @@ def machine(device: torch.device, environment: Mapping[str, str] = os.environ) -
 
 
 def command() -> str:
-    """As it was given, folders of this machine cut to their last part."""
+    """The command line, with folders of this machine cut to their last part."""
     words = [Path(word).name if word.startswith(("/", "~", "..")) else word for word in sys.argv[1:]]
     return shlex.join(["python", f"benchmarks/{Path(sys.argv[0]).name}", *words])
 
@@ -58,10 +58,10 @@ def save(figures: dict, file: Path, seed: int, device: torch.device) -> None:
 
 class PeakMemory:
     """
-    Most memory in use since the object was made, in bytes, beyond what was in use then.
+    Peak memory in bytes since the object was created, minus the memory in use at that time.
 
-    On a GPU by PyTorch's own counter. On the CPU by the process's high-water mark, which only rises: measure once a
-    process, before anything larger has run in it.
+    On a GPU, PyTorch counts it. On the CPU it is the high-water mark of the process, which only rises: measure once per
+    process, before it does anything larger.
     """
 
     def __init__(self, device: torch.device):
@@ -81,6 +81,6 @@ class PeakMemory:
 
 
 def high_water_mark() -> int:
-    """Most resident memory that this process has had, in bytes."""
+    """Peak resident memory of this process, in bytes."""
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

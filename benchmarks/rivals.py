@@ -1,4 +1,4 @@
-"""The trainers that ours is measured against: open_clip's own code, and a plain loop as most people write one."""
+"""The trainers that ours is compared with: open_clip's own code, and a plain loop as most people write it."""
 
 import csv
 import json
@@ -22,7 +22,7 @@ from modeling_miniclip import MiniCLIPModel
 MODEL_NAME = "resnet18-bert"
 CSV_FILE = "pairs.csv"
 WORKERS = 2
-BERT_NAMES = {  # of what a layer of DistilBERT calls otherwise
+BERT_NAMES = {  # names in a DistilBERT layer, with their names in BERT
     "attention.q_lin": "attention.self.query",
     "attention.k_lin": "attention.self.key",
     "attention.v_lin": "attention.self.value",
@@ -36,7 +36,7 @@ BATCH_TIME = re.compile(r"Batch \(t\): ([\d.]+)")
 
 
 def write_pairs(folder: Path, dataset_name: str, num_images: int, image_size: int, captions_per_image: int = 1) -> None:
-    """The first training images as JPEG files, and a table of their paths and first captions."""
+    """Write the first training images as JPEG files, and a table with their paths and first captions."""
     dataset = load_split(dataset_name, "train").take(num_images)
     columns = find_columns(dataset)
     images = DecodedImages(dataset, columns.image, image_size)
@@ -50,7 +50,7 @@ def write_pairs(folder: Path, dataset_name: str, num_images: int, image_size: in
 
 
 def as_bert(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """DistilBERT's weights under BERT's names; the segment embeddings that DistilBERT lacks are zero."""
+    """DistilBERT's weights under BERT's names. DistilBERT has no segment embeddings, so these are zero."""
     renamed = {}
     for name, tensor in weights.items():
         name = name.replace("transformer.layer.", "encoder.layer.")
@@ -63,10 +63,10 @@ def as_bert(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 def write_bert(folder: Path, text_encoder: str) -> None:
     """
-    The BERT that computes what a DistilBERT does, with its tokenizer; open_clip cannot hold DistilBERT itself.
+    Write a BERT that computes the same as a DistilBERT, with its tokenizer. open_clip does not support DistilBERT.
 
     Args:
-        text_encoder: DistilBERT folder or Hub id.
+        text_encoder: folder or Hub id of a DistilBERT.
     """
     distilbert = DistilBertModel.from_pretrained(text_encoder, dtype=torch.float32)
     config = BertConfig(
@@ -87,12 +87,12 @@ def write_open_clip_config(
     folder: Path, image_encoder: str, text_encoder: str, image_size: int, context_length: int | None
 ) -> None:
     """
-    A model for open_clip's registry that starts from the same encoders as ours.
+    Write a model for open_clip's registry that starts from the same encoders as ours.
 
     Args:
         image_encoder: timm name, Hub id or local timm folder.
-        text_encoder: DistilBERT folder or Hub id.
-        context_length: tokens that each caption is padded to; open_clip's own 77 if missing.
+        text_encoder: folder or Hub id of a DistilBERT.
+        context_length: number of tokens to which captions are padded; by default open_clip's own 77.
     """
     write_bert(folder / "bert", text_encoder)
     text = {"hf_model_name": str(folder / "bert"), "hf_tokenizer_name": str(folder / "bert")}
@@ -110,7 +110,7 @@ def write_open_clip_config(
 
 @contextmanager
 def padded_to_longest():
-    """open_clip's text encoder cuts its batches to their longest caption, as its main branch does; 3.3 pads to 77."""
+    """Let open_clip's text encoder cut batches to their longest caption, as its main branch does; 3.3 pads to 77."""
     from open_clip.hf_model import HFTextEncoder
 
     forward = HFTextEncoder.forward
@@ -128,13 +128,13 @@ def padded_to_longest():
 
 def train_open_clip(folder: Path, batch_size: int, epochs: int, device: str, precision: str, seed: int, **more) -> Path:
     """
-    Run `open_clip_train.main` on the pairs of `folder`, as its README does.
+    Run `open_clip_train.main` on the pairs in `folder`, as its README does.
 
     Args:
-        more: other options, `-` in their names written `_`.
+        more: further options, with `_` in place of `-`.
 
     Returns:
-        The folder of the run: `out.log` and `checkpoints/`.
+        The folder of the run, with `out.log` and `checkpoints/`.
     """
     import open_clip
     from open_clip_train.main import main
@@ -167,7 +167,7 @@ def train_open_clip(folder: Path, batch_size: int, epochs: int, device: str, pre
 
 
 def step_seconds(run: Path) -> list[float]:
-    """Of each step by open_clip's own log, loading included."""
+    """Seconds of each step from open_clip's own log, including loading."""
     return [float(seconds) for seconds in BATCH_TIME.findall((run / "out.log").read_text())]
 
 
@@ -177,7 +177,7 @@ def number_of_pairs(folder: Path) -> int:
 
 
 class JpegPairs(Dataset):
-    """Images decoded and resized anew each time, captions padded to CLIP's 77 tokens, as tutorials have it."""
+    """Images that are decoded and resized every time, and captions padded to CLIP's 77 tokens, as in tutorials."""
 
     def __init__(self, folder: Path, tokenizer, image_size: int, mean: list[float], std: list[float]):
         with (folder / CSV_FILE).open(newline="") as file:
@@ -203,13 +203,13 @@ def train_plain_loop(
     folder: Path, model: MiniCLIPModel, processor, batch_size: int, steps: int, image_size: int, device: torch.device
 ) -> list[float]:
     """
-    The original recipe by hand: float32, AdamW, gradients of two batches summed, BatchNorm in train mode.
+    The original recipe, written by hand: float32, AdamW, summed gradients of two batches, BatchNorm in train mode.
 
     Args:
-        model: used as any PyTorch module; put back into PyTorch's own memory order.
+        model: used like any PyTorch module, in PyTorch's default memory format.
 
     Returns:
-        Seconds of each batch, loading included.
+        Seconds of each batch, including loading.
     """
     model = model.to(device, memory_format=torch.contiguous_format).train()
     settings = processor.image_processor

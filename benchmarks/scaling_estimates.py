@@ -1,11 +1,11 @@
-"""What larger datasets take in time, memory, disk and money, worked out and written into docs/scaling.md.
+"""Estimate time, memory, disk space and money for larger datasets, and write the tables of docs/scaling.md.
 
     python benchmarks/scaling_estimates.py --measure    # work, memory and decoding speed of this code, then the tables
     python benchmarks/scaling_estimates.py [--check]    # the tables only, from benchmarks/results
 
-A speed that benchmarks/gpu_speed.py measured (`benchmarks/results/gpu_speed*.json`) is used for its card and its
-encoders. Every other speed is an estimate: the model's arithmetic, counted, over the card's published peak times an
-assumed utilisation.
+If benchmarks/gpu_speed.py has measured a GPU (`benchmarks/results/gpu_speed*.json`), its speed is used for that GPU and
+these encoders. Every other speed is an estimate: the arithmetic of the model, divided by the published peak of the GPU
+and an assumed utilisation.
 """
 
 import argparse
@@ -25,19 +25,19 @@ from readme_tables import RESULTS, ROOT, fill_in
 sys.path.insert(0, str(ROOT))
 
 COSTS = RESULTS / "model_costs.json"
-IMAGE_SIZE, TOKENS = 224, 20  # a caption of Flickr30k has 12 words, 15 tokens with the special ones; longest of a batch
+IMAGE_SIZE, TOKENS = 224, 20  # captions of Flickr30k have 12 words, or 15 tokens; the longest of a batch has about 20
 PASSES = 10
 JOINT_BATCH, CHUNK = 4096, 128
 CACHED_BYTES = 3 * IMAGE_SIZE**2  # decoded images are kept as bytes
-SCALING_EFFICIENCY = 0.9  # assumed: 8 GPUs of one machine against 8 times one GPU
-# Assumed share of the published peak. Convolutions at 224 px are bound by memory traffic, transformers by arithmetic.
+SCALING_EFFICIENCY = 0.9  # assumed: speed of 8 GPUs in one machine, relative to 8 times one GPU
+# Assumed share of the published peak. Memory traffic limits convolutions at 224 px, and arithmetic limits transformers.
 UTILISATION = {"convolutions": 0.10, "transformers": 0.30}
 FLOATS_PER_WEIGHT = 4  # float32 weight, gradient and AdamW's two moments
 
 
 @dataclass(frozen=True)
 class DatasetSize:
-    """Images that are trained on, bytes to download, and where both are from."""
+    """Number of training images, bytes to download, and the source of both."""
 
     name: str
     images: int
@@ -48,7 +48,7 @@ class DatasetSize:
 
 @dataclass(frozen=True)
 class Machine:
-    """A rented machine: dense half-precision peak in FLOP/s and memory in bytes of each GPU, and what an hour costs."""
+    """A rented machine: dense half-precision peak in FLOP/s and memory in bytes of each GPU, and the price per hour."""
 
     name: str
     gpu: str
@@ -92,7 +92,7 @@ PAIRS = {
 
 
 def measure() -> dict:
-    """Arithmetic, weights and activations of the encoders, and decoding speed of one core, on this machine."""
+    """Measure arithmetic, weights and activations of the encoders, and the decoding speed of one core."""
     return {
         "models": {name: model_costs(*encoders) for name, encoders in PAIRS.items()},
         "decoded_images_per_s_and_core": decoding_speed(),
@@ -103,12 +103,12 @@ def measure() -> dict:
 
 def model_costs(image_encoder: str, text_encoder: str, pairs: int = 4) -> dict:
     """
-    Of the untrained model, whose weights do not matter here.
+    Costs of a model. It is untrained, because its weights do not matter here.
 
     Returns:
-        `image_flops`, `text_flops`: of one forward pass of one image and of one caption with its head, counted by
-        torch (two a multiply-add); `weights`; `activation_bytes`: kept for the backward pass of a pair in bfloat16
-        autocast, counted as autograd stores them.
+        `image_flops`, `text_flops`: floating-point operations in a forward pass of one image and of one caption with
+        its head, counted by torch (two per multiply-add); `weights`; `activation_bytes`: bytes that autograd stores
+        for the backward pass of a pair in bfloat16 autocast.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -132,7 +132,7 @@ def model_costs(image_encoder: str, text_encoder: str, pairs: int = 4) -> dict:
 
 
 def saved_bytes(model, **inputs) -> int:
-    """Bytes that autograd keeps of a forward pass, each storage once, the weights not counted."""
+    """Bytes that autograd stores in a forward pass. Each storage counts once, and weights do not count."""
     seen = {parameter.untyped_storage().data_ptr() for parameter in model.parameters()}
     total = 0
 
@@ -141,7 +141,7 @@ def saved_bytes(model, **inputs) -> int:
         storage = tensor.untyped_storage()
         if storage.data_ptr() not in seen:
             seen.add(storage.data_ptr())
-            kept.append(tensor)  # alive, so that no later tensor gets the same address
+            kept.append(tensor)  # keep it alive, so that no later tensor gets the same address
             total += storage.nbytes()
         return tensor
 
@@ -152,7 +152,7 @@ def saved_bytes(model, **inputs) -> int:
 
 
 def decoding_speed(seconds: float = 3.0) -> float:
-    """Images a second that one core decodes, crops and scales to 224 px: JPEGs of 640 x 480 with photo-like detail."""
+    """Images per second that one core decodes, crops and scales to 224 px, from JPEGs of 640 x 480 with much detail."""
     import numpy as np
     from PIL import Image
 
@@ -175,7 +175,7 @@ def decoding_speed(seconds: float = 3.0) -> float:
 
 
 def measured_speeds() -> dict[str, tuple[float, str]]:
-    """Pairs a second of ResNet18 + DistilBERT on one `T4` or `H200`, in the faster precision, with the file's name."""
+    """Pairs per second of ResNet18 + DistilBERT on one `T4` or `H200` in the faster precision, and the file's name."""
     found: dict[str, tuple[float, str]] = {}
     for file in sorted(RESULTS.glob("gpu_speed*.json")):
         run = json.loads(file.read_text())
@@ -185,22 +185,22 @@ def measured_speeds() -> dict[str, tuple[float, str]]:
 
 
 def gpu_speed(costs: dict, machine: Machine) -> float:
-    """Estimated pairs a second of one GPU. A training step is three forward passes (the backward counts as two), and
-    the gradient cache's first pass is a fourth."""
+    """Estimated pairs per second on one GPU. A training step takes as long as three forward passes (the backward pass
+    counts as two), and the first pass of the gradient cache is a fourth."""
     kind = "convolutions" if costs["convolutional"] else "transformers"
     seconds = costs["image_flops"] / UTILISATION[kind] + costs["text_flops"] / UTILISATION["transformers"]
     return machine.peak_flops / (4 * seconds)
 
 
 def speed(name: str, costs: dict, machine: Machine) -> tuple[float, bool]:
-    """Pairs a second of the machine's GPUs, and whether it was measured (on one of them)."""
+    """Pairs per second of all GPUs of a machine, and whether the speed of one GPU was measured."""
     measured = measured_speeds().get(machine.gpu) if name == "ResNet18 + DistilBERT" else None
     single = measured[0] if measured else gpu_speed(costs, machine)
     return single * (1 if machine.gpus == 1 else machine.gpus * SCALING_EFFICIENCY), measured is not None
 
 
 def hours(dataset: DatasetSize, pairs_per_s: float, machine: Machine, decoded_per_core: float) -> tuple[float, bool]:
-    """Hours of training, and whether decoding is the bottleneck: on every pass of a stream, else once beforehand."""
+    """Hours of training, and whether decoding is the bottleneck. A stream is decoded in every pass, other data once."""
     decoding = decoded_per_core * machine.cores
     computing = dataset.images * PASSES / pairs_per_s
     if dataset.streamed:
@@ -209,7 +209,7 @@ def hours(dataset: DatasetSize, pairs_per_s: float, machine: Machine, decoded_pe
 
 
 def memory_bytes(costs: dict, chunk: int = CHUNK) -> float:
-    """Of one GPU: weights with gradient and optimiser state, one chunk's activations, the joint batch's logits."""
+    """Memory of one GPU: weights, gradient and optimiser state, activations of a chunk, logits of the joint batch."""
     logits = 3 * JOINT_BATCH**2 * 4
     return costs["weights"] * 4 * FLOATS_PER_WEIGHT + costs["activation_bytes"] * chunk + logits
 
@@ -218,7 +218,7 @@ def memory_bytes(costs: dict, chunk: int = CHUNK) -> float:
 
 
 def rough(value: float, unit: str = "") -> str:
-    """Two significant figures; estimates deserve no more."""
+    """Round to two significant figures: estimates deserve no more."""
     rounded = float(f"{value:.1e}")
     digits = max(0, 1 - math.floor(math.log10(rounded))) if rounded > 0 else 0
     return f"{rounded:,.{digits}f}{unit}"
@@ -231,7 +231,7 @@ def duration(hours_: float) -> str:
 
 
 def time_and_money(results: dict) -> str:
-    """One row a dataset and pair of encoders, one column a machine."""
+    """One row per dataset and pair of encoders, and one column per machine."""
     lines = ["| dataset | encoders | " + " | ".join(machine.name for machine in MACHINES) + " |"]
     lines.append("|---|---|" + "---|" * len(MACHINES))
     for dataset in DATASETS:
@@ -251,7 +251,7 @@ def time_and_money(results: dict) -> str:
 
 
 def speeds(results: dict) -> str:
-    """Pairs a second, measured or estimated, and memory."""
+    """Pairs per second, measured or estimated, and memory."""
     header = ["encoders", "weights", "GFLOP per pair", *(f"{m.name}, pairs/s" for m in MACHINES), "memory per GPU"]
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     for name, costs in results["models"].items():
@@ -279,7 +279,7 @@ def speeds(results: dict) -> str:
 
 
 def disk(results: dict) -> str:
-    """What is downloaded, what is stored."""
+    """What is downloaded and what is stored."""
     lines = ["| dataset | training images | download | on disk | source |", "|---|---|---|---|---|"]
     for dataset in DATASETS:
         # Archives or parquet files in the Hub's cache, their arrow copy, and decoded images.
@@ -299,7 +299,7 @@ def disk(results: dict) -> str:
 
 
 def measured_here(results: dict) -> str:
-    """What the project has measured itself."""
+    """The project's own measurements."""
     lines = []
     for name, runs in reference_runs().items():
         pairs_per_s, run = fmean(run["pairs_per_s"][-1] for run in runs), runs[0]
@@ -327,7 +327,7 @@ TABLES = {"speeds": speeds, "time_and_money": time_and_money, "disk": disk, "mea
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", action="store_true", help="measure this code on this machine first")
-    parser.add_argument("--check", action="store_true", help="fail where the document is behind the results")
+    parser.add_argument("--check", action="store_true", help="fail if the document is older than the results")
     options = parser.parse_args()
     if options.measure:
         COSTS.write_text(json.dumps(measure(), indent=1) + "\n")

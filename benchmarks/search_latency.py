@@ -1,8 +1,8 @@
-"""Time of the page's Search in a gallery of 8,000 pictures: the index made once, read again, and a query.
+"""Measure the page's Search in a gallery of 8,000 pictures: building the index, loading it, and a query.
 
     make train && python benchmarks/search_latency.py
 
-A query is everything between the words and twelve files that a browser can show. Writes
+A query is everything from the words to twelve files that a browser can show. Writes
 benchmarks/results/search_latency.json.
 """
 
@@ -48,7 +48,7 @@ def main() -> None:
         results["index_s"] = round(seconds(app.INDEX.get), 2)
         app.INDEX = app.Index()
         results["index_from_disk_s"] = round(seconds(app.INDEX.get), 2)
-        # Every query is new: no embedding of it is in the cache.
+        # Every query is new, so its embedding is not in the cache.
         queries = [f"a {colour} {shape}" for colour in COLOURS for shape in SHAPES]
         times = [seconds(lambda query=query: app.search(query)) for query in queries]
         results["query_p50_ms"] = round(1000 * statistics.median(times), 1)

@@ -1,4 +1,4 @@
-"""Measure `make train` with several seeds, in this processor's best precision and as on a processor with AVX2 alone.
+"""Measure `make train` with several seeds, in this processor's best precision and limited to AVX2.
 
     python benchmarks/shapes.py
 
@@ -57,7 +57,7 @@ def train_and_evaluate(run: Path, seed: int, variables: dict[str, str], settings
 
 
 def summary(run: Path, variables: dict[str, str]) -> dict:
-    """What the documents show of a run, and where it comes from."""
+    """The figures of a run that the documents show, and their origin."""
     zero_shot = json.loads((run / "results.json").read_text(encoding="utf-8"))["zero_shot"]
     training = json.loads((run / "training_results.json").read_text(encoding="utf-8"))
     device = training["provenance"]["device"]

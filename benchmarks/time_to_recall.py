@@ -1,14 +1,14 @@
-"""How long ours takes to reach the validation recall that open_clip reaches in one pass over all captions.
+"""Measure how long MiniCLIP takes to reach the validation recall of open_clip after one pass over all captions.
 
     pip install -r requirements-benchmarks.txt
     python benchmarks/time_to_recall.py --dataset_name jxie/flickr8k --image_encoder path/to/timm-folder \
         --text_encoder path/to/distilbert-folder
 
-Both start from the same encoders: DistilBERT is a BERT without segment embeddings and pooler, so its weights fit
-open_clip's BERT. open_clip fine-tunes everything on every caption once, in bf16, with captions of 32 tokens; ours
-follows a configuration file, `configs/flickr8k.yaml` by default. Recall is the mean of recall at 1 in both directions
-over the validation split with all captions. Seconds of open_clip run from the call of its `main` to the saved model;
-ours from the start of the process, with decoding, features and validation in them.
+Both start from the same encoders: DistilBERT is a BERT without segment embeddings and pooler, so its weights fit into
+open_clip's BERT. open_clip fine-tunes everything on every caption once, in bf16, with captions of 32 tokens. MiniCLIP
+follows a configuration file, by default `configs/flickr8k.yaml`. Recall is the mean of recall at 1 in both directions
+on the validation split with all captions. The time of open_clip is from the call of its `main` to the saved model. The
+time of MiniCLIP is from the start of the process, including decoding, features and validation.
 Writes benchmarks/results/time_to_recall.json.
 """
 
@@ -23,7 +23,7 @@ from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
-STARTED = time.perf_counter()  # before the libraries are read, which takes seconds
+STARTED = time.perf_counter()  # before the imports, which take seconds
 
 import torch  # noqa: E402
 from accelerate.utils import set_seed  # noqa: E402
@@ -56,7 +56,7 @@ def run_open_clip(args: argparse.Namespace) -> dict:
 
 @torch.inference_mode()
 def open_clip_recall(args: argparse.Namespace, checkpoint: Path) -> float:
-    """Mean recall at 1 on the validation split, by the code that measures ours."""
+    """Mean recall at 1 on the validation split, measured with the same code as for MiniCLIP."""
     import open_clip
 
     model, _, preprocess = open_clip.create_model_and_transforms(MODEL_NAME)
@@ -79,7 +79,7 @@ def open_clip_recall(args: argparse.Namespace, checkpoint: Path) -> float:
 
 
 class RecallReached(Exception):
-    """Training is as good as it was to become."""
+    """Training has reached the target recall."""
 
 
 class TrainerToRecall(Trainer):
@@ -119,7 +119,7 @@ def run_ours(args: argparse.Namespace) -> dict:
 
 
 def in_new_process(args: argparse.Namespace, way: str, *more: str) -> dict:
-    """What the way found, run in a process and a folder of its own."""
+    """Run one of the trainers in a new process and folder, and return its results."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "measurement.json"
         names = ("config", "dataset_name", "image_encoder", "text_encoder", "image_size", "batch_size", "seed")
@@ -135,12 +135,12 @@ def in_new_process(args: argparse.Namespace, way: str, *more: str) -> dict:
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--config", default="configs/flickr8k.yaml", help="of ours")
+    parser.add_argument("--config", default="configs/flickr8k.yaml", help="MiniCLIP's recipe")
     parser.add_argument("--dataset_name", default="jxie/flickr8k")
     parser.add_argument("--image_encoder", default="timm/resnet18.a1_in1k")
     parser.add_argument("--text_encoder", default="distilbert-base-uncased")
     parser.add_argument("--image_size", type=int, default=224)
-    parser.add_argument("--batch_size", type=int, default=64, help="of open_clip")
+    parser.add_argument("--batch_size", type=int, default=64, help="batch size of open_clip")
     parser.add_argument("--max_train_samples", type=int, default=6000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_json", type=Path, default=RESULTS / "time_to_recall.json")
@@ -149,7 +149,7 @@ def parse() -> argparse.Namespace:
     for name in ("work_dir", "measurement"):
         parser.add_argument(f"--{name}", type=Path, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
     )
     return parser.parse_args()
 

@@ -1,10 +1,10 @@
-"""Where the time of a training step goes, by operator, from PyTorch's profiler.
+"""Profile a training step by operator with PyTorch's profiler.
 
     python benchmarks/training_profile.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
         --text_encoder path/to/distilbert
 
-Runs our trainer as `training_speed.py` does and profiles its last steps, reading and augmentation included. Shares are
-of the time inside operators; what Python does between them is in none of them.
+Runs the trainer as `training_speed.py` does and profiles its last steps, including loading and augmentation. Shares
+refer to the time inside operators, without what Python does between them.
 Writes benchmarks/results/training_profile.json, or training_profile_fp32.json with `--precision fp32`.
 """
 
@@ -21,7 +21,7 @@ from miniclip.utils.errors import exit_on_user_error
 from miniclip.utils.loading import default_device
 from train_accelerate import create_accelerator
 
-# The first kind whose words the operator's name contains.
+# An operator belongs to the first kind that has a word in its name.
 KINDS = {
     "optimizer and clipping": ("adam", "optimizer", "foreach", "linalg_vector_norm", "_norm_"),
     "BatchNorm": ("batch_norm",),
@@ -84,7 +84,7 @@ def profile(args: argparse.Namespace) -> ProfiledTrainer:
 
 
 def shares(profiler: torch.profiler.profile) -> tuple[dict[str, float], dict[str, float]]:
-    """Of the time in operators: that of each kind, and that of the 15 longest operators."""
+    """Shares of the time in operators, for each kind and for the 15 slowest operators."""
     times = {event.key: event.self_cpu_time_total for event in profiler.key_averages()}
     total, kinds = sum(times.values()), {}
     for operator, time in times.items():
@@ -104,14 +104,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--text_encoder", default="distilbert-base-uncased")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--pairs", type=int, default=512, help="of the training split")
+    parser.add_argument("--pairs", type=int, default=512, help="number of pairs to train on")
     parser.add_argument("--precision", choices=MIXED_PRECISION, default="bf16")
     parser.add_argument("--warmup_steps", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="profiled")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_json", type=Path)
     parser.add_argument(
-        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
     )
     args = parser.parse_args()
     name = "training_profile.json" if args.precision == "bf16" else f"training_profile_{args.precision}.json"

@@ -1,4 +1,4 @@
-"""Pairs a second and peak memory of our trainer, of open_clip's and of a plain PyTorch loop, on the same images.
+"""Compare pairs per second and peak memory of MiniCLIP, open_clip and a plain PyTorch loop on the same images.
 
     pip install -r requirements-benchmarks.txt
     python benchmarks/training_speed.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
@@ -6,21 +6,21 @@
     python benchmarks/training_speed.py --dataset_name jxie/flickr8k --image_encoder timm/resnet18.a1_in1k \
         --text_encoder path/to/distilbert --precision fp32 --avx2
 
-Each way of training runs in its own process. All of them run once a round, so that other work on the machine disturbs
-all alike, and ratios are taken within a round. The first steps of each process are not counted. A step includes
-reading and augmenting its images: ours come from the cache of decoded images, the others from JPEG files of the same
-size with two reading processes.
+Each trainer runs in its own process. All of them run once per round, so that other work on the machine disturbs all
+alike, and ratios are taken within a round. The first steps of each process do not count. A step includes loading and
+augmenting its images: MiniCLIP reads them from its cache of decoded images, and the others from JPEG files of the same
+size with two workers.
 
-- `ours`: `miniclip.training.trainer.Trainer`; everything learns.
-- `ours_progressive`: the same with images that grow from 128 px to full size (`--start_image_size`) during its steps.
+- `ours`: `miniclip.training.trainer.Trainer`; all weights learn.
+- `ours_progressive`: the same with images that grow from 128 px to full size (`--start_image_size`).
 - `ours_locked`: the same with both encoders locked and their features cached.
 - `open_clip`: `open_clip_train.main` in the same precision, with the same ResNet18 and a BERT that has the
   DistilBERT's weights. Captions are padded to 77 tokens, open_clip's default.
-- `open_clip_equal_lengths`: the same with captions padded to the longest of the batch, as ours are.
+- `open_clip_equal_lengths`: the same with captions padded to the longest of the batch, as in MiniCLIP.
 - `plain_loop`: the original recipe in float32, captions padded to 77 tokens.
 
-`ratio` is ours to `open_clip`, `ratio_equal_lengths` ours to `open_clip_equal_lengths`. `--avx2` lets PyTorch use no
-newer instructions than AVX2, like most laptops.
+`ratio` compares `ours` with `open_clip`, and `ratio_equal_lengths` with `open_clip_equal_lengths`. `--avx2` keeps
+PyTorch from using newer instructions than AVX2, as on most laptops.
 Writes benchmarks/results/training_speed.json, or training_speed_fp32.json with `--precision fp32`.
 """
 
@@ -59,15 +59,15 @@ from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
 from train_accelerate import create_accelerator
 
-MIXED_PRECISION = {"bf16": "bf16", "fp32": "no"}  # as our trainer calls them
+MIXED_PRECISION = {"bf16": "bf16", "fp32": "no"}  # their names in MiniCLIP
 OPEN_CLIP_PRECISION = {"bf16": "amp_bf16", "fp32": "fp32"}
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
 START_IMAGE_SIZE = 128
-LOCKED_STEPS = 10  # times as many steps as the others, since one takes milliseconds
+LOCKED_STEPS = 10  # times as many steps as the others, because a step takes milliseconds
 
 
 class TimedTrainer(Trainer):
-    """Keeps the seconds from the end of one step to the end of the next."""
+    """Records the seconds from the end of each step to the end of the next."""
 
     def __init__(self, *arguments):
         started = time.perf_counter()
@@ -119,7 +119,7 @@ def run_ours(args: argparse.Namespace, steps: int, locked: bool, progressive: bo
         folder = Path(folder)
         arguments = our_settings(
             args, folder, steps + 1, locked, progressive
-        )  # one more: seconds lie between the ends of steps
+        )  # one more, because seconds are measured between the ends of steps
         accelerator = create_accelerator(arguments, folder)
         set_seed(args.seed)
         trainer = TimedTrainer(accelerator, arguments, folder)
@@ -148,7 +148,7 @@ def run_plain_loop(args: argparse.Namespace, steps: int) -> list[float]:
 
 
 def measure(args: argparse.Namespace) -> None:
-    """In a process of its own: seconds of each step of one way and the most memory the process had."""
+    """Measure the seconds of each step of one trainer, and its peak memory. This runs in a new process."""
     steps, more, batch_size = args.warmup_steps + args.steps, {}, args.batch_size
     if args.way == "ours":
         seconds, more = run_ours(args, steps, locked=False)
@@ -175,7 +175,7 @@ WAYS = ("ours", "ours_progressive", "open_clip", "open_clip_equal_lengths", "pla
 
 
 def in_new_process(args: argparse.Namespace, way: str) -> dict:
-    """What [`measure`] found."""
+    """Run [`measure`] in a new process."""
     file = args.work_dir / "measurement.json"
     file.unlink(missing_ok=True)
     names = ("dataset_name", "image_encoder", "text_encoder", "image_size", "batch_size", "locked_batch_size", "pairs")
@@ -205,7 +205,7 @@ def summary(measurements: dict[str, list[dict]]) -> dict:
             "rounds": [round(speed, 2) for speed in speeds],
         }
         if "setup_seconds" in rounds[0]:
-            figures[way]["setup_seconds"] = max(m["setup_seconds"] for m in rounds)  # the first one fills the caches
+            figures[way]["setup_seconds"] = max(m["setup_seconds"] for m in rounds)  # the first round fills the caches
     for name, first, second in (
         ("ratio", "ours", "open_clip"),
         ("ratio_equal_lengths", "ours", "open_clip_equal_lengths"),
@@ -227,19 +227,19 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--locked_batch_size", type=int, default=512)
-    parser.add_argument("--pairs", type=int, default=2048, help="of the training split")
+    parser.add_argument("--pairs", type=int, default=2048, help="number of pairs to train on")
     parser.add_argument("--warmup_steps", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=12, help="counted, in each process")
+    parser.add_argument("--steps", type=int, default=12, help="number of steps that count, in each process")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--precision", choices=MIXED_PRECISION, default="bf16")
-    parser.add_argument("--avx2", action="store_true", help="compute as a processor without AVX-512 does")
+    parser.add_argument("--avx2", action="store_true", help="compute like a processor without AVX-512")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output_json", type=Path)
     parser.add_argument("--work_dir", type=Path, help=argparse.SUPPRESS)  # of the processes that measure one way
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--measurement", type=Path, help=argparse.SUPPRESS)
     parser.add_argument(
-        "--training_settings", nargs=argparse.REMAINDER, default=[], help="others of train_accelerate.py, to the end"
+        "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
     )
     args = parser.parse_args()
     name = "training_speed.json" if args.precision == "bf16" else f"training_speed_{args.precision}.json"

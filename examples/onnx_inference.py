@@ -1,5 +1,5 @@
-"""Zero-shot classification from exported towers: onnxruntime, tokenizers, Pillow and numpy; neither torch nor
-transformers.
+"""Zero-shot classification with exported towers. It needs onnxruntime, tokenizers, Pillow and numpy, but neither torch
+nor transformers.
 
     python export_onnx.py --model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx
     python examples/onnx_inference.py runs/flickr8k/onnx photo.jpg --labels "a dog, a car, a building"
@@ -20,8 +20,8 @@ class OnnxMiniCLIP:
     Two towers and their settings, as `export_onnx.py` writes them.
 
     Args:
-        folder: holds `vision_model.onnx`, `text_model.onnx`, `tokenizer.json` and `onnx_config.json`.
-        variant: `"_int8"` takes the quantised towers, `""` those in float32.
+        folder: folder with `vision_model.onnx`, `text_model.onnx`, `tokenizer.json` and `onnx_config.json`.
+        variant: `"_int8"` for the quantised towers, `""` for those in float32.
     """
 
     def __init__(self, folder: str | Path, variant: str = ""):
@@ -34,8 +34,8 @@ class OnnxMiniCLIP:
         )
 
     def preprocess(self, image: Image.Image) -> np.ndarray:
-        """Any 8-bit PIL image to `(3, height, width)`. Pillow's antialiased resize and torchvision's differ by one
-        grey level in fewer than 1 % of the values."""
+        """Convert any 8-bit PIL image to `(3, height, width)`. The antialiased resizing of Pillow and of torchvision
+        differs by one grey level in fewer than 1 % of the values."""
         settings = self.config["image"]
         image = to_rgb(image)
         resample = Image.Resampling[settings["interpolation"].upper()]
@@ -76,7 +76,7 @@ class OnnxMiniCLIP:
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Upright RGB, transparency laid on white."""
+    """An upright RGB image. Transparent pixels become white."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
@@ -85,7 +85,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
 
 
 def resized_size(size: tuple[int, int], resize: dict) -> tuple[int, int]:
-    """`(width, height)` after the resize: a given one, or the shortest edge given and the ratio kept."""
+    """`(width, height)` after resizing: a fixed size, or a fixed shortest edge with the aspect ratio kept."""
     if "shortest_edge" not in resize:
         return resize["width"], resize["height"]
     shortest, (width, height) = resize["shortest_edge"], size

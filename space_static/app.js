@@ -1,4 +1,4 @@
-// The page: reads photo, labels and options, and shows what the worker computes from them.
+// The page: reads the photo, labels and options, and shows the worker's answers.
 
 import { parseLabels, parseTemplates } from "./zero_shot.js";
 
@@ -56,13 +56,13 @@ function firstImage(transfer) {
 
 element("file").addEventListener("change", (event) => {
   const file = event.target.files[0];
-  event.target.value = ""; // so that choosing the same file again counts
+  event.target.value = ""; // so that the same file can be chosen again
   if (file) setImage(file, file.name);
 });
 
 for (const type of ["dragenter", "dragover", "dragleave", "drop"]) {
   document.addEventListener(type, (event) => {
-    if (!event.dataTransfer.types.includes("Files")) return; // text may be dragged about
+    if (!event.dataTransfer.types.includes("Files")) return; // ignore dragged text
     event.preventDefault();
     element("drop").classList.toggle("over", type === "dragenter" || type === "dragover");
     if (type !== "drop") return;
@@ -110,7 +110,7 @@ function complaint(labels, templates) {
 }
 
 function classify() {
-  const id = ++page.id; // from now on, answers to earlier questions are ignored
+  const id = ++page.id; // answers to earlier questions are ignored from now on
   const labels = parseLabels(element("labels").value);
   let templates = parseTemplates(element("templates").value);
   if (!templates.length) templates = page.templates;
@@ -203,7 +203,7 @@ const receive = {
     const ranking = names.map((label, i) => ({ label, probability: scores[i] }));
     ranking.sort((a, b) => b.probability - a.probability);
     showStatus(`Best match: ${ranking[0].label}, ${percent(ranking[0].probability)}`);
-    element("status").className = "visually-hidden"; // the bars say it to those who see
+    element("status").className = "visually-hidden"; // only for screen readers: others see the bars
     showRanking(ranking);
     if (page.newImage) element("answer").scrollIntoView({ block: "nearest" });
     page.newImage = false;

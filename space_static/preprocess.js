@@ -1,8 +1,8 @@
-// Images to tensors as MiniCLIPProcessor does it: the canvas's own resize is another filter in every browser, so the
-// antialiased one of Pillow and torchvision (src/libImaging/Resample.c) is written out here, in the same fixed point.
+// Turns images into tensors as MiniCLIPProcessor does. Every browser resizes canvases with another filter, so this file
+// implements the antialiased filter of Pillow and torchvision (src/libImaging/Resample.c) with the same fixed point.
 
 const PRECISION_BITS = 22;
-const ROWS_AT_A_TIME = 256; // bounds memory, and phones refuse canvases as large as their own photos
+const ROWS_AT_A_TIME = 256; // limits memory, and phones refuse canvases as large as their photos
 
 const sinc = (x) => (x === 0 ? 1 : Math.sin(Math.PI * x) / (Math.PI * x));
 

@@ -1,5 +1,6 @@
-// Both towers, off the page's thread. Messages in: {type: "image", blob}, {type: "classify", labels, templates,
-// independent, noneOfThese}, each with a rising `id`. Messages out: progress, ready, embedded, result, error.
+// Runs both towers outside the page's thread. Messages in: {type: "image", blob} and {type: "classify", labels,
+// templates, independent, noneOfThese}, each with an increasing `id`. Messages out: progress, ready, embedded, result,
+// error.
 
 import { Tokenizer } from "./vendor/tokenizers.min.mjs";
 import * as ort from "./vendor/ort.wasm.bundle.min.mjs";
@@ -8,7 +9,7 @@ import { NONE_OF_THESE, ensemble, probabilities } from "./zero_shot.js";
 
 const TEXTS_AT_A_TIME = 32;
 const PROMPTS_REMEMBERED = 4096;
-const CHARACTERS_PER_TOKEN = 32; // a token has four or five on average, so nothing is lost of real text
+const CHARACTERS_PER_TOKEN = 32; // tokens have four or five on average, so real text is never cut
 
 const newest = { image: 0, classify: 0 };
 const promptEmbeds = new Map();
@@ -42,7 +43,7 @@ async function load() {
   const manifest = await (await fetch("model/manifest.json")).json();
   const [wasm, vision, text, tokenizer] = await download(manifest.files);
   ort.env.wasm.wasmBinary = wasm.buffer;
-  // Several threads share memory, which browsers allow only to pages with the headers that README.md asks for.
+  // Threads share memory, which browsers allow only for pages with the headers that README.md asks for.
   ort.env.wasm.numThreads = self.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency || 1) : 1;
   const visionModel = await ort.InferenceSession.create(vision, { executionProviders: ["wasm"] });
   const textModel = await ort.InferenceSession.create(text, { executionProviders: ["wasm"] });

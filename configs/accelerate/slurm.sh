@@ -1,8 +1,8 @@
 #!/bin/bash
 # Train on several machines under Slurm, one launcher on each:
 #   sbatch --nodes 4 configs/accelerate/slurm.sh configs/coco.yaml --output_dir runs/coco --checkpointing_steps 500
-# Submit from the repository's root, on storage that all nodes share. Five minutes before the time is up (--signal) the
-# job puts itself back into the queue, and goes on from its latest checkpoint when it starts again.
+# Submit this from the repository's root, on storage that all nodes share. Five minutes before the time is up
+# (--signal), the job puts itself back into the queue. It continues from its latest checkpoint when it starts again.
 #SBATCH --job-name miniclip
 #SBATCH --nodes 2
 #SBATCH --ntasks-per-node 1
@@ -28,7 +28,7 @@ fi
 
 trap 'scontrol requeue "$SLURM_JOB_ID"' USR1
 
-# SLURM_NODEID differs from node to node, so the shell that srun starts there must read it, not this one.
+# SLURM_NODEID differs between nodes, so the shells that srun starts on them must read it, and not this shell.
 srun --kill-on-bad-exit=1 bash -c 'exec accelerate launch --machine_rank "$SLURM_NODEID" "$@"' launch \
     --config_file "$config" --num_machines "$SLURM_NNODES" --num_processes "$processes" \
     --main_process_ip "$main_node" --main_process_port "$port" \

@@ -1,29 +1,29 @@
-"""Recall at k and median rank of image-text retrieval, both ways, with bootstrap intervals."""
+"""Recall at k and median rank of image-text retrieval in both directions, with bootstrap intervals."""
 
 import datasets
 import evaluate
 import numpy as np
 
 _DESCRIPTION = """
-Image-text retrieval by the protocol of LAION-AI/CLIP_benchmark: an image finds its text when any of its captions is
-among the first k of all captions; a caption finds its image when that is among the first k of all images, averaged
-over all captions. Takes ranks rather than a similarity matrix, which for 40,000 images would take 6 GB.
+Image-text retrieval with the protocol of LAION-AI/CLIP_benchmark. An image finds its text if any of its captions is
+among the first k of all captions. A caption finds its image if it is among the first k of all images; the recall is the
+mean over all captions. The input is ranks and not a similarity matrix, which would take 6 GB for 40,000 images.
 """
 
 _KWARGS_DESCRIPTION = """
-One row a caption, rows in any order.
+There is one row per caption, in any order.
 Args:
-    image_ids (int): which image the caption belongs to.
-    image_to_text_ranks (int): rank of the caption, from 1, when its image searches all captions. The smallest of an
-        image's captions counts, so the rank of the best one may as well be repeated.
-    text_to_image_ranks (int): rank of the image, from 1, when the caption searches all images.
-    bootstrap_resamples (int): resampled sets of images behind the intervals; 0 leaves the intervals out.
+    image_ids (int): the image to which the caption belongs.
+    image_to_text_ranks (int): rank of the caption among all captions, counted from 1, if its image is the query. Only
+        the best rank of an image's captions counts, so it may be repeated for all of them.
+    text_to_image_ranks (int): rank of the image among all images, counted from 1, if the caption is the query.
+    bootstrap_resamples (int): number of resampled sets of images for the intervals; 0 leaves the intervals out.
     confidence (float): share of the resampled values inside an interval.
-    seed (int): of the resampling.
+    seed (int): seed of the resampling.
 Returns:
     image_to_text_recall@1, @5, @10 and text_to_image_recall@1, @5, @10 as fractions, image_to_text_median_rank,
     text_to_image_median_rank, and under "intervals" [low, high] for each of these names. Intervals are percentiles
-    of the bootstrap over images, an image's captions staying together.
+    of the bootstrap over images; the captions of an image stay together.
 Examples:
     >>> retrieval = evaluate.load("metrics/image_text_retrieval")
     >>> results = retrieval.compute(
@@ -48,7 +48,7 @@ _NUMBERS_AT_ONCE = 2**21  # resamples are drawn in chunks of this many weights, 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class ImageTextRetrieval(evaluate.Metric):
-    """Rows of ranks to recall, median ranks and intervals."""
+    """Computes recall, median ranks and intervals from ranks."""
 
     def _info(self):
         return evaluate.MetricInfo(
@@ -95,7 +95,7 @@ class ImageTextRetrieval(evaluate.Metric):
 
 
 def _resampled_weights(num_images, resamples, at_once, seed):
-    """How often each image is drawn, `(at most at_once, num_images)` a time; `at_once` does not change the draws."""
+    """How often each image is drawn, `(at most at_once, num_images)` per block. `at_once` does not change the draws."""
     rng = np.random.default_rng(seed)
     for start in range(0, resamples, at_once):
         rows = min(at_once, resamples - start)
@@ -104,7 +104,7 @@ def _resampled_weights(num_images, resamples, at_once, seed):
 
 
 def _statistics(direction, ranks, image_of_rank, image_weights):
-    """Recall and median of `ranks` `(n,)`, each counted as often as `image_weights` `(resamples, num_images)` say."""
+    """Recall and median of `ranks` `(n,)`, weighted by `image_weights` `(resamples, num_images)`."""
     order = np.argsort(ranks, kind="stable")
     ranks = ranks[order]
     counted = image_weights[:, image_of_rank[order]].cumsum(axis=1, dtype=np.int32)
@@ -114,7 +114,7 @@ def _statistics(direction, ranks, image_of_rank, image_weights):
         within = np.searchsorted(ranks, k, side="right")
         hits = counted[:, within - 1] if within else np.zeros(len(counted))
         results[f"{direction}_recall@{k}"] = hits / total[:, 0]
-    # An even count has two middle ranks, which differ where exactly half of the count lies below.
+    # An even count has two middle ranks, which differ if exactly half of the count lies below.
     lower, upper = (counted < total / 2).sum(axis=1), (counted <= total / 2).sum(axis=1)
     results[f"{direction}_median_rank"] = (ranks[lower] + ranks[upper]) / 2
     return results

@@ -5,18 +5,18 @@ import evaluate
 import numpy as np
 
 _DESCRIPTION = """
-How often the class whose text is nearest to the image is the right one (Radford et al., 2021, section 3.1), over all
-images and averaged over classes, and how often the right one is among the first five.
+How often the class with the nearest text is the right one (Radford et al., 2021, section 3.1), over all images and
+averaged over classes, and how often the right class is among the first five.
 """
 
 _KWARGS_DESCRIPTION = """
 Args:
-    predictions (list of int): for each image its classes from the most likely on, at least five of them or all.
+    predictions (list of int): the classes predicted for each image, most likely first, at least five of them or all.
         A class of -1 is always wrong.
-    references (int): for each image its class.
-    bootstrap_resamples (int): resampled sets of images behind the interval; 0 leaves the interval out.
+    references (int): the class of each image.
+    bootstrap_resamples (int): number of resampled sets of images for the interval; 0 leaves the interval out.
     confidence (float): share of the resampled values inside the interval.
-    seed (int): of the resampling.
+    seed (int): seed of the resampling.
 Returns:
     accuracy, mean_per_class_accuracy (over the classes that occur), top_5_accuracy as fractions, and under
     "intervals" [low, high] for accuracy, percentiles of the bootstrap over images.
@@ -39,7 +39,7 @@ _CITATION = """
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _KWARGS_DESCRIPTION)
 class ZeroShotClassification(evaluate.Metric):
-    """Ranked classes and labels to accuracies."""
+    """Computes accuracies from ranked classes and labels."""
 
     def _info(self):
         return evaluate.MetricInfo(
@@ -66,7 +66,7 @@ class ZeroShotClassification(evaluate.Metric):
             "top_5_accuracy": float(hits.any(axis=1).mean()),
         }
         if bootstrap_resamples:
-            # The right answers among n images drawn with replacement are binomial: no need to draw the images.
+            # The number of right answers among n images drawn with replacement is binomial, so no image is drawn.
             rng = np.random.default_rng(seed)
             resampled = rng.binomial(len(correct), results["accuracy"], size=bootstrap_resamples) / len(correct)
             tail = (1 - confidence) / 2

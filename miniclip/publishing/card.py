@@ -34,7 +34,7 @@ class RunRecords:
     Args:
         config: the model's configuration.
         trainings: `training_results.json` of each stage, in order; empty if the model was trained elsewhere.
-        results: what evaluate_miniclip.py measured, or `None`.
+        results: results of evaluate_miniclip.py, or `None`.
     """
 
     folder: Path
@@ -46,7 +46,7 @@ class RunRecords:
     def read(cls, folder: Path) -> "RunRecords":
         """
         Raises:
-            UserError: if the folder has no model, or results of other weights.
+            UserError: the folder has no model, or it has results of other weights.
         """
         if not (folder / "config.json").is_file():
             raise UserError(f"no model in {str(folder)!r}: give the folder that training wrote")
@@ -84,7 +84,7 @@ def write_card(folder: Path, repository: str | None = None, example_photos: bool
         The card and its pictures.
 
     Raises:
-        UserError: no model there, or results of other weights.
+        UserError: the folder has no model, or it has results of other weights.
     """
     from miniclip.publishing.pictures import draw_curves, draw_examples  # loads matplotlib
 
@@ -357,7 +357,7 @@ def _licences(records: RunRecords, names) -> list[str]:
     licences = ["Weights and code of this repository: Apache-2.0. NOTICE lists the works they build on."]
     if base := base_models(records.settings):
         licences.append(
-            f"Training started from {', '.join(f'`{name}`' for name in base)}, which have licenses of their own."
+            f"Training started from {', '.join(f'`{name}`' for name in base)}, which have their own licenses."
         )
     if _is_flickr8k(names):
         licences.append(

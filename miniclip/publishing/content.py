@@ -32,8 +32,8 @@ SPACE_PACKAGES = ("torch", "torchvision", "transformers", "timm", "datasets", "h
 
 
 def core_files(run: Path) -> dict[str, Path]:
-    """Weights, processor and remote code of a run's best model; empty before the first one is saved. Checkpoints are
-    left out."""
+    """Weights, processor and remote code of a run's best model, without checkpoints. Empty before the first model is
+    saved."""
     found = (file for pattern in (*MODEL_PATTERNS, *TOKENIZER_PATTERNS) for file in sorted(run.glob(pattern)))
     return {file.name: file for file in found}
 
@@ -69,10 +69,10 @@ def model_files(run: Path, repository: str, example_photos: bool = False) -> Fil
 
 def example_files(run: Path, photos: bool = False) -> Files:
     """
-    The examples beside a model, as far as they may be published.
+    The examples beside a model that may be published.
 
-    Pictures that the project drew go up. Others are somebody's data: they stay unless `photos` is set, and so do words
-    that stand in a single caption.
+    Pictures that the project drew are published. Other pictures are somebody's data, and so are words that occur in a
+    single caption: they are published only if `photos` is set.
     """
     folder = run / EXAMPLES
     examples = Examples.read(folder)

@@ -1,4 +1,4 @@
-"""Which of the project's files a script needs."""
+"""Finds the project's files that a script needs."""
 
 import ast
 from collections.abc import Iterator
@@ -7,10 +7,10 @@ from pathlib import Path
 
 def needed_files(script: Path, root: Path) -> list[Path]:
     """
-    A script and the project's files that it imports, directly or through one another, also inside functions.
+    A script and all files of the project that it imports, directly or indirectly, including imports inside functions.
 
     Args:
-        root: folder of the project, from which imports are resolved.
+        root: folder of the project, where imports are looked up.
     """
     needed, waiting = set(), [script]
     while waiting:

@@ -1,23 +1,23 @@
-"""An honest guess at a training's energy: nothing is measured, and the formula is stated with the figure."""
+"""Estimates the energy of a training. Nothing is measured, and the formula is stated with the figure."""
 
 from dataclasses import dataclass
 
-# Thermal design power of boards, in watts, by a part of the name that PyTorch gives them (makers' data sheets).
+# Thermal design power of GPUs in watts, by a part of the name that PyTorch shows (manufacturers' data sheets).
 BOARD_WATTS = {"H200": 700, "H100": 700, "A100": 400, "L40": 300, "A10": 150, "L4": 72, "T4": 70, "V100": 300}
 BOARD_WATTS |= {"5090": 575, "4090": 450, "3090": 350}
 UNKNOWN_BOARD_WATTS = 300
-CPU_THREAD_WATTS = 10  # of a server processor: some 250 W for some 25 cores' worth of work, memory included
-GRAMS_PER_KWH = 480  # world average of electricity in 2023 (Ember, Global Electricity Review 2024)
+CPU_THREAD_WATTS = 10  # for a server processor: about 250 W for 25 busy cores, including memory
+GRAMS_PER_KWH = 480  # world average for electricity in 2023 (Ember, Global Electricity Review 2024)
 
 
 @dataclass(frozen=True)
 class Energy:
     """
     Args:
-        watt_hours: of the training steps.
+        watt_hours: energy of the training steps.
         grams: CO2 equivalents.
-        formula: where they come from, in words.
-        hardware: what they were spent on.
+        formula: how both were computed, in words.
+        hardware: the hardware that trained.
     """
 
     watt_hours: float
@@ -26,7 +26,7 @@ class Energy:
     hardware: str
 
     def to_metadata(self) -> dict:
-        """`co2_eq_emissions` of a model card."""
+        """The field `co2_eq_emissions` of a model card."""
         return {
             "emissions": self.grams,
             "source": f"estimate, not measured: {self.formula}",
@@ -37,11 +37,13 @@ class Energy:
 
 def estimate_energy(trainings: list[dict]) -> Energy | None:
     """
+    Estimate the energy of all stages.
+
     Args:
         trainings: `training_results.json` of each stage.
 
     Returns:
-        `None` of a model without them.
+        The estimate, or `None` if there are no stages.
     """
     if not trainings:
         return None

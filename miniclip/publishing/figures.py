@@ -1,6 +1,6 @@
-"""What a model sees, as pictures: similarities, retrieval both ways, zero-shot answers and a map of the embeddings.
+"""Figures of a model: similarities, retrieval in both directions, zero-shot answers and a map of the embeddings.
 
-Functions return a `matplotlib.figure.Figure`, made without pyplot: no global state, no window system.
+All functions return a `matplotlib.figure.Figure`. They do not use pyplot, which has global state and opens windows.
 """
 
 import textwrap
@@ -18,11 +18,11 @@ def similarity_matrix(
     similarity: torch.Tensor, captions: Sequence[str], images: Sequence[Image.Image] | None = None
 ) -> Figure:
     """
-    Cosine similarities of captions with images, each caption's nearest image framed.
+    Cosine similarities of captions and images. A frame marks the nearest image of each caption.
 
     Args:
-        similarity: `(n, n)`, a row a caption; the diagonal holds the matches.
-        images: shown above their columns; without them these are numbered.
+        similarity: `(n, n)`, one row per caption; the matches are on the diagonal.
+        images: images to show above their columns; without them, the columns are numbered.
     """
     size = len(captions)
     figure = Figure(figsize=(5.5 + 0.5 * size, 1.2 + 0.5 * size), layout="constrained")
@@ -45,7 +45,7 @@ def similarity_matrix(
 def text_to_image_examples(
     captions: Sequence[str], found: Sequence[Sequence[Image.Image]], right: Sequence[Sequence[bool]]
 ) -> Figure:
-    """Each caption beside the images nearest to it, its own framed in green, where it is among them."""
+    """Each caption beside its nearest images. Its own image has a green frame, if it is among them."""
     figure = Figure(figsize=(3 + 1.5 * len(found[0]), 1.5 * len(captions)), layout="constrained")
     grid = figure.subplots(len(captions), 1 + len(found[0]), squeeze=False, width_ratios=(2, *[1] * len(found[0])))
     for row, caption, images, marks in zip(grid, captions, found, right, strict=True):
@@ -58,7 +58,7 @@ def text_to_image_examples(
 def image_to_text_examples(
     images: Sequence[Image.Image], found: Sequence[Sequence[str]], right: Sequence[Sequence[bool]]
 ) -> Figure:
-    """Each image beside the captions nearest to it, its own in green, others in red."""
+    """Each image beside its nearest captions. Its own captions are green, and the others red."""
     figure = Figure(figsize=(7.5, 1.6 * len(images)), layout="constrained")
     grid = figure.subplots(len(images), 2, squeeze=False, width_ratios=(1, 3.4))
     for (left, beside), image, captions, marks in zip(grid, images, found, right, strict=True):
@@ -72,11 +72,11 @@ def image_to_text_examples(
 
 def zero_shot_examples(images: Sequence[Image.Image], truths: Sequence[str], answers: Sequence[list[dict]]) -> Figure:
     """
-    Each image above its three best labels as bars, the right one in green.
+    Each image above bars of its three best labels. The right label is green.
 
     Args:
         truths: the right label of each image.
-        answers: of each image, `{"label", "score"}` from the best on, as the zero-shot classifier gives them.
+        answers: answers of the zero-shot classifier for each image, `{"label", "score"}`, best first.
     """
     columns = min(4, len(images))
     rows = -(-len(images) // columns)
@@ -93,7 +93,7 @@ def zero_shot_examples(images: Sequence[Image.Image], truths: Sequence[str], ans
 
 
 def label_bars(axes, answers: list[dict], colours: Sequence[str]) -> None:
-    """Labels above bars of their scores, in per cent."""
+    """Bars of scores in per cent, each below its label."""
     drawn = axes.barh(range(len(answers)), [100 * answer["score"] for answer in answers], color=colours, height=0.35)
     axes.bar_label(drawn, fmt="%.0f %%", fontsize=8, padding=3)
     for position, answer in enumerate(answers):
@@ -106,15 +106,15 @@ def embedding_map(
     image_embeds: torch.Tensor, labels: torch.Tensor, class_embeds: torch.Tensor, class_names: Sequence[str]
 ) -> Figure:
     """
-    Images as points and class names as words, on the two principal components of the classes' mean images.
+    Images as points and class names as words, on the two principal components of the mean images of the classes.
 
-    Both kinds are centred by themselves: images and texts lie in two separate cones (the modality gap of Liang et al.,
-    2022), which would take up the first component.
+    Images and texts are centred separately, because they lie in two separate cones (the modality gap of Liang et al.,
+    2022), and the difference between the cones would take up the first component.
 
     Args:
         image_embeds: `(n, d)`.
-        labels: `(n,)` class of each image, of which each class needs one.
-        class_embeds: `(num_classes, d)`, of the class names.
+        labels: `(n,)` class of each image; every class needs at least one image.
+        class_embeds: `(num_classes, d)` embeddings of the class names.
     """
     images, texts = image_embeds - image_embeds.mean(dim=0), class_embeds - class_embeds.mean(dim=0)
     centres = torch.stack([images[labels == number].mean(dim=0) for number in range(len(class_names))])
@@ -122,7 +122,7 @@ def embedding_map(
     points, words = images @ axes_of_plane, texts @ axes_of_plane
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
-    axes.margins(x=0.1)  # for words at the edge
+    axes.margins(x=0.1)  # room for words at the edge
     axes.scatter(*points.T, c=labels, cmap="tab20", s=12, alpha=0.6, linewidths=0)
     for number, (name, (x, y)) in enumerate(zip(class_names, _apart(words, points), strict=True)):
         box = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": GREY, "alpha": 0.85}
@@ -133,7 +133,7 @@ def embedding_map(
 
 
 def _apart(words: torch.Tensor, points: torch.Tensor) -> list[list[float]]:
-    """The places of words, moved up where one would cover another of nearly the same place."""
+    """Positions for the words. A word that would cover another one moves up."""
     wide, high = ((points.amax(dim=0) - points.amin(dim=0)) * torch.tensor([0.22, 0.055])).tolist()
     placed: list[list[float]] = [[] for _ in words]
     for number in words[:, 1].argsort().tolist():
@@ -147,7 +147,7 @@ def _apart(words: torch.Tensor, points: torch.Tensor) -> list[list[float]]:
 
 
 def shorten(text: str, width: int) -> str:
-    """At most `width` characters, cut between words."""
+    """Shorten a text to at most `width` characters, between words."""
     return textwrap.shorten(text, width, placeholder=" …")
 
 
@@ -164,7 +164,7 @@ def _picture(axes, image: Image.Image, frame: str | None = None) -> None:
 
 
 def save(figure: Figure, file: Path) -> None:
-    """As PNG or, much smaller where it shows pictures, WebP; the same figure gives the same bytes."""
+    """Save a figure as PNG, or as WebP, which is much smaller for photos. The same figure gives the same bytes."""
     file.parent.mkdir(parents=True, exist_ok=True)
     undated = {"metadata": {"Software": None}}
     figure.savefig(file, dpi=110, **({"pil_kwargs": {"quality": 85}} if file.suffix == ".webp" else undated))

@@ -1,8 +1,8 @@
-"""Pictures of a model card: the curves of its training, and its answers to example pictures."""
+"""Pictures for a model card: training curves, and the model's answers to example pictures."""
 
 from pathlib import Path
 
-from matplotlib.figure import Figure  # not pyplot: no global state, no window system
+from matplotlib.figure import Figure  # not pyplot, which has global state and opens windows
 from PIL import Image
 
 from miniclip.page.welcome import welcome_to

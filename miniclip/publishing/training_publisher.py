@@ -1,4 +1,4 @@
-"""A run on the Hub while it is still training (`--hub_model_id`), and complete when it has ended."""
+"""Publishes a run on the Hub while it trains (`--hub_model_id`), and completely when it has ended."""
 
 import os
 import shutil
@@ -15,8 +15,8 @@ class TrainingPublisher:
     Args:
         run: output folder of the training.
         repository: `owner/name` of the model on the Hub.
-        private: whether it is created so that only its owner can see it.
-        settings: of the run; logs that mention its local paths stay here.
+        private: whether a new repository is private.
+        settings: settings of the run; logs that mention local paths from them are not uploaded.
     """
 
     def __init__(self, run: Path, repository: str, private: bool, settings: dict):
@@ -26,16 +26,16 @@ class TrainingPublisher:
 
     def prepare(self) -> None:
         """
-        Before training, which may take days: make sure that its result can be uploaded.
+        Make sure, before training, that the result can be uploaded.
 
         Raises:
-            UserError: no usable token, a name that is another's, or no network.
+            UserError: there is no valid token or no network, or the name belongs to somebody else.
         """
         self.repository.create()
 
     def after_checkpoint(self, step: int) -> None:
-        """Upload the best model so far and the logs in the background, unless the last upload is still running: then
-        the next one will have it all."""
+        """Upload the best model so far and the logs in the background. If the last upload is still running, the next one
+        will upload them."""
         if self.uploads.busy or not core_files(self.run):
             return
         snapshot = self.run / ".publish"
@@ -53,7 +53,7 @@ class TrainingPublisher:
             Address and revision.
 
         Raises:
-            UserError: it cannot be done; the run is complete all the same, and publish.py continues.
+            UserError: the upload failed. The run is complete anyway, and publish.py can upload it later.
         """
         self.uploads.wait()
         try:
@@ -65,7 +65,7 @@ class TrainingPublisher:
 
 
 def _snapshot(file: Path, target: Path, link: bool) -> Path:
-    """A file as it is now. A new model replaces the old file instead of writing into it, so that a link is enough."""
+    """Keep the current state of a file. A new model replaces the file instead of writing into it: a link is enough."""
     target.parent.mkdir(parents=True, exist_ok=True)
     try:
         if link:
