@@ -4,8 +4,8 @@
     python benchmarks/inference_latency.py --model_name_or_path runs/flickr8k --zero_shot_dataset uoft-cs/cifar10
 
 Times one JPEG from disk to scores. The ways take turns, so that other work on the machine disturbs all of them alike.
-Without a model, an untrained ResNet18 with a DistilBERT of 6 layers of width 384 is timed: weights do not change the work.
-With `--zero_shot_dataset`, the accuracy of each engine on the first images of these datasets is compared as well.
+Without a model, an untrained ResNet18 with a DistilBERT of 6 layers and width 384 is timed: weights do not change the
+work. With `--zero_shot_dataset`, the accuracy of each engine on the first images of these datasets is compared as well.
 `--avx2` lets PyTorch use no newer instructions than AVX2, like most laptops.
 Writes benchmarks/results/inference_latency.json, or inference_latency_avx2.json with `--avx2`.
 """

@@ -34,7 +34,7 @@ class TrainingPublisher:
         self.repository.create()
 
     def after_checkpoint(self, step: int) -> None:
-        """Upload the best model so far and the logs in the background. If the last upload is still running, the next one
+        """Upload the best model so far and the logs in the background. If the previous one is still running, the next one
         will upload them."""
         if self.uploads.busy or not core_files(self.run):
             return
