@@ -54,8 +54,9 @@ def test_every_block_belongs_to_a_step():
 
 
 def test_the_changes_are_well_formed_and_pass_their_tests(changed):
-    run_python("-m", "ruff", "check", "--no-cache", ".", cwd=changed)
-    run_python("-m", "ruff", "format", "--no-cache", "--check", ".", cwd=changed)
+    touched = {step["new"] or step["file"] for step in re.finditer(STEP, PAGE, flags=re.M | re.S)}
+    run_python("-m", "ruff", "check", "--no-cache", *touched, cwd=changed)
+    run_python("-m", "ruff", "format", "--no-cache", "--check", *touched, cwd=changed)
     files = [command.split()[-1] for command in commands(PAGE) if "pytest" in command]
     assert len(files) == 2 and "2 passed" in run_python("-m", "pytest", "-n0", *files, cwd=changed).stdout
 
