@@ -34,8 +34,8 @@ class TrainingPublisher:
         self.repository.create()
 
     def after_checkpoint(self, step: int) -> None:
-        """Upload the best model so far and the logs in the background. If the previous upload is still running, the next
-        one will include them."""
+        """Upload the best model so far and the logs in the background. If an upload is still running, the next one will
+        include them."""
         if self.uploads.busy or not core_files(self.run):
             return
         snapshot = self.run / ".publish"

@@ -38,6 +38,7 @@ RUN_ELSEWHERE = {
     r"benchmarks/(plots|ablations)": "tests/benchmarks/test_plots.py and the tables' own test below",
     r"benchmarks/": "minutes; tests/benchmarks/, and benchmarks/readme_tables.py, which fails without results",
     r"evaluate_miniclip\.py": "needs the Hub's data; tests/evaluation/test_evaluation.py",
+    r"all_settings": "tests/training/test_arguments.py",
     r"draw_architecture|examples/draw": "the diagram's own test below; the pictures are drawn once",
     r"pytest|ruff": "is what runs this",
 }
