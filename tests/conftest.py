@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from warm_process import can_be_warm, run_warm
 
 from miniclip.data.tokenizer import train_tokenizer
 from modeling_miniclip import MiniCLIPModel
@@ -102,11 +103,17 @@ def photo_file(tmp_path_factory) -> Path:
 
 
 def run_python(*arguments: str, cwd: Path = ROOT, check: bool = True, timeout: float = 300, **environment: str):
-    """A fresh interpreter with the Hub out of reach; returns the finished process with its output as text."""
+    """A process of its own with the Hub out of reach; returns the finished process with its output as text. Scripts
+    start from a process that has imported the libraries; code (`-c`), modules (`-m`) and scripts whose environment has
+    a say in imports get a new interpreter."""
     env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
-    process = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
-    )
+    words = [str(argument) for argument in arguments]
+    if can_be_warm(words[0], environment):
+        process = run_warm(words[0], words[1:], cwd, env, timeout)
+    else:
+        process = subprocess.run(
+            [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=timeout
+        )
     if check and process.returncode != 0:
         raise AssertionError(f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}")
     return process

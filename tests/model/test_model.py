@@ -203,7 +203,7 @@ def test_gradient_checkpointing_reaches_both_towers_and_changes_no_gradient(tiny
     def gradients(checkpointing: bool):
         model = build_tiny(tiny_tokenizer, image_encoder="test_vit", vision_config={"img_size": 32, "patch_size": 8})
         if checkpointing:
-            model.activation_checkpointing_enable()
+            model.gradient_checkpointing_enable()
             assert model.vision_model.timm_model.grad_checkpointing
             assert all(layer.gradient_checkpointing for layer in model.text_model.transformer.layer)
         model.train()
