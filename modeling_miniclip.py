@@ -7,32 +7,37 @@ import difflib
 import inspect
 import json
 import math
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import timm
 import torch
 import torch.nn.functional as F
+import transformers
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
     AutoConfig,
     AutoModel,
+    AutoTokenizer,
+    PreTrainedConfig,
     PreTrainedModel,
     TimmWrapperConfig,
     TimmWrapperModel,
 )
 from transformers import initialization as init
 from transformers.modeling_outputs import BaseModelOutputWithPooling
-from transformers.models.auto.modeling_auto import MODEL_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING
 from transformers.utils import ModelOutput
 
 try:
-    from .configuration_miniclip import MiniCLIPConfig
+    from .configuration_miniclip import ENCODER_HALVES, SIGLIP_TEXT, MiniCLIPConfig
     from .losses_miniclip import LOSSES
     from .zero_shot_miniclip import ZeroShotCalibration, ZeroShotClassifier, load_processor
 except ImportError:  # imported as a plain top-level module, from a clone of the repository
-    from configuration_miniclip import MiniCLIPConfig
+    from configuration_miniclip import ENCODER_HALVES, SIGLIP_TEXT, MiniCLIPConfig
     from losses_miniclip import LOSSES
     from zero_shot_miniclip import ZeroShotCalibration, ZeroShotClassifier, load_processor
 
@@ -87,6 +92,7 @@ class MiniCLIPModel(PreTrainedModel):
     input_modalities = ("image", "text")
     supports_gradient_checkpointing = True
     _supports_sdpa = True
+    _no_split_modules = ["TimmWrapperModel", "MLPHead"]  # by device_map; text encoders name their own
 
     def __init__(self, config: MiniCLIPConfig):
         super().__init__(config)
@@ -95,6 +101,7 @@ class MiniCLIPModel(PreTrainedModel):
         timm_model = self.vision_model.timm_model
         vision_dim = getattr(timm_model, "head_hidden_size", None) or timm_model.num_features
         text_dim = config.text_config.hidden_size
+        self._longest_text = _longest_text(self.text_model)
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.visual_projection = self._create_head(vision_dim)
         self.text_projection = self._create_head(text_dim)
@@ -147,15 +154,13 @@ class MiniCLIPModel(PreTrainedModel):
 
     def _text_outputs(self, input_ids, attention_mask=None) -> BaseModelOutputWithPooling:
         # Longer input would index past the position table. The pipeline never truncates, so it is done here.
-        longest = _longest_text(self.config.text_config)
+        longest = self._longest_text
         input_ids = input_ids[:, :longest]
+        if self.config.text_config.model_type in SIGLIP_TEXT:
+            return self.text_model(input_ids=_padded_as_siglip(input_ids, attention_mask, self.config.text_config))
         attention_mask = torch.ones_like(input_ids) if attention_mask is None else attention_mask[:, :longest]
         states = self.text_model(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
-        if self.config.text_pooling == "cls":
-            pooled = states[:, 0]
-        else:
-            mask = attention_mask.unsqueeze(-1).to(states.dtype)
-            pooled = (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+        pooled = _pool_states(states, attention_mask, self.config.text_pooling)
         return BaseModelOutputWithPooling(last_hidden_state=states, pooler_output=pooled)
 
     def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
@@ -180,8 +185,15 @@ class MiniCLIPModel(PreTrainedModel):
         """Unit vectors `(n, projection_dim)` in float32, ready for a dot product."""
         return _normalise(self.get_image_features(pixel_values).pooler_output)
 
-    def encode_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None, **kwargs):
-        """Unit vectors `(n, projection_dim)` in float32, ready for a dot product."""
+    def encode_text(
+        self, input_ids: torch.Tensor | Mapping, attention_mask: torch.Tensor | None = None, **kwargs
+    ) -> torch.Tensor:
+        """Unit vectors `(n, projection_dim)` in float32, ready for a dot product.
+
+        As programs for open_clip call it, a tokenizer's whole output may be the only argument.
+        """
+        if isinstance(input_ids, Mapping):
+            return self.encode_text(**input_ids)
         return _normalise(self.get_text_features(input_ids, attention_mask).pooler_output)
 
     def forward(
@@ -249,6 +261,13 @@ class MiniCLIPModel(PreTrainedModel):
             raise ValueError(f"`return_loss=True` needs as many images as texts, image i with text i; got {shape}.")
         return LOSSES[self.config.loss].compute(logits_per_image, None, 0.0)
 
+    def save_pretrained(self, save_directory: str | Path, *args, is_main_process: bool = True, **kwargs) -> None:
+        """As in transformers. In addition, two small files tell sentence-transformers to take the unit vectors."""
+        super().save_pretrained(save_directory, *args, is_main_process=is_main_process, **kwargs)
+        if is_main_process:
+            for name, content in _SENTENCE_TRANSFORMERS.items():
+                (Path(save_directory) / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
         """Keep the temperature in its range; to be called after each optimiser step."""
@@ -296,6 +315,7 @@ class MiniCLIPModel(PreTrainedModel):
         pretrained: bool = True,
         vision_config: dict | None = None,
         text_config: dict | None = None,
+        image_size: int | None = None,
         **config_kwargs,
     ) -> "MiniCLIPModel":
         """
@@ -303,10 +323,13 @@ class MiniCLIPModel(PreTrainedModel):
 
         Args:
             image_encoder: a timm name (`resnet50`), a Hub id (`timm/resnet18.a1_in1k`) or a local timm folder.
-            text_encoder: a Hub id or a local transformers folder; with `pretrained=False` also a model type (`bert`).
+            text_encoder: a Hub id or a local transformers folder; of T5, CLIP and SigLIP the text encoder is taken.
+                With `pretrained=False` also a model type (`bert`).
             pretrained: `False` leaves both encoders at their random start and needs no download.
             vision_config: timm `model_args` of the image encoder, e.g. `{"drop_path_rate": 0.1}`.
             text_config: fields to override in the text encoder's config, e.g. `{"n_layers": 2}`.
+            image_size: side of the images in pixels, when not the encoder's own; noted in the configuration, where
+                other programs look for it. The processor takes the same argument.
             config_kwargs: other fields of [`MiniCLIPConfig`].
 
         Raises:
@@ -317,6 +340,7 @@ class MiniCLIPModel(PreTrainedModel):
         text_model = _load_text(text_encoder, pretrained, text_config or {})
         # Without the folder that it came from, which is nobody's business.
         text_settings = text_model.config.to_dict() | {"_name_or_path": ""}
+        vision_settings["image_size"] = image_size or timm_model.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
         config = cls.config_class(vision_config=vision_settings, text_config=text_settings, **config_kwargs)
         model = cls(config)
         # Copied after the constructor, whose `post_init` would overwrite anything loaded before.
@@ -325,15 +349,49 @@ class MiniCLIPModel(PreTrainedModel):
         return model.eval()
 
 
+_SENTENCE_TRANSFORMERS = {
+    "modules.json": [{"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"}],
+    "sentence_bert_config.json": {
+        "transformer_task": "feature-extraction",
+        "modality_config": {
+            "text": {"method": "forward", "method_output_name": "text_embeds"},
+            "image": {"method": "forward", "method_output_name": "image_embeds"},
+        },
+        "module_output_name": "sentence_embedding",
+    },
+}
+
+
 def _normalise(features: torch.Tensor) -> torch.Tensor:
     return F.normalize(features.float(), dim=-1)
 
 
-def _longest_text(text_config) -> int:
-    """Positions that the text encoder can index; RoBERTa's table starts after its padding index."""
-    positions = getattr(text_config, "max_position_embeddings", None) or 512
-    offset = text_config.pad_token_id + 1 if text_config.model_type in ("roberta", "xlm-roberta", "camembert") else 0
-    return positions - offset
+def _pool_states(states: torch.Tensor, attention_mask: torch.Tensor, pooling: str) -> torch.Tensor:
+    """`(n, length, dim)` states of tokens -> `(n, dim)`."""
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        positions = torch.arange(states.shape[1], device=states.device)
+        last = (attention_mask * positions).argmax(dim=1)
+        return states.gather(1, last[:, None, None].expand(-1, 1, states.shape[2])).squeeze(1)
+    mask = attention_mask.unsqueeze(-1).to(states.dtype)
+    return (states * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
+
+
+def _padded_as_siglip(input_ids: torch.Tensor, attention_mask: torch.Tensor | None, text_config) -> torch.Tensor:
+    """SigLIP was trained with texts padded to full length, and with attention to the padding."""
+    pad, length = text_config.pad_token_id, input_ids.shape[1]
+    if attention_mask is not None:
+        input_ids = input_ids.masked_fill(attention_mask[:, :length] == 0, pad)
+    return F.pad(input_ids, (0, text_config.max_position_embeddings - length), value=pad)
+
+
+def _longest_text(text_model: PreTrainedModel) -> int:
+    """Positions that the text encoder can index; RoBERTa and its kin start theirs after the padding index."""
+    for name, module in text_model.named_modules():
+        if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
+            return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
+    return getattr(text_model.config, "max_position_embeddings", None) or 512
 
 
 def _create_vision_model(config: TimmWrapperConfig) -> TimmWrapperModel:
@@ -343,13 +401,39 @@ def _create_vision_model(config: TimmWrapperConfig) -> TimmWrapperModel:
 
 def _create_text_model(config) -> PreTrainedModel:
     """The bare encoder; BERT's pooler is left out, since an unused layer stops distributed training."""
-    if type(config) not in MODEL_MAPPING:
+    config.use_cache = False  # of keys and values, for text that is generated token by token
+    model = _text_model_class(config)._from_config(config, **_without_pooler(config))
+    for name, parameter in model.named_parameters():
+        if _UNUSED.search(name):
+            parameter.requires_grad_(False)
+    return model
+
+
+# Poolers that cannot be left out, and attention to chosen tokens, which MiniCLIP does not choose.
+_UNUSED = re.compile(r"(^|\.)pooler\.|_global\.")
+
+
+def _text_model_class(config) -> type[PreTrainedModel]:
+    """
+    The encoder alone, of models that have more (T5, CLIP).
+
+    Raises:
+        ValueError: transformers has no text encoder of this type.
+    """
+    for mapping in (MODEL_FOR_TEXT_ENCODING_MAPPING, MODEL_MAPPING):
+        if type(config) in mapping:
+            model_class = mapping[type(config)]
+            return model_class[0] if isinstance(model_class, tuple) else model_class
+    # Text towers such as SiglipTextModel, which AutoModel does not list.
+    name = type(config).__name__
+    model_class = getattr(transformers, name.replace("Config", "Model"), None)
+    if model_class is None or not name.endswith("TextConfig"):
         raise ValueError(f"`text_config` has model_type {config.model_type!r}, which AutoModel cannot build.")
-    return AutoModel.from_config(config, **_without_pooler(config))
+    return model_class
 
 
 def _without_pooler(config) -> dict:
-    parameters = inspect.signature(MODEL_MAPPING[type(config)].__init__).parameters
+    parameters = inspect.signature(_text_model_class(config).__init__).parameters
     return {"add_pooling_layer": False} if "add_pooling_layer" in parameters else {}
 
 
@@ -386,20 +470,38 @@ def _load_timm(name: str, pretrained: bool, model_args: dict) -> tuple[nn.Module
 
 def _load_text(name: str, pretrained: bool, overrides: dict) -> PreTrainedModel:
     """The bare text encoder in float32."""
-    is_model_type = not pretrained and name in CONFIG_MAPPING and not Path(name).is_dir()
-    try:
-        # A bare model type is no repository: asking the Hub for it costs half a minute of retries offline.
-        from_name = AutoConfig.for_model if is_model_type else AutoConfig.from_pretrained
-        config = from_name(name, **overrides)
-    except (OSError, ValueError) as error:
-        if pretrained or Path(name).is_dir():
-            raise OSError(f"text encoder {name!r} could not be loaded: {_first_line(error)}") from error
-        config = _random_text_config(name, overrides)
-    if getattr(config, "is_encoder_decoder", False):
+    config = _text_config(name, pretrained, overrides)
+    if getattr(config, "is_encoder_decoder", False) and config.model_type not in ENCODER_HALVES:
         raise ValueError(f"text encoder {name!r} is an encoder-decoder; choose an encoder such as distilbert.")
     if not pretrained:
         return _create_text_model(config)
-    return AutoModel.from_pretrained(name, config=config, dtype=torch.float32, **_without_pooler(config))
+    if config.model_type in SIGLIP_TEXT:  # SigLIP 2's configuration holds SigLIP's padding token, not its own
+        config.pad_token_id = AutoTokenizer.from_pretrained(name).pad_token_id
+    config.use_cache = False
+    model, info = _text_model_class(config).from_pretrained(
+        name, config=config, dtype=torch.float32, output_loading_info=True, **_without_pooler(config)
+    )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])[0]
+        raise OSError(f"text encoder {name!r} holds no weights for {missing!r}; choose a {config.model_type} model")
+    return model
+
+
+def _text_config(name: str, pretrained: bool, overrides: dict) -> PreTrainedConfig:
+    """The configuration of a text encoder, or of the text tower of a model that has one."""
+    is_model_type = not pretrained and name in CONFIG_MAPPING and not Path(name).is_dir()
+    try:
+        # A bare model type is no repository: asking the Hub for it costs half a minute of retries offline.
+        config = AutoConfig.for_model(name, **overrides) if is_model_type else AutoConfig.from_pretrained(name)
+    except (OSError, ValueError) as error:
+        if pretrained or Path(name).is_dir():
+            raise OSError(f"text encoder {name!r} could not be loaded: {_first_line(error)}") from error
+        return _random_text_config(name, overrides)
+    if is_model_type:
+        return config
+    tower = getattr(config, "text_config", None)
+    config = tower if isinstance(tower, PreTrainedConfig) else config
+    return type(config).from_dict(config.to_dict(), **overrides)
 
 
 def _random_text_config(name: str, overrides: dict):

@@ -291,8 +291,18 @@ class MiniCLIPProcessor(ProcessorMixin):
         tokenizer = text_encoder
         if isinstance(text_encoder, str):
             tokenizer = AutoTokenizer.from_pretrained(text_encoder)
+            _prepare_tokenizer(tokenizer)
         tokenizer.model_max_length = min(tokenizer.model_max_length, max_length)
         return cls(image_processor_for(image_encoder, image_size, crop_mode), tokenizer)
+
+
+def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Tokenizers of language models often cannot pad, or pad on the left; SigLIP's gives no attention mask."""
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "right"
+    if "attention_mask" not in tokenizer.model_input_names:
+        tokenizer.model_input_names = [*tokenizer.model_input_names, "attention_mask"]
 
 
 def _text_kwargs(kwargs: dict) -> dict:

@@ -8,163 +8,31 @@
 YAML files give the settings, and the command line overrides them; --help explains each setting.
 """
 
-import json
-import shutil
 import sys
 from pathlib import Path
 
-import torch
-from accelerate import Accelerator, PartialState
-from accelerate.utils import set_seed
+from accelerate import PartialState
 
-from miniclip.doctor.checkup import check_up
-from miniclip.publishing.training_publisher import TrainingPublisher
-from miniclip.training.arguments import Arguments, parse_arguments
-from miniclip.training.launch import on_cpu, start_missing_processes, use_all_cores
-from miniclip.training.precision import training_precision
-from miniclip.training.sharding import sharding_plugin
-from miniclip.training.trainer import RESULTS_FILE, Interrupted, Trainer
-from miniclip.utils.errors import UserError, exit_on_user_error
-from miniclip.utils.provenance import without_machine_paths
+from miniclip.commands.train import examine, run_stages
+from miniclip.training.arguments import parse_arguments
+from miniclip.training.launch import start_missing_processes
+from miniclip.training.trainer import Interrupted
+from miniclip.utils.errors import exit_on_user_error
 
 
 @exit_on_user_error
 def main() -> None:
     stages = parse_arguments()
-    output_dir = Path(stages[0].training.output_dir).expanduser()
     if stages[0].training.doctor:
-        sys.exit(examine(stages, output_dir))
+        sys.exit(examine(stages, Path(stages[0].training.output_dir).expanduser()))
     start_missing_processes()
-    use_all_cores()
-    prepare_output_dir(output_dir, stages[0])
-    publisher = create_publisher(stages[-1], output_dir)
-    for number, arguments in enumerate(stages, start=1):
-        last = number == len(stages)
-        folder = output_dir if last else output_dir / f"stage-{number}"
-        if number > 1:
-            arguments.model.model_name_or_path = str(output_dir / f"stage-{number - 1}")
-        if not last and is_finished(folder):
-            continue
-        try:
-            train(arguments, folder, publisher if last else None)
-        except Interrupted as interruption:
-            print(interruption, file=sys.stderr)
-            sys.exit(130)
-    PartialState().print(f"model, processor and code: {output_dir}")
+    try:
+        trained = run_stages(stages)
+    except Interrupted as interruption:
+        print(interruption, file=sys.stderr)
+        sys.exit(130)
+    PartialState().print(trained)
     PartialState().destroy_process_group()
-    if publisher:
-        print(f"published: {publisher.finish()}")
-
-
-def examine(stages: list[Arguments], folder: Path) -> int:
-    """Run the doctor instead of training. The exit status is 1 if it finds a problem, else 0."""
-    use_all_cores()
-    accelerator = create_accelerator(stages[0], folder)
-    set_seed(stages[0].training.seed)
-    return int(check_up(accelerator, stages) > 0)
-
-
-def create_publisher(arguments: Arguments, output_dir: Path) -> TrainingPublisher | None:
-    """
-    The publisher of the run, on the main process if --hub_model_id is given, else `None`.
-
-    It checks now that the token may write to the Hub, so that a missing permission stops the run before it trains.
-    """
-    settings = arguments.training
-    if not settings.hub_model_id or not PartialState(cpu=on_cpu()).is_main_process:
-        return None
-    publisher = TrainingPublisher(
-        output_dir, settings.hub_model_id, settings.hub_private_repo, settings=arguments.to_dict()
-    )
-    publisher.prepare()
-    return publisher
-
-
-def train(arguments: Arguments, folder: Path, publisher: TrainingPublisher | None = None) -> None:
-    """Train one stage into `folder`."""
-    settings = arguments.training
-    accelerator = create_accelerator(arguments, folder)
-    set_seed(settings.seed)
-    if settings.existing_run == "resume" and not any(folder.glob("checkpoints/checkpoint-*")):
-        settings.existing_run = "stop"  # the run was stopped before this stage saved a checkpoint
-    trainer = Trainer(accelerator, arguments, folder, *([publisher.after_checkpoint] if publisher else []))
-    if settings.report_to != "none":
-        shown = without_machine_paths(arguments.to_dict())  # the logs are published with the model
-        accelerator.init_trackers("miniclip", config={name: str(value) for name, value in shown.items()})
-    trainer.fit()
-    for tracker in accelerator.trackers:  # `end_training` would also end the process group that the next stage needs
-        tracker.finish()
-    accelerator.free_memory()
-
-
-def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
-    """Accelerate's view of the machine, in the precision that was asked for or that the machine computes fastest."""
-    settings = arguments.training
-    process = PartialState(cpu=on_cpu())
-    precision = training_precision(settings.mixed_precision, process.device)
-    process.print(precision)
-    settings.mixed_precision = precision.name
-    torch.backends.cudnn.benchmark = True  # the fastest convolutions are looked for once, since image sizes stay
-    torch.backends.cuda.enable_cudnn_sdp(False)  # the other attention kernels are faster on texts as short as captions
-    return Accelerator(
-        cpu=on_cpu(),
-        mixed_precision=settings.mixed_precision,
-        log_with=None if settings.report_to == "none" else settings.report_to,
-        project_dir=folder / "logs",
-        step_scheduler_with_optimizer=False,
-        fsdp_plugin=sharding_plugin(settings),
-    )
-
-
-def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
-    """
-    Create the output folder, and delete the run in it if --existing_run says so.
-
-    Raises:
-        UserError: the folder holds another run, holds something else than a run, or is not writable.
-    """
-    settings = arguments.training
-    process = PartialState(cpu=on_cpu())
-    if process.is_main_process:
-        try:
-            if settings.existing_run == "replace":
-                delete_run(output_dir)
-            elif settings.existing_run == "stop" and holds_run(output_dir):
-                raise UserError(
-                    f"output folder {str(output_dir)!r} holds another run: continue it with --existing_run "
-                    "resume, replace it with --existing_run replace, or choose another --output_dir"
-                )
-            output_dir.mkdir(parents=True, exist_ok=True)
-            (output_dir / ".writable").touch()
-            (output_dir / ".writable").unlink()
-        except OSError as error:
-            raise UserError(f"output folder {str(output_dir)!r} cannot be written: {error.strerror}") from error
-    process.wait_for_everyone()
-
-
-def delete_run(folder: Path) -> None:
-    """
-    Delete the folder of a run.
-
-    Raises:
-        UserError: the folder holds something else than a run, or is the current directory.
-    """
-    content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    ours = holds_run(folder) or content <= {"logs", ".writable"}  # a run that was killed before it saved anything
-    if content and (not ours or Path.cwd().is_relative_to(folder.resolve())):
-        raise UserError(f"output folder {str(folder)!r} holds more than a run, and would be deleted: name another")
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def holds_run(folder: Path) -> bool:
-    """Whether the folder holds a model, a checkpoint or a stage."""
-    return any(any(folder.glob(name)) for name in ("config.json", "checkpoints/*", "stage-*", RESULTS_FILE))
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the stage in this folder has finished training."""
-    results = folder / RESULTS_FILE
-    return results.is_file() and json.loads(results.read_text(encoding="utf-8")).get("finished", False)
 
 
 if __name__ == "__main__":

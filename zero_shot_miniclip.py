@@ -5,7 +5,7 @@ Self-contained on purpose: the Hub stores this file beside the weights, and `tru
 
 import io
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -377,25 +377,27 @@ class ZeroShotClassifier:
         """
         Where an image speaks for a label: gradient of their similarity times the encoder's last feature map, summed
         over channels, positive part (Grad-CAM, Selvaraju et al., 2017, in the form of HiResCAM, Draelos and Carin,
-        2020; the two agree for encoders that average their feature map). Of a vision transformer the tokens that
-        enter the last attention block are taken.
+        2020; the two agree for encoders that average their feature map). Of a vision transformer the last tokens that
+        still reach the result are taken, which are those before the last attention.
 
         Returns:
             The part of the image that the encoder sees, upright RGB, and the map `(height, width)` of that size,
             scaled so that its largest value is 1 (all 0 where nothing speaks for the label).
 
         Raises:
-            ValueError: the encoder has neither a feature map nor transformer blocks.
+            ValueError: nothing in the encoder is laid out like the image.
         """
         image = self.open_image(image)
         label_embeds = self.embed_labels(parse_labels([label]), templates)
         pixel_values = self.processor(images=image, return_tensors="pt").pixel_values.to(self.model.device)
         timm_model = self.model.vision_model.timm_model
+
+        def similarity(pooled: torch.Tensor) -> torch.Tensor:
+            return (self.model(image_features=pooled).image_embeds * label_embeds).sum()
+
         with torch.enable_grad():
-            features, pooled = _features_and_pooled(timm_model, pixel_values.to(self.model.dtype))
-            similarity = (self.model(image_features=pooled).image_embeds * label_embeds).sum()
-            (gradient,) = torch.autograd.grad(similarity, features)
-        heat = _on_grid((features * gradient).detach().float().cpu(), timm_model).relu()
+            heat = _heat(timm_model, pixel_values.to(self.model.dtype), similarity)
+        heat = heat.detach().float().cpu()[None].relu()
         seen = image.crop(_seen_box(image.size, self.processor.image_processor))
         heat = F.interpolate(heat[None], (seen.height, seen.width), mode="bicubic", antialias=False)[0, 0].clamp(min=0)
         return seen, (heat / heat.max().clamp(min=1e-12)).cpu()
@@ -450,36 +452,71 @@ def _best(names: list[str], scores: torch.Tensor, top_k: int | None) -> list[dic
     return [{"label": names[index], "score": score} for index, score in best]
 
 
-def _features_and_pooled(timm_model: nn.Module, pixel_values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Last feature map, or the last block's input tokens, as a leaf of the graph that ends in the pooled features."""
+def _heat(timm_model: nn.Module, pixel_values: torch.Tensor, similarity: Callable) -> torch.Tensor:
+    """
+    Gradient times features of one image's last feature map, `(rows, columns)`.
+
+    Args:
+        similarity: of pooled features `(1, vision_dim)` to the label, a scalar.
+
+    Raises:
+        ValueError: nothing in the encoder is laid out like the image.
+    """
     with torch.no_grad():
         features = timm_model.forward_features(pixel_values)
-    if features.ndim == 4:
+    if isinstance(features, torch.Tensor) and features.ndim == 4:
         features = features.detach().requires_grad_()
-        return features, timm_model.forward_head(features)
-    if not hasattr(timm_model, "blocks"):
-        raise ValueError(f"no heat map for this image encoder ({type(timm_model).__name__}): it has no feature map.")
-    leaves = []
+        (gradient,) = torch.autograd.grad(similarity(timm_model.forward_head(features)), features)
+        channels_last = getattr(timm_model, "output_fmt", "NCHW") == "NHWC"
+        return (features * gradient).sum(dim=-1 if channels_last else 1)[0]
+    return _heat_of_modules(timm_model, pixel_values, similarity)
 
-    def enter_last_block(_, inputs):
-        leaves.append(inputs[0].detach().requires_grad_())
-        return leaves[0], *inputs[1:]
 
-    hook = timm_model.blocks[-1].register_forward_pre_hook(enter_last_block)
+def _heat_of_modules(timm_model: nn.Module, pixel_values: torch.Tensor, similarity: Callable) -> torch.Tensor:
+    """
+    The same for any encoder: of all modules' outputs, the last that is laid out like the image and whose positions
+    all matter. (After the last attention block, only the class token does.)
+    """
+    outputs: list[torch.Tensor] = []
+
+    def keep(module, inputs, output):
+        # Leaves compute inner things such as attention between pairs of positions.
+        if isinstance(output, torch.Tensor) and any(True for _ in module.children()):
+            outputs.append(output)
+
+    hooks = [module.register_forward_hook(keep) for module in timm_model.modules() if module is not timm_model]
     try:
-        pooled = timm_model.forward_head(timm_model.forward_features(pixel_values))
+        pooled = timm_model(pixel_values.detach().requires_grad_())
     finally:
-        hook.remove()
-    return leaves[0], pooled
+        for hook in hooks:
+            hook.remove()
+    candidates = [output for output in outputs if output.requires_grad and _layout(output, timm_model) is not None]
+    gradients = torch.autograd.grad(similarity(pooled), candidates, allow_unused=True) if candidates else ()
+    for output, gradient in reversed(list(zip(candidates, gradients, strict=True))):
+        if gradient is None:
+            continue
+        layout = _layout(output, timm_model)
+        if (layout(gradient).abs().sum(dim=-1) > 0).float().mean() > 0.5:
+            return layout(output * gradient).sum(dim=-1)
+    name = type(timm_model).__name__
+    raise ValueError(f"no heat map for this image encoder ({name}): nothing in it is laid out like the image.")
 
 
-def _on_grid(contributions: torch.Tensor, timm_model: nn.Module) -> torch.Tensor:
-    """Channels summed, tokens laid out: one image's features -> `(1, rows, columns)`."""
-    if contributions.ndim == 4:
-        return contributions.sum(dim=-1 if getattr(timm_model, "output_fmt", "NCHW") == "NHWC" else 1)
-    values = contributions.sum(dim=-1)[:, getattr(timm_model, "num_prefix_tokens", 0) :]
-    rows, columns = timm_model.patch_embed.grid_size
-    return values.reshape(1, rows, columns)
+def _layout(output: torch.Tensor, timm_model: nn.Module) -> Callable | None:
+    """How to bring an output into the form `(rows, columns, channels)`; `None` if it is no feature map."""
+    if output.shape[0] != 1:
+        return None
+    if output.ndim == 4 and min(output.shape[1:]) > 1:
+        if output.shape[2] == output.shape[3]:
+            return lambda tensor: tensor[0].permute(1, 2, 0)
+        return (lambda tensor: tensor[0]) if output.shape[1] == output.shape[2] else None
+    if output.ndim != 3:
+        return None
+    for prefix in dict.fromkeys((0, getattr(timm_model, "num_prefix_tokens", 0), 1, 2)):
+        side = math.isqrt(max(output.shape[1] - prefix, 0))
+        if side > 1 and side * side == output.shape[1] - prefix:
+            return lambda tensor, prefix=prefix, side=side: tensor[0, prefix:].unflatten(0, (side, side))
+    return None
 
 
 def _seen_box(size: tuple[int, int], image_processor) -> tuple[int, int, int, int]:

@@ -33,8 +33,8 @@ from miniclip.data.reader import (
 )
 from miniclip.evaluation.retrieval import evaluate_retrieval
 from miniclip.evaluation.zero_shot import evaluate_zero_shot
-from miniclip.export.onnx import CONFIG_FILE, TEXT, VISION, export_onnx, random_images, session
-from miniclip.export.quantization import (
+from miniclip.exporting.onnx import CONFIG_FILE, TEXT, VISION, export_onnx, random_images, session
+from miniclip.exporting.quantization import (
     INT8,
     calibration_images,
     quantize_image_tower,

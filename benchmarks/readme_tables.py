@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ablation_tables
+import encoder_table
 import flickr8k_table
 import training_tables
 
@@ -130,6 +131,18 @@ def search() -> str:
     )
 
 
+def embedding_speed() -> str:
+    """Pictures a second of embed_dataset.py beside those of its parts."""
+    run = json.loads((RESULTS / "embedding_speed.json").read_text())
+    together = "Together, they allow" if run["device"] == "cpu" else "The slower of them allows"
+    return (
+        f"The encoder alone embeds {run['encoder_images_per_s']:.0f} images/s, and decoding alone reads "
+        f"{run['decoding_images_per_s']:.0f} images/s. {together} {run['limit_images_per_s']:.0f} images/s; "
+        f"`embed_dataset.py` embeds {run['embed_images_per_s']:.0f} images/s, {100 * run['share_of_limit']:.0f} % of "
+        f"that. {run['model']}, {run['images']:,} images. {training_tables.origin(run)}"
+    )
+
+
 # Tables by marker. A table is written as soon as its result file exists.
 TABLES = (
     {
@@ -138,6 +151,8 @@ TABLES = (
         "browser": (browser, "browser_space.json"),
         "latency": (latency, "inference_latency.json"),
         "search": (search, "search_latency.json"),
+        "embedding_speed": (embedding_speed, "embedding_speed.json"),
+        "encoders": (encoder_table.encoders, "encoders.json"),
     }
     | training_tables.TABLES
     | flickr8k_table.TABLES

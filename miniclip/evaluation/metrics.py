@@ -4,7 +4,9 @@ from pathlib import Path
 
 import evaluate
 
-METRICS = Path(__file__).resolve().parents[2] / "metrics"
+ROOMS = Path(__file__).resolve().parents[1]
+# In a clone they lie beside the package; pip installs them into it.
+METRICS = next(folder for folder in (ROOMS / "metrics", ROOMS.parent / "metrics") if folder.is_dir())
 
 
 def load_metric(name: str) -> evaluate.EvaluationModule:

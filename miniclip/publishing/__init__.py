@@ -1,4 +1,4 @@
 """Model cards, their pictures, and uploads to the Hub.
 
-May import `utils`, `data`, `page`, `evaluation` and `export`.
+May import `utils`, `data`, `page`, `evaluation` and `exporting`.
 """

@@ -136,7 +136,14 @@ def metadata(records: RunRecords, repository: str) -> ModelCardData:
         base_model=base_models(records.settings) or None,
         datasets=datasets or None,
         metrics=["recall", "accuracy"],
-        tags=["miniclip", "clip", "zero-shot-image-classification", "image-text-retrieval", "custom_code"],
+        tags=[
+            "miniclip",
+            "clip",
+            "zero-shot-image-classification",
+            "image-text-retrieval",
+            "sentence-transformers",  # modules.json lets it load the model, so the Hub shows its snippet as well
+            "custom_code",
+        ],
         model_name=repository.split("/")[-1] if results else None,
         eval_results=results or None,
         co2_eq_emissions=energy.to_metadata() if energy else None,

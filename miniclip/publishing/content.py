@@ -24,7 +24,15 @@ from miniclip.utils.loading import load_model
 from miniclip.utils.provenance import machine_paths, without_machine_paths
 
 ROOT = Path(__file__).resolve().parents[2]
-MODEL_PATTERNS = ("config.json", "*.safetensors", "*.safetensors.index.json", "*_miniclip.py", "processor_config.json")
+MODEL_PATTERNS = (
+    "config.json",
+    "modules.json",  # this and the next for sentence-transformers
+    "sentence_bert_config.json",
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*_miniclip.py",
+    "processor_config.json",
+)
 TOKENIZER_PATTERNS = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
 LEGAL_FILES = ("LICENSE", "NOTICE")
 # What the page imports; versions are those of requirements.txt.
@@ -64,7 +72,15 @@ def model_files(run: Path, repository: str, example_photos: bool = False) -> Fil
             files[file.relative_to(run).as_posix()] = shareable_json(file)
     private = set().union(*(machine_paths(training["settings"]) for training in records.trainings))
     files |= example_files(run, example_photos) | log_files(run, private)
-    return files | {name: ROOT / name for name in LEGAL_FILES}
+    return files | legal_files()
+
+
+def legal_files() -> Files:
+    """The licence and the notice: from a clone, or from where pip installed them."""
+    if all((ROOT / name).is_file() for name in LEGAL_FILES):
+        return {name: ROOT / name for name in LEGAL_FILES}
+    installed = importlib.metadata.files("miniclip") or []
+    return {file.name: Path(file.locate()) for file in installed if file.name in LEGAL_FILES}
 
 
 def example_files(run: Path, photos: bool = False) -> Files:
@@ -159,7 +175,7 @@ def static_space_files(model: str, onnx_dir: Path | None, folder: Path) -> Files
         UserError: if the model cannot be loaded or the build fails.
     """
     if onnx_dir is None:
-        from miniclip.export.onnx import export_onnx  # needs the packages of requirements-onnx.txt
+        from miniclip.exporting.onnx import export_onnx  # needs the packages of requirements-onnx.txt
 
         onnx_dir = folder / "onnx"
         export_onnx(*load_model(model), onnx_dir)
@@ -175,7 +191,7 @@ def static_space_files(model: str, onnx_dir: Path | None, folder: Path) -> Files
     card.data.models, card.data.license = [model], LICENSE
     card.save(page / CARD_FILE)
     files = {file.relative_to(page).as_posix(): file for file in sorted(page.rglob("*")) if file.is_file()}
-    return files | {name: ROOT / name for name in LEGAL_FILES}
+    return files | legal_files()
 
 
 def write_files(files: Files, folder: Path) -> None:

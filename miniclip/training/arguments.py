@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from configuration_miniclip import MiniCLIPConfig
+from configuration_miniclip import TEXT_POOLINGS, MiniCLIPConfig
 from losses_miniclip import LOSSES
 from miniclip.data.augmentation import AUGMENTATIONS
 from miniclip.training.deprecated_arguments import DEPRECATED, apply_deprecated, take_deprecated
@@ -76,10 +76,11 @@ class ModelArguments:
         "dropout between the encoders and the heads, from 0 to 1; by default "
         f"{MiniCLIPConfig.feature_dropout}, or that of the model to start from",
     )
-    text_pooling: str = setting(
-        MiniCLIPConfig.text_pooling,
-        "how the tokens become one vector: cls takes the first token, mean averages all",
-        metavar="cls|mean",
+    text_pooling: str | None = setting(
+        None,
+        "how the tokens become one vector: cls takes the first token, mean averages all, last takes the last token; by "
+        "default as the text encoder was trained, which is cls for most",
+        metavar="|".join(TEXT_POOLINGS),
     )
     loss: str = setting(
         MiniCLIPConfig.loss,

@@ -43,14 +43,46 @@ def freeze(model: MiniCLIPModel, trainable_image_layers: int, trainable_text_lay
 
 
 def layer_ids(model: MiniCLIPModel, part: str) -> dict[str, int]:
-    """Depth of each parameter of a tower, counted from the input (0)."""
-    if part == "text_encoder":
-        names = [name for name, _ in model.named_parameters() if part_of(name) == part]
-        numbers = {name: re.search(r"\.layers?\.(\d+)\.", name) for name in names}
-        return {name: int(match.group(1)) + 1 if match else 0 for name, match in numbers.items()}
-    timm_model = model.vision_model.timm_model
-    groups = group_parameters(timm_model, timm_model.group_matcher(coarse=True), reverse=True)
+    """
+    Depth of each parameter of a tower, counted from the input (0).
+
+    Raises:
+        UserError: the layers of this encoder cannot be told apart.
+    """
+    names = [name for name, _ in model.named_parameters() if part_of(name) == part]
+    layers = _timm_layer_ids(model.vision_model.timm_model) if part == "image_encoder" else None
+    layers = layers or _numbered_layer_ids(names)
+    if max(layers.values()) == 0:
+        raise UserError(
+            f"the layers of this {part.replace('_', ' ')} cannot be told apart; give 0 (none) or -1 (all) as its "
+            "number of trainable layers, and 1 as --layer_decay"
+        )
+    return layers
+
+
+def _timm_layer_ids(timm_model: nn.Module) -> dict[str, int] | None:
+    """As timm groups them; `None` where it does not say."""
+    try:
+        groups = group_parameters(timm_model, timm_model.group_matcher(coarse=True), reverse=True)
+    except (AttributeError, NotImplementedError, TypeError):
+        return None
     return {f"vision_model.timm_model.{name}": depth for name, depth in groups.items()}
+
+
+def _numbered_layer_ids(names: list[str]) -> dict[str, int]:
+    """
+    The first number in a parameter's name is that of its layer, as in every text encoder of transformers.
+
+    Parameters without a number belong to the embeddings, or after the layers to the last one, as a final norm does.
+    """
+    numbers = [re.search(r"\.(\d+)\.", name) for name in names]
+    last = max((int(match.group(1)) + 1 for match in numbers if match), default=0)
+    layers, seen = {}, False
+    for name, match in zip(names, numbers, strict=True):
+        seen = seen or match is not None
+        without = last if seen and "embed" not in name else 0
+        layers[name] = int(match.group(1)) + 1 if match else without
+    return layers
 
 
 def parameter_groups(

@@ -152,13 +152,14 @@ def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | No
     settings = arguments.model
     text_config = json_setting(settings.text_config, "text_config")
     if tokenizer is not None:
-        text_config |= {"vocab_size": len(tokenizer)}
+        text_config |= {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     return MiniCLIPModel.from_encoders(
         settings.image_encoder,
         settings.text_encoder,
         pretrained=settings.pretrained,
         vision_config=json_setting(settings.vision_config, "vision_config"),
         text_config=text_config,
+        image_size=settings.image_size,
         projection_dim=settings.projection_dim,
         projection_head=settings.projection_head,
         text_pooling=settings.text_pooling,

@@ -67,6 +67,7 @@ def load_model(
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])[0]
         raise UserError(f"model {model_name_or_path!r} has no weights {missing!r}; train or download it again")
+    model.config.vision_config.image_size = processor.image_size  # older models do not have it
     return model.to(device, memory_format=torch.channels_last).eval(), processor
 
 

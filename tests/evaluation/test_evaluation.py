@@ -20,6 +20,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import evaluate_miniclip
+from miniclip.commands import evaluate as commands_evaluate
 from miniclip.data.batches import BatchPreparer
 from miniclip.data.labels import class_prompts
 from miniclip.data.reader import Columns, find_columns, load_split
@@ -448,15 +449,15 @@ def test_configurations_of_several_datasets(monkeypatch):
         loaded.append((name, split, dataset_config_name))
         return undecoded({"image": [encoded_image("red")], "label": [0]}, label=datasets.ClassLabel(names=["red"]))
 
-    monkeypatch.setattr(evaluate_miniclip, "load_split", load)
-    arguments = evaluate_miniclip.EvaluationArguments("model", dataset_name="c", dataset_config_name="x")
-    evaluate_miniclip.load_captioned(arguments, "test")
+    monkeypatch.setattr(commands_evaluate, "load_split", load)
+    arguments = commands_evaluate.EvaluationArguments("model", dataset_name="c", dataset_config_name="x")
+    commands_evaluate.load_captioned(arguments, "test")
     arguments.zero_shot_dataset, arguments.zero_shot_config_name = ["a", "b"], ["first", "second"]
-    evaluate_miniclip.load_labelled(arguments)
+    commands_evaluate.load_labelled(arguments)
     assert loaded == [("c", "test", "x"), ("a", "test", "first"), ("b", "test", "second")]
     arguments.zero_shot_config_name = ["1", "2", "3"]
     with pytest.raises(UserError, match="zero_shot_config_name has 3 values for 2 datasets"):
-        evaluate_miniclip.load_labelled(arguments)
+        commands_evaluate.load_labelled(arguments)
 
 
 def test_calibration_is_kept_in_the_models_folder(monkeypatch, tiny_folder, captioned_folder, tmp_path):
@@ -502,7 +503,7 @@ def test_none_of_these_rates(tiny_model, tiny_processor):
 def test_random_weights_are_not_calibrated(calibrated_folder):
     """A calibration is of the trained ones, which keep it."""
     model, _ = load_model(str(calibrated_folder))
-    assert evaluate_miniclip.untrained(model, model.device).config.zero_shot_calibration is None
+    assert commands_evaluate.untrained(model, model.device).config.zero_shot_calibration is None
     assert model.config.zero_shot_calibration
 
 

@@ -10,10 +10,16 @@ from transformers import (
     AutoModel,
     BertConfig,
     BertModel,
+    CLIPConfig,
+    CLIPModel,
     DistilBertConfig,
     DistilBertModel,
     RobertaConfig,
     RobertaModel,
+    SiglipConfig,
+    SiglipModel,
+    T5Config,
+    T5Model,
 )
 
 from configuration_miniclip import MiniCLIPConfig
@@ -70,7 +76,7 @@ def test_features_are_model_outputs_and_encodings_unit_tensors(tiny_model, input
     torch.testing.assert_close(encoded, torch.nn.functional.normalize(text.pooler_output, dim=-1))
 
 
-@pytest.mark.parametrize("pooling", ["cls", "mean"])
+@pytest.mark.parametrize("pooling", ["cls", "mean", "last"])
 def test_padding_changes_nothing(tiny_tokenizer, pooling):
     model = build_tiny(tiny_tokenizer, text_pooling=pooling)
     short = tiny_tokenizer(["a red circle"], return_tensors="pt")
@@ -90,7 +96,7 @@ def test_text_longer_than_the_position_table_is_cut(tiny_tokenizer):
 @pytest.mark.parametrize(
     ("field", "value", "choices"),
     [
-        ("text_pooling", "max", "cls, mean"),
+        ("text_pooling", "max", "cls, mean, last"),
         ("projection_head", "deep", "mlp, linear"),
         ("loss", "triplet", "infonce, sigmoid"),
         ("projection_dim", 0, "at least 1"),
@@ -115,6 +121,74 @@ def test_default_config_is_the_original_pair():
 def test_encoder_decoder_is_refused():
     with pytest.raises(ValueError, match="encoder-decoder"):
         MiniCLIPConfig(text_config={"model_type": "bart"})
+
+
+def test_a_causal_encoder_is_not_pooled_by_its_first_token():
+    assert MiniCLIPConfig(text_config={"model_type": "gpt2"}).text_pooling == "last"
+    with pytest.raises(ValueError, match="use 'last' or 'mean'"):
+        MiniCLIPConfig(text_config={"model_type": "clip_text_model"}, text_pooling="cls")
+
+
+def save_dual_encoder(folder, tokenizer, kind):
+    """A CLIP or SigLIP of transformers, as it lies on the Hub, and its text tower."""
+    torch.manual_seed(0)
+    text = {**BERT_TEXT, "vocab_size": len(tokenizer), "max_position_embeddings": 40, "pad_token_id": 0}
+    text["eos_token_id"] = tokenizer.sep_token_id
+    vision = {**BERT_TEXT, "image_size": 32, "patch_size": 16}
+    config_class, model_class = {"clip": (CLIPConfig, CLIPModel), "siglip": (SiglipConfig, SiglipModel)}[kind]
+    model = model_class(config_class(text_config=text, vision_config=vision)).eval()
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return model.text_model
+
+
+@pytest.mark.parametrize("kind", ["clip", "siglip"])
+def test_text_tower_of_a_dual_encoder(tmp_path, tiny_tokenizer, kind):
+    """Pooled as there, whatever the padding, and after saving."""
+    tower = save_dual_encoder(tmp_path / "theirs", tiny_tokenizer, kind)
+    vision = save_timm(timm.create_model("test_vit", num_classes=0), tmp_path / "vision", "test_vit")
+    model = MiniCLIPModel.from_encoders(vision, str(tmp_path / "theirs"))
+    model.save_pretrained(tmp_path / "joined")
+    full = tiny_tokenizer(CAPTIONS, padding="max_length", max_length=40, return_tensors="pt")
+    short = tiny_tokenizer(CAPTIONS, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        expected = tower(input_ids=full["input_ids"]).pooler_output
+        for joined in (model, MiniCLIPModel.from_pretrained(tmp_path / "joined")):
+            for tokens in (full, short):
+                pooled = joined.pool_text(tokens["input_ids"], tokens["attention_mask"])
+                torch.testing.assert_close(pooled, expected)
+
+
+def test_encoder_of_t5(tmp_path, tiny_tokenizer):
+    torch.manual_seed(0)
+    config = T5Config(d_model=32, d_ff=64, d_kv=16, num_layers=2, num_heads=2, vocab_size=len(tiny_tokenizer))
+    theirs = T5Model(config).eval()
+    theirs.save_pretrained(tmp_path / "t5")
+    vision = save_timm(timm.create_model("test_vit", num_classes=0), tmp_path / "vision", "test_vit")
+    model = MiniCLIPModel.from_encoders(vision, str(tmp_path / "t5"))
+    model.save_pretrained(tmp_path / "joined")
+    ids = torch.randint(5, 50, (2, 7))
+    with torch.no_grad():
+        expected = theirs.encoder(ids).last_hidden_state.mean(dim=1)
+        for joined in (model, MiniCLIPModel.from_pretrained(tmp_path / "joined")):
+            torch.testing.assert_close(joined.pool_text(ids), expected)
+
+
+def test_a_text_encoder_without_its_weights_is_refused(tmp_path, tiny_tokenizer):
+    tower = BertModel(BertConfig(vocab_size=len(tiny_tokenizer), **BERT_TEXT))
+    state = {name: value for name, value in tower.state_dict().items() if "layer.1" not in name}
+    tower.save_pretrained(tmp_path / "text", state_dict=state)
+    vision = save_timm(timm.create_model("test_vit", num_classes=0), tmp_path / "vision", "test_vit")
+    with pytest.raises(OSError, match="holds no weights for"):
+        MiniCLIPModel.from_encoders(vision, str(tmp_path / "text"))
+
+
+def test_image_size_is_where_clips_scripts_read_it(tmp_path, tiny_tokenizer):
+    assert MiniCLIPConfig().vision_config.image_size == 224
+    model = build_tiny(tiny_tokenizer, image_size=48)
+    assert model.config.vision_config.image_size == 48
+    model.save_pretrained(tmp_path)
+    assert MiniCLIPModel.from_pretrained(tmp_path).config.vision_config.image_size == 48
 
 
 TEXT_ENCODERS = {
@@ -227,7 +301,7 @@ def test_attention_is_sdpa_when_asked(tmp_path, tiny_model):
     [
         ("resnet181", "distilbert", "Did you mean: resnet18"),
         ("test_resnet", "no-such-encoder", "unknown text encoder"),
-        ("test_resnet", "t5", "encoder-decoder"),
+        ("test_resnet", "bart", "encoder-decoder"),
     ],
 )
 def test_unknown_encoders_are_named(image_encoder, text_encoder, message):

@@ -18,7 +18,7 @@ import yaml
 from conftest import ROOT, build_tiny, run_python
 from PIL import Image
 
-from miniclip.export.onnx import export_onnx
+from miniclip.exporting.onnx import export_onnx
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 from zero_shot_miniclip import ZeroShotClassifier
 

@@ -35,7 +35,8 @@ def test_it_trains_measures_and_shows(executed):
     assert "8 steps" in printed and "of 40 right" in printed
     assert "zero-shot, shapes" in printed and "image to text R@1" in printed
     assert {"model.safetensors", "results.json", "README.md"} <= {file.name for file in run.iterdir()}
-    assert len(outputs(notebook, "image/png")) == 4  # captions, curves, answers, search
+    assert len(outputs(notebook, "image/png")) == 3  # captions, answers, search
+    assert any("data:image/png" in html for html in outputs(notebook, "text/html"))  # the curve of training
 
 
 def test_it_is_kept_without_outputs():

@@ -32,7 +32,8 @@ RUN_ELSEWHERE = {
     r"^accelerate launch --mixed_precision$": "tests/training/test_training_precision.py",
     r"accelerate/": "needs several GPUs or machines; tests/training/",
     r"train_accelerate\.py": "hours; tests/training/ runs the same in miniature",
-    r"export_onnx|onnx_inference": "tests/export/test_onnx.py",
+    r"embed_dataset\.py": "tests/commands/test_embed.py",
+    r"export_onnx|onnx_inference": "tests/exporting/test_onnx.py",
     r"space_static": "tests/page/test_space_static.py",
     r"benchmarks/flickr8k\.py": "hours; tests/benchmarks/test_reference_runs.py",
     r"benchmarks/(plots|ablations)": "tests/benchmarks/test_plots.py and the tables' own test below",
@@ -53,8 +54,18 @@ TINY += """--text_config '{"dim": 32, "n_layers": 1, "n_heads": 2, "hidden_dim":
 DESCRIPTIVE_PAGES = ("README.md", "architecture.md", "contributing.md", "data.md")
 # Files that a walk-through tells the reader to create.
 CREATED = re.findall(r"Create `([^`]+)`", (ROOT / "docs" / "contributing.md").read_text())
-PAGES_WITH_TESTS = {"contributing.md": "test_contributing.py"}
-OPTION_SOURCES = {"train_accelerate.py": ["miniclip/training/arguments.py"]}
+# The Python of these pages runs in tests of their own.
+PAGES_WITH_TESTS = {
+    "contributing.md": "test_contributing.py",
+    "clients.md": "tests/clients/test_page.py",
+    "embed.md": "tests/commands/test_embed.py",
+}
+OPTION_SOURCES = {
+    "train_accelerate.py": ["miniclip/training/arguments.py"],
+    "embed_dataset.py": ["miniclip/commands/embed.py"],
+    "export_onnx.py": ["miniclip/commands/export.py"],
+    "evaluate_miniclip.py": ["miniclip/commands/evaluate.py"],
+}
 
 
 def blocks(text: str, language: str) -> list[str]:

@@ -6,7 +6,18 @@ import pytest
 from conftest import ROOT
 
 # A room may import those before it, the remote code and packages; nothing imports a script.
-ROOMS = ("utils", "data", "embeddings", "page", "evaluation", "training", "doctor", "export", "publishing")
+ROOMS = (
+    "utils",
+    "data",
+    "embeddings",
+    "page",
+    "evaluation",
+    "training",
+    "doctor",
+    "exporting",
+    "publishing",
+    "commands",
+)
 REMOTE_CODE = {path.stem for path in ROOT.glob("*_miniclip.py")} - {"evaluate_miniclip"}
 SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - REMOTE_CODE
 
@@ -49,5 +60,5 @@ def test_remote_code_imports_nothing_else_of_the_project():
 
 @pytest.mark.parametrize("room", [path.name for path in (ROOT / "tests").iterdir() if path.is_dir()])
 def test_tests_mirror_the_rooms(room):
-    """Apart from what lies outside `miniclip/`: remote code, benchmarks and the repository as a whole."""
-    assert room in (*ROOMS, "model", "benchmarks", "repository", "__pycache__")
+    """Apart from what lies outside `miniclip/`: remote code, its clients, benchmarks and the repository as a whole."""
+    assert room in (*ROOMS, "model", "clients", "benchmarks", "repository", "__pycache__")

@@ -117,8 +117,9 @@ def save_and_resume(accelerator: Accelerator, model, optimizer, chunks, output: 
 def train(kind: str, *arguments: str) -> None:
     """`train_accelerate.py`, in each of the two processes."""
     import train_accelerate
+    from miniclip.commands import train as commands_train
 
-    create_accelerator = train_accelerate.create_accelerator
+    create_accelerator = commands_train.create_accelerator
 
     def create(settings, folder):
         accelerator = create_accelerator(settings, folder)
@@ -126,7 +127,7 @@ def train(kind: str, *arguments: str) -> None:
             turn_on_fsdp(accelerator, sharding_plugin(settings.training))
         return accelerator
 
-    train_accelerate.create_accelerator = create
+    commands_train.create_accelerator = create
     sys.argv = ["train_accelerate.py", *arguments]
     train_accelerate.main()
 

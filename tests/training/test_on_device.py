@@ -9,13 +9,13 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from conftest import TINY_SETTINGS, build_tiny
 
+from miniclip.commands.train import create_accelerator
 from miniclip.data.augmentation import CropDraw, crop_images, train_transform
 from miniclip.data.image_cache import CachedImages
 from miniclip.data.shapes import shapes_split
 from miniclip.training.arguments import parse_arguments
 from miniclip.training.optimization import compile_encoders
 from miniclip.training.trainer import Trainer
-from train_accelerate import create_accelerator
 
 
 @pytest.mark.parametrize("size", [32, 225])

@@ -16,6 +16,7 @@ from accelerate.utils import set_seed
 from conftest import ROOT, TINY_SETTINGS, run_python
 from safetensors.torch import load_file
 
+from miniclip.commands.train import prepare_output_dir
 from miniclip.data.shapes import shapes_split
 from miniclip.training.arguments import parse_arguments
 from miniclip.training.setup import build_model, load_training_split
@@ -23,7 +24,6 @@ from miniclip.training.trainer import Trainer
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
-from train_accelerate import prepare_output_dir
 
 SETTINGS = (
     TINY_SETTINGS
@@ -428,7 +428,7 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--learning_rat", "1"], "unknown argument --learning_rat"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         (["--existing_run", "nowhere"], "is not a checkpoint folder"),
-        (["--text_pooling", "max"], "must be one of: cls, mean"),
+        (["--text_pooling", "max"], "must be one of: cls, mean, last"),
     ],
 )
 def test_mistakes_are_one_line_and_a_status(config, tmp_path, arguments, message):

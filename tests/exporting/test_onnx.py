@@ -12,8 +12,8 @@ from PIL import Image
 
 from miniclip.data.shapes import shapes_split
 from miniclip.evaluation.zero_shot import evaluate_zero_shot
-from miniclip.export.onnx import TOLERANCE, empty_folder, export_onnx, onnx_config, parity, portable_tokenizer
-from miniclip.export.quantization import calibration_images
+from miniclip.exporting.onnx import TOLERANCE, empty_folder, export_onnx, onnx_config, parity, portable_tokenizer
+from miniclip.exporting.quantization import calibration_images
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor, image_processor_for

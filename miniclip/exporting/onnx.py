@@ -67,15 +67,8 @@ def export_onnx(model, processor, output_dir: str | Path) -> dict[str, float]:
     max_length = longest_text(model, processor)
     settings = onnx_config(model, processor)
     portable_tokenizer(processor.tokenizer, max_length).save(str(output_dir / "tokenizer.json"))
-    _export(
-        _ImageTower(model), {"pixel_values": random_images(settings, 2)}, {0: "batch"}, output_dir / f"{VISION}.onnx"
-    )
-    _export(
-        _TextTower(model),
-        random_texts(model, batch=2, length=min(9, max_length)),
-        {0: "batch", 1: torch.export.Dim("length", max=max_length)},
-        output_dir / f"{TEXT}.onnx",
-    )
+    export_vision_model(model, settings, output_dir / f"{VISION}.onnx")
+    export_text_model(model, max_length, output_dir / f"{TEXT}.onnx")
     (output_dir / CONFIG_FILE).write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
     differences = parity(model, output_dir, max_length)
     for tower, difference in differences.items():
@@ -101,7 +94,7 @@ def empty_folder(output_dir: str | Path) -> Path:
 
 def longest_text(model, processor) -> int:
     """Tokens kept of a text: the processor's maximum, but no more than the text encoder has positions for."""
-    return min(processor.tokenizer.model_max_length, _longest_text(model.config.text_config))
+    return min(processor.tokenizer.model_max_length, _longest_text(model.text_model))
 
 
 def portable_tokenizer(tokenizer, max_length: int) -> Tokenizer:
@@ -151,6 +144,17 @@ def onnx_config(model, processor) -> dict:
     }
 
 
+def export_vision_model(model, settings: dict, path: Path) -> None:
+    """Write the image tower, for any number of images of the size that `settings` of [`onnx_config`] name."""
+    _export(_ImageTower(model), random_images(settings, 2), {0: "batch"}, path)
+
+
+def export_text_model(model, max_length: int, path: Path) -> None:
+    """Write the text tower, for any number of texts of up to `max_length` tokens."""
+    length = torch.export.Dim("length", max=max_length)
+    _export(_TextTower(model), random_texts(model, 2, min(9, max_length)), {0: "batch", 1: length}, path)
+
+
 def _export(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dict, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the towers share axis names, and the exporter uses deprecated code
@@ -183,17 +187,28 @@ def random_texts(model, batch: int, length: int) -> dict[str, torch.Tensor]:
     return {"input_ids": input_ids.where(attention_mask == 1, padding), "attention_mask": attention_mask}
 
 
-@torch.no_grad()
 def parity(model, folder: str | Path, max_length: int) -> dict[str, float]:
     """The largest difference between the embeddings of PyTorch and ONNX Runtime for each tower, over batches of 1 and 3
     and texts of 5 and `max_length` tokens."""
     settings = json.loads((Path(folder) / CONFIG_FILE).read_text(encoding="utf-8"))
-    images = [random_images(settings, batch) for batch in (1, 3)]
-    texts = [random_texts(model, batch, length) for batch in (1, 3) for length in (min(5, max_length), max_length)]
     return {
-        tower: max(_difference(session(Path(folder) / f"{tower}.onnx"), encode, inputs) for inputs in cases)
-        for tower, encode, cases in ((VISION, model.encode_image, images), (TEXT, model.encode_text, texts))
+        VISION: vision_difference(model, settings, Path(folder) / f"{VISION}.onnx"),
+        TEXT: text_difference(model, max_length, Path(folder) / f"{TEXT}.onnx"),
     }
+
+
+@torch.no_grad()
+def vision_difference(model, settings: dict, path: Path) -> float:
+    """The largest difference between PyTorch's and ONNX Runtime's image embeddings."""
+    cases = [random_images(settings, batch) for batch in (1, 3)]
+    return max(_difference(session(path), model.encode_image, inputs) for inputs in cases)
+
+
+@torch.no_grad()
+def text_difference(model, max_length: int, path: Path) -> float:
+    """The largest difference between PyTorch's and ONNX Runtime's text embeddings."""
+    cases = [random_texts(model, batch, length) for batch in (1, 3) for length in (min(5, max_length), max_length)]
+    return max(_difference(session(path), model.encode_text, inputs) for inputs in cases)
 
 
 def _difference(tower: onnxruntime.InferenceSession, encode, inputs: dict[str, torch.Tensor]) -> float:

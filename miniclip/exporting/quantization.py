@@ -13,7 +13,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from miniclip.data.images import decode_image
 from miniclip.data.reader import find_image_column, load_split
-from miniclip.export.onnx import TEXT, VISION
+from miniclip.exporting.onnx import TEXT, VISION
 from miniclip.utils.errors import UserError
 
 INT8 = "_int8"

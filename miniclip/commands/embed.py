@@ -1,0 +1,255 @@
+"""Embed every image of a dataset: what embed_dataset.py and `miniclip.embed` do."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import datasets
+from accelerate import PartialState
+from datasets import Dataset
+from tqdm.auto import tqdm
+
+from miniclip.commands.shown import table_html
+from miniclip.data.reader import (
+    Columns,
+    SkipReport,
+    dataset_templates,
+    find_columns,
+    find_image_column,
+    load_split,
+)
+from miniclip.embeddings.bulk import Share, embed_dataset
+from miniclip.embeddings.parts import DATA, DTYPES, EmbeddingFolder
+from miniclip.publishing.upload import Repository
+from miniclip.training.launch import cores_per_process, on_cpu, use_all_cores
+from miniclip.utils.arguments_parser import setting
+from miniclip.utils.errors import UserError
+from miniclip.utils.loading import load_model, usable_precision
+from miniclip.utils.provenance import weights_sha256
+
+CARD = """---
+tags:
+- miniclip
+- image-embeddings
+configs:
+- config_name: default
+  data_files: {data}/part-*.parquet
+---
+# Image embeddings
+
+Unit vectors of {dim} numbers ({dtype}): the images of `{dataset}`, split `{split}`, as the MiniCLIP model `{model}`
+embeds them.
+
+- `id`: number of the row in the dataset. In a stream of several files, the rows of file *n* begin at *n* · 10⁹.
+- `embedding`: a dot product of two vectors is the cosine similarity of the images.
+- `captions`, `path`: as in the dataset, as far as it has them.
+
+```python
+from datasets import load_dataset
+
+embeddings = load_dataset("{name}", split="train").with_format("numpy")
+```
+"""
+
+
+@dataclass
+class EmbedArguments:
+    """The model, the images, and where their embeddings go."""
+
+    _argument_group_name = "embed"
+    _example = "--model_name_or_path runs/mine --dataset_name photos --output_dir embeddings"
+
+    model_name_or_path: str = setting(None, "folder or Hub id of a MiniCLIP model")
+    dataset_name: str = setting(None, "images: a Hub id, a local folder or file, shards as shards/{00000..00331}.tar")
+    output_dir: str = setting("embeddings", "folder for the parquet files; a folder that was begun is continued")
+    split: str = setting("all", "split to embed")
+    dataset_config_name: str | None = setting(None, "configuration of a Hub dataset that has several")
+    image_column: str | None = setting(None, "column with the images; found automatically by default")
+    caption_columns: str | None = setting(
+        None, "columns with captions to keep, separated by commas; found automatically by default"
+    )
+    streaming: bool = setting(False, "read the dataset row by row instead of first converting it to arrow on disk")
+    dtype: str = setting("float16", "number format of the embeddings", metavar="|".join(DTYPES))
+    rows_per_file: int = setting(5000, "rows in a parquet file; an interruption loses those of at most one file")
+    batch_size: int = setting(64, "images in a batch")
+    mixed_precision: str = setting(
+        "auto", "precision to compute in; auto takes the fastest of the device", metavar="auto|no|bf16|fp16"
+    )
+    push_to_hub: str | None = setting(None, "OWNER/NAME of a dataset on the Hub to put the embeddings into")
+    private: bool = setting(False, "create that dataset as private")
+
+
+@dataclass
+class Embeddings:
+    """
+    What `embed` returns; prints as a line, and as a table in Jupyter.
+
+    Args:
+        folder: holds the parquet files; `load_dataset` reads it.
+        rows: images with an embedding, those of earlier calls included.
+        skipped: images that could not be read.
+        images_per_s: of this call, all processes together; 0 if there was nothing left to do.
+        url: of the dataset on the Hub.
+    """
+
+    folder: Path
+    rows: int
+    skipped: SkipReport
+    images_per_s: float
+    url: str | None = None
+
+    def dataset(self) -> Dataset:
+        """`id`, `embedding`, `captions` and `path` of every image."""
+        return datasets.load_dataset(str(self.folder), split="train")
+
+    def __str__(self) -> str:
+        speed = f", {self.images_per_s:.1f} images/s" if self.images_per_s else ""
+        skipped = f"\n{self.skipped}" if self.skipped.count else ""
+        return f"{self.rows:,} embeddings in {self.folder}{speed}{skipped}" + (f"\n{self.url}" if self.url else "")
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        figures = {"embeddings": self.rows, "skipped": self.skipped.count, "images/s": round(self.images_per_s, 1)}
+        return table_html({"folder": str(self.folder)} | figures | ({"published": self.url} if self.url else {}))
+
+
+def embed(
+    model_name_or_path: str, dataset_name: str, output_dir: str | Path = EmbedArguments.output_dir, **settings
+) -> Embeddings:
+    """
+    Embed every image of a dataset into a folder of parquet files.
+
+    A call that was interrupted, even by `kill -9`, is continued by the same call. Several processes started by
+    `accelerate launch` share the work.
+
+    Args:
+        settings: other fields of [`EmbedArguments`].
+
+    Raises:
+        UserError: the model or the dataset cannot be read, a setting is wrong, or the folder holds other embeddings.
+    """
+    arguments = EmbedArguments(str(model_name_or_path), str(dataset_name), str(output_dir), **settings)
+    _check(arguments)
+    use_all_cores()
+    process = PartialState(cpu=on_cpu())
+    repository = Repository(arguments.push_to_hub, "dataset", arguments.private) if arguments.push_to_hub else None
+    if repository and process.is_main_process:
+        repository.create()  # first, so that a wrong token is reported before hours of work
+    model, processor = load_model(arguments.model_name_or_path, process.device)
+    dataset, image_column, columns = _load(arguments)
+    output = EmbeddingFolder(arguments.output_dir, _settings(arguments, model, dataset, columns), arguments.dtype)
+    if process.is_main_process:
+        output.begin()
+    process.wait_for_everyone()
+    start = time.perf_counter()
+    done = _embed_share(arguments, process, model, processor, dataset, image_column, columns, output)
+    process.wait_for_everyone()
+    rows, skipped = output.summary()
+    speed = done * process.num_processes / (time.perf_counter() - start) if done else 0.0
+    result = Embeddings(output.folder, rows, skipped, speed)
+    if process.is_main_process:
+        _write_card(arguments, output)
+        result.url = _push(repository, output.folder) if repository else None
+    return result
+
+
+def _check(arguments: EmbedArguments) -> None:
+    if arguments.dtype not in DTYPES:
+        raise UserError(f"--dtype is {arguments.dtype!r}, but must be one of: {', '.join(DTYPES)}")
+    for name in ("rows_per_file", "batch_size"):
+        if getattr(arguments, name) < 1:
+            raise UserError(f"--{name} is {getattr(arguments, name)}, but must be at least 1")
+
+
+def _load(arguments: EmbedArguments):
+    """The dataset, its image column, and its columns with captions, `None` of images alone."""
+    dataset = load_split(
+        arguments.dataset_name,
+        arguments.split,
+        dataset_config_name=arguments.dataset_config_name,
+        streaming=arguments.streaming,
+        image_column=arguments.image_column,
+        caption_columns=arguments.caption_columns,
+    )
+    image_column = find_image_column(dataset, arguments.image_column)
+    try:
+        templates = dataset_templates(arguments.dataset_name)
+        columns = find_columns(dataset, image_column, arguments.caption_columns, templates)
+    except UserError:
+        if arguments.caption_columns:
+            raise
+        columns = None
+    return dataset, image_column, columns
+
+
+def _settings(arguments: EmbedArguments, model, dataset, columns: Columns | None) -> dict:
+    """What the embeddings and their division into files depend on."""
+    weights = weights_sha256(Path(arguments.model_name_or_path)) or getattr(model.config, "_commit_hash", None)
+    return {
+        "model": arguments.model_name_or_path,
+        "weights": weights,
+        "dataset": arguments.dataset_name,
+        "split": arguments.split,
+        "captions": list(columns.captions) if columns else [],
+        "rows": len(dataset) if isinstance(dataset, Dataset) else None,
+        "sources": None if isinstance(dataset, Dataset) else dataset.num_shards,
+        "rows_per_file": arguments.rows_per_file,
+        "projection_dim": model.config.projection_dim,
+    }
+
+
+def _embed_share(arguments, process, model, processor, dataset, image_column, columns, output) -> int:
+    """This process's share; the first process shows the progress, as if the others were as fast."""
+    precision = usable_precision(arguments.mixed_precision, process.device)
+    total = len(dataset) if isinstance(dataset, Dataset) else None
+    finished, skipped = output.summary()
+    bar = tqdm(
+        total=total,
+        initial=min(finished + skipped.count, total or finished + skipped.count),
+        unit="image",
+        desc="images",
+        disable=not process.is_main_process,
+    )
+    with bar:
+        return embed_dataset(
+            model,
+            processor,
+            dataset,
+            image_column,
+            columns,
+            output,
+            rows_per_file=arguments.rows_per_file,
+            batch_size=arguments.batch_size,
+            mixed_precision=precision.name,
+            num_threads=cores_per_process(),
+            share=Share(process.process_index, process.num_processes),
+            advance=lambda count: bar.update(count * process.num_processes),
+        )
+
+
+def _write_card(arguments: EmbedArguments, output: EmbeddingFolder) -> None:
+    """Unless there is a README.md, which may be the user's."""
+    file = output.folder / "README.md"
+    if not file.exists():
+        card = CARD.format(
+            data=DATA,
+            dim=output.settings["projection_dim"],
+            dtype=output.dtype,
+            dataset=_name(arguments.dataset_name),
+            split=arguments.split,
+            model=_name(arguments.model_name_or_path),
+            name=arguments.push_to_hub or _name(arguments.output_dir),
+        )
+        file.write_text(card, encoding="utf-8")
+
+
+def _name(name_or_path: str) -> str:
+    """A Hub id as it is; of a path the last part, since others need not know where it lies."""
+    return Path(name_or_path).name if Path(name_or_path).expanduser().exists() else name_or_path
+
+
+def _push(repository: Repository, folder: Path) -> str:
+    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.parquet"))}
+    repository.upload(files | {"README.md": folder / "README.md"}, "Upload embeddings")
+    return repository.url

@@ -1,0 +1,303 @@
+"""Evaluate a model: what evaluate_miniclip.py and `miniclip.evaluate` do."""
+
+import copy
+import json
+import time
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from miniclip.data.reader import (
+    dataset_templates,
+    find_columns,
+    find_image_column,
+    find_label_column,
+    load_split,
+    said_back,
+)
+from miniclip.evaluation.calibration import calibrate, store_calibration
+from miniclip.evaluation.report import retrieval_table, zero_shot_table
+from miniclip.evaluation.retrieval import evaluate_retrieval
+from miniclip.evaluation.zero_shot import evaluate_zero_shot
+from miniclip.publishing.card import RESULTS_FILE, write_card
+from miniclip.utils.errors import UserError
+from miniclip.utils.loading import default_device, load_model, usable_precision
+from miniclip.utils.provenance import provenance, weights_sha256
+
+
+@dataclass
+class EvaluationArguments:
+    """The model, and the captioned or labelled images to evaluate it on."""
+
+    _argument_group_name = "evaluation"
+    _example = "--model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k --output_json results.json"
+
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
+    dataset_name: str | None = field(
+        default=None, metadata={"help": "Captioned images for retrieval: Hub id, local folder or file, or 'shapes'."}
+    )
+    dataset_config_name: str | None = field(default=None, metadata={"help": "Configuration of that dataset."})
+    split: str = field(default="test", metadata={"help": "Split of that dataset."})
+    image_column: str | None = field(
+        default=None, metadata={"help": "Column with its images; found automatically by default."}
+    )
+    caption_columns: str | None = field(
+        default=None,
+        metadata={"help": "Columns with its captions, separated by commas; found automatically by default."},
+    )
+    zero_shot_dataset: list[str] = field(
+        default_factory=list, metadata={"help": "Labelled images to classify; several may be given."}
+    )
+    zero_shot_config_name: list[str] = field(
+        default_factory=list, metadata={"help": "Configurations of these datasets: one for all, or one each."}
+    )
+    zero_shot_split: list[str] = field(
+        default_factory=lambda: ["test"], metadata={"help": "Splits of these datasets: one for all, or one each."}
+    )
+    label_column: str | None = field(
+        default=None, metadata={"help": "Column with their labels; found automatically by default."}
+    )
+    calibration_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "Split of dataset_name, such as validation, on which 'none of these' and independent scores are "
+            "calibrated first; the calibration is saved in the model's folder."
+        },
+    )
+    templates: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": "Prompts with {} for the class name, by default the dataset's own, the model's or CLIP's. "
+            "Their ensemble counts; the first is reported alone too."
+        },
+    )
+    max_samples: int | None = field(default=None, metadata={"help": "Use this many random rows of each dataset."})
+    batch_size: int = field(default=64, metadata={"help": "Images or texts in a batch."})
+    mixed_precision: str = field(
+        default="auto",
+        metadata={
+            "help": "Precision to compute in: auto takes the fastest of the device, no is float32.",
+            "choices": ["auto", "no", "fp16", "bf16"],
+        },
+    )
+    num_workers: int = field(default=0, metadata={"help": "Additional processes that decode images."})
+    bootstrap_resamples: int = field(
+        default=1000, metadata={"help": "Resamples for the confidence intervals; 0 for none."}
+    )
+    seed: int = field(default=0, metadata={"help": "Seed of the bootstrap and of the choice of max_samples rows."})
+    untrained_baseline: bool = field(
+        default=False, metadata={"help": "Also evaluate the same model with random weights, for comparison."}
+    )
+    output_json: str | None = field(
+        default=None,
+        metadata={
+            "help": "File for the results; results.json in the model's folder also updates the model card there."
+        },
+    )
+
+
+def check_arguments(args: EvaluationArguments) -> None:
+    if not args.dataset_name and not args.zero_shot_dataset:
+        raise UserError("nothing to evaluate on: give --dataset_name, --zero_shot_dataset or both")
+    if args.calibration_split and not args.dataset_name:
+        raise UserError("--calibration_split is a split of captioned images: give --dataset_name as well")
+    if args.calibration_split and not Path(args.model_name_or_path).is_dir():
+        raise UserError("--calibration_split is kept in the model's folder: download the model and give its folder")
+    for name in ("batch_size", "max_samples"):
+        if getattr(args, name) is not None and getattr(args, name) < 1:
+            raise UserError(f"--{name} is {getattr(args, name)}, but must be at least 1")
+    for template in args.templates:
+        if "{}" not in template:
+            raise UserError(f"--templates: {template!r} has no {{}} to put the class name in")
+    if args.output_json and Path(args.output_json).is_dir():
+        raise UserError(f"--output_json {args.output_json} is a folder; give a file in it")
+
+
+def belong_to_model(args: EvaluationArguments) -> bool:
+    """Whether the results are written to the file that the model card reads."""
+    path = Path(args.output_json)
+    return path.name == RESULTS_FILE and path.parent.resolve() == Path(args.model_name_or_path).resolve()
+
+
+def load_captioned(args: EvaluationArguments, split: str) -> tuple:
+    dataset = load_split(
+        args.dataset_name,
+        split,
+        dataset_config_name=args.dataset_config_name,
+        image_column=args.image_column,
+        caption_columns=args.caption_columns,
+    )
+    columns = find_columns(dataset, args.image_column, args.caption_columns)
+    print(said_back(args.dataset_name, dataset, columns), flush=True)
+    return sample(dataset, args), columns
+
+
+def classify_if_labelled(args: EvaluationArguments, captioned: tuple | None, labelled: dict) -> tuple | None:
+    """Labels cannot be retrieved one by one, since many images have the same: a dataset that has nothing else joins the
+    zero-shot datasets, and `None` is returned."""
+    if captioned is None or captioned[1].classes is None:
+        return captioned
+    dataset, columns = captioned
+    if args.calibration_split:
+        raise UserError("--calibration_split needs captions, and the dataset has class labels alone")
+    print(f"{args.dataset_name} has class labels and no captions: zero-shot classification instead of retrieval")
+    parts = (dataset, columns.image, columns.captions[0], list(columns.classes.names))
+    origin = {"dataset_name": args.dataset_name, "split": args.split}
+    labelled.setdefault(Path(args.dataset_name).name or args.dataset_name, (parts, origin))
+    return None
+
+
+def load_labelled(args: EvaluationArguments) -> dict[str, tuple]:
+    """
+    Load the zero-shot datasets.
+
+    Returns:
+        For each dataset, by a short name: its rows, image column, label column and class names as a tuple, and a
+        dictionary with its `dataset_name` and `split` for the results.
+    """
+    names = args.zero_shot_dataset
+    splits = one_each("zero_shot_split", args.zero_shot_split, len(names))
+    configs = one_each("zero_shot_config_name", args.zero_shot_config_name or [None], len(names))
+    labelled = {}
+    for name, split, config in zip(names, splits, configs, strict=True):
+        dataset = load_split(name, split, dataset_config_name=config)
+        label_column, class_names = find_label_column(dataset, args.label_column)
+        short_name = Path(name).name or name
+        key = short_name if short_name not in labelled else f"{name} ({split})"
+        parts = (sample(dataset, args), find_image_column(dataset), label_column, class_names)
+        labelled[key] = parts, {"dataset_name": name, "split": split}
+    return labelled
+
+
+def one_each(name: str, values: list, number: int) -> list:
+    if len(values) not in (1, number):
+        raise UserError(f"--{name} has {len(values)} values for {number} datasets; give one for all or one each")
+    return values * number if len(values) == 1 else values
+
+
+def sample(dataset: Dataset, args: EvaluationArguments) -> Dataset:
+    if args.max_samples is None or args.max_samples >= len(dataset):
+        return dataset
+    # Labelled datasets are often sorted by class.
+    return dataset.shuffle(seed=args.seed).select(range(args.max_samples))
+
+
+def timed(evaluate, *args, **kwargs) -> dict:
+    start = time.perf_counter()
+    results = evaluate(*args, **kwargs)
+    return results | {"seconds": round(time.perf_counter() - start, 2)}
+
+
+def measure(model, processor, args: EvaluationArguments, captioned: tuple | None, labelled: dict, **settings) -> dict:
+    """Evaluate a model on all datasets. The results of the first zero-shot dataset are also stored as `zero_shot`."""
+    results = {}
+    if captioned:
+        retrieval = timed(evaluate_retrieval, model, processor, *captioned, **settings)
+        results["retrieval"] = {"dataset_name": args.dataset_name, "split": args.split} | retrieval
+    for key, (parts, origin) in labelled.items():
+        templates = args.templates or dataset_templates(origin["dataset_name"])
+        zero_shot = origin | timed(evaluate_zero_shot, model, processor, *parts, templates=templates, **settings)
+        results.setdefault("zero_shot", zero_shot)
+        results.setdefault("zero_shot_sets", {})[key] = zero_shot
+    return results
+
+
+def untrained(model, device):
+    """The same architecture with random weights from a fixed seed."""
+    torch.manual_seed(0)
+    config = copy.deepcopy(model.config)
+    config.zero_shot_calibration = None  # it was measured with the trained weights
+    return type(model)(config).to(device, memory_format=torch.channels_last).eval()
+
+
+def tables(results: dict) -> list[str]:
+    found = []
+    if retrieval := results.get("retrieval"):
+        found.append(retrieval_table(f"retrieval, {retrieval['dataset_name']} {retrieval['split']}", retrieval))
+    for name, zero_shot in results.get("zero_shot_sets", {}).items():
+        found.append(zero_shot_table(f"zero-shot, {name}", zero_shot))
+    return found
+
+
+@dataclass
+class Evaluation:
+    """
+    What `evaluate` returns; prints as tables, also in Jupyter.
+
+    Args:
+        results: figures as fractions, and where they come from; what --output_json writes.
+    """
+
+    results: dict
+
+    def __getitem__(self, name: str):
+        return self.results[name]
+
+    def __str__(self) -> str:
+        found = tables(self.results)
+        if "untrained" in self.results:
+            found += ["with random weights", *tables(self.results["untrained"])]
+        return "\n\n".join(found)
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def write_json(args: EvaluationArguments, evaluation: Evaluation) -> None:
+    """
+    Write the results, and the model card where they belong to it.
+
+    Raises:
+        UserError: the file cannot be written; the message holds the results, which are not lost.
+    """
+    path = Path(args.output_json)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(evaluation.results, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        print(f"\n{evaluation}")
+        raise UserError(f"--output_json {path} cannot be written: {error.strerror}; the results are above") from error
+    if belong_to_model(args):
+        write_card(Path(args.model_name_or_path))
+
+
+def evaluate(model_name_or_path: str, dataset_name: str | None = None, **settings) -> Evaluation:
+    """
+    Measure retrieval on captioned images and zero-shot accuracy on labelled ones.
+
+    Args:
+        settings: other fields of [`EvaluationArguments`], such as `zero_shot_dataset`.
+
+    Raises:
+        UserError: the model or a dataset cannot be read, or a setting is wrong.
+    """
+    args = EvaluationArguments(str(model_name_or_path), dataset_name, **settings)
+    check_arguments(args)
+    device = default_device()
+    precision = usable_precision(args.mixed_precision, device)
+    args.mixed_precision = precision.name
+    print(precision)
+    model, processor = load_model(args.model_name_or_path, device)
+    captioned = load_captioned(args, args.split) if args.dataset_name else None
+    labelled = load_labelled(args)
+    captioned = classify_if_labelled(args, captioned, labelled)
+
+    shared = {name: getattr(args, name) for name in ("batch_size", "mixed_precision", "num_workers")}
+    if args.calibration_split:
+        calibrate(model, processor, *load_captioned(args, args.calibration_split), **shared)
+        store_calibration(model, args.model_name_or_path)
+    shared |= {name: getattr(args, name) for name in ("bootstrap_resamples", "seed")}
+    results = {"model_name_or_path": args.model_name_or_path}
+    results |= measure(model, processor, args, captioned, labelled, **shared)
+    if args.untrained_baseline:
+        results["untrained"] = measure(untrained(model, device), processor, args, captioned, labelled, **shared)
+    results |= shared | provenance(device) | {"weights_sha256": weights_sha256(Path(args.model_name_or_path))}
+    evaluation = Evaluation(results)
+    if args.output_json:
+        write_json(args, evaluation)
+    return evaluation

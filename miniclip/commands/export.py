@@ -1,0 +1,81 @@
+"""Export a model to ONNX: what export_onnx.py and `miniclip.export` do."""
+
+from dataclasses import dataclass, field
+from html import escape
+from pathlib import Path
+
+from miniclip.utils.errors import UserError
+from miniclip.utils.loading import load_model
+
+
+@dataclass
+class ExportArguments:
+    """The model to export, and the images that calibrate int8 quantization."""
+
+    _argument_group_name = "export"
+    _example = "--model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx"
+
+    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
+    output_dir: str = field(metadata={"help": "Folder for the ONNX files, the tokenizer and onnx_config.json."})
+    calibration_dataset_name: str | None = field(
+        default=None,
+        metadata={"help": "Images that calibrate the int8 image encoder. If given, int8 files are written as well."},
+    )
+    calibration_split: str = field(default="validation", metadata={"help": "Split of that dataset."})
+    num_calibration_images: int = field(default=32, metadata={"help": "Number of calibration images."})
+    seed: int = field(default=0, metadata={"help": "Seed of the choice of calibration images."})
+
+
+@dataclass
+class ExportedModel:
+    """
+    What `export` returns; prints as a table of files.
+
+    Args:
+        folder: holds the ONNX files, the tokenizer and onnx_config.json.
+        differences: the largest difference from PyTorch's embeddings, by tower.
+    """
+
+    folder: Path
+    differences: dict[str, float]
+
+    def __str__(self) -> str:
+        lines = [f"  {name}: largest difference from PyTorch {value:.1e}" for name, value in self.differences.items()]
+        for path in sorted(self.folder.glob("*.onnx")):
+            lines.append(f"  {path.name:24} {path.stat().st_size / 1e6:7.1f} MB")
+        return "\n".join([*lines, f"written to {self.folder}"])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{escape(str(self))}</pre>"
+
+
+def export(model_name_or_path: str, output_dir: str | Path, **settings) -> ExportedModel:
+    """
+    Write the two towers as ONNX files; in int8 as well, where calibration images are given.
+
+    Args:
+        settings: other fields of [`ExportArguments`].
+
+    Raises:
+        UserError: the model or the images cannot be read, the folder cannot be written, or onnx is not installed.
+    """
+    args = ExportArguments(str(model_name_or_path), str(output_dir), **settings)
+    if args.num_calibration_images < 1:
+        raise UserError(f"--num_calibration_images is {args.num_calibration_images}, but must be at least 1")
+    try:  # needs the packages of requirements-onnx.txt
+        from miniclip.exporting.onnx import export_onnx
+        from miniclip.exporting.quantization import calibration_images, quantize_image_tower, quantize_text_tower
+    except ImportError as error:
+        raise UserError(f"export needs {error.name}: pip install -r requirements-onnx.txt") from error
+    folder = Path(args.output_dir)
+    model, processor = load_model(args.model_name_or_path)
+    differences = export_onnx(model, processor, folder)
+    if args.calibration_dataset_name:
+        images = calibration_images(
+            args.calibration_dataset_name, args.calibration_split, processor, args.num_calibration_images, args.seed
+        )
+        quantize_image_tower(folder, images)
+        quantize_text_tower(folder)
+    return ExportedModel(folder, differences)

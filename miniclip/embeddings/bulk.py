@@ -1,0 +1,199 @@
+"""All images of a dataset to embeddings, by any number of processes; what is done already is not done again.
+
+Rows are divided into parts by their position alone: part `n` of a source begins with its row `n * rows_per_file`. A
+source is one of the files that a stream consists of, or the whole of a dataset that is not streamed. So a row lands in
+the same part whenever and by however many processes it is embedded.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+import torch
+from datasets import Dataset, IterableDataset
+
+from engine_miniclip import fast_pixel_values
+from miniclip.data.images import decode_image
+from miniclip.data.reader import Columns, captions_of
+from miniclip.embeddings.encode import inference
+from miniclip.embeddings.parts import EmbeddingFolder, Part
+
+# Numbers of rows of one source; ids of the next source begin after them.
+ROWS_OF_A_SOURCE = 10**9
+BATCHES_AHEAD = 4
+
+
+@dataclass
+class Share:
+    """Which process this is, among how many."""
+
+    rank: int = 0
+    world_size: int = 1
+
+    def takes(self, number: int) -> bool:
+        return number % self.world_size == self.rank
+
+
+@dataclass
+class _Row:
+    source: int
+    number: int
+    record: dict
+
+
+@dataclass
+class _Batch:
+    """Rows of one part, which may end with them. Without rows: the end of a source, which need not be read again."""
+
+    source: int
+    part: int = 0
+    rows: list[_Row] = field(default_factory=list)
+    last: bool = False
+
+
+def embed_dataset(
+    model,
+    processor,
+    dataset: Dataset | IterableDataset,
+    image_column: str,
+    columns: Columns | None,
+    output: EmbeddingFolder,
+    *,
+    rows_per_file: int = 5000,
+    batch_size: int = 64,
+    mixed_precision: str = "auto",
+    num_threads: int = 2,
+    share: Share | None = None,
+    advance: Callable[[int], None] = lambda count: None,
+) -> int:
+    """
+    Embed what is not in `output` yet. Images are decoded by threads while the model computes.
+
+    Args:
+        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
+        columns: where the captions are; `None` of a dataset without.
+        num_threads: threads that decode images.
+        share: of the work, where several processes do it together.
+        advance: is told how many more rows are done.
+
+    Returns:
+        Rows that this process looked at, skipped ones included.
+    """
+    batches = _batches_of_sources(dataset, output, rows_per_file, batch_size, share or Share())
+    done, part = 0, Part()
+    with inference(model, mixed_precision), ThreadPoolExecutor(num_threads) as pool:
+        for batch, futures in _ahead(pool, batches, processor, image_column):
+            if not batch.rows:
+                output.mark_read(batch.source)
+                continue
+            _embed_batch(model, batch, futures, columns, image_column, part)
+            done += len(batch.rows)
+            advance(len(batch.rows))
+            if batch.last:
+                output.write(batch.source, batch.part, part)
+                part = Part()
+    return done
+
+
+def _batches_of_sources(
+    dataset, output: EmbeddingFolder, rows_per_file: int, batch_size: int, share: Share
+) -> Iterator[_Batch]:
+    """What this process has still to embed."""
+    if isinstance(dataset, Dataset):
+        yield from _batches(_rows_of_dataset(dataset, output, rows_per_file, share), rows_per_file, batch_size)
+        return
+    count = dataset.num_shards
+    by_source = count >= share.world_size  # else all read every source, and divide its parts
+    for source in range(count):
+        if output.is_read(source) or (by_source and not share.takes(source)):
+            continue
+        stream = dataset.shard(num_shards=count, index=source) if count > 1 else dataset
+        rows = _rows_of_stream(stream, source, output, rows_per_file, Share() if by_source else share)
+        yield from _batches(rows, rows_per_file, batch_size)
+        if by_source:
+            yield _Batch(source)
+
+
+def _rows_of_dataset(dataset: Dataset, output: EmbeddingFolder, rows_per_file: int, share: Share) -> Iterator[_Row]:
+    for part, start in enumerate(range(0, len(dataset), rows_per_file)):
+        if share.takes(part) and not output.part_file(0, part).is_file():
+            for number in range(start, min(start + rows_per_file, len(dataset))):
+                yield _Row(0, number, dataset[number])
+
+
+def _rows_of_stream(
+    stream: IterableDataset, source: int, output: EmbeddingFolder, rows_per_file: int, share: Share
+) -> Iterator[_Row]:
+    """What is embedded already is passed over, undecoded."""
+    for number, record in enumerate(stream):
+        part, position = divmod(number, rows_per_file)
+        if position == 0:
+            wanted = share.takes(part) and not output.part_file(source, part).is_file()
+        if wanted:
+            yield _Row(source, number, record)
+
+
+def _batches(rows: Iterator[_Row], rows_per_file: int, batch_size: int) -> Iterator[_Batch]:
+    """Batches that end where their part ends."""
+    batch: list[_Row] = []
+    for row in rows:
+        if batch and (len(batch) == batch_size or _part(row, rows_per_file) != _part(batch[0], rows_per_file)):
+            last = _part(row, rows_per_file) != _part(batch[0], rows_per_file)
+            yield _Batch(*_part(batch[0], rows_per_file), batch, last)
+            batch = []
+        batch.append(row)
+    if batch:
+        yield _Batch(*_part(batch[0], rows_per_file), batch, last=True)
+
+
+def _part(row: _Row, rows_per_file: int) -> tuple[int, int]:
+    return row.source, row.number // rows_per_file
+
+
+def _ahead(
+    pool: ThreadPoolExecutor, batches: Iterator[_Batch], processor, image_column: str
+) -> Iterator[tuple[_Batch, list[Future]]]:
+    """Batches in order, some of them being decoded while earlier ones are embedded."""
+    waiting: deque[tuple[_Batch, list[Future]]] = deque()
+    for batch in batches:
+        futures = [pool.submit(_pixel_values, processor, row.record[image_column]) for row in batch.rows]
+        waiting.append((batch, futures))
+        if len(waiting) > BATCHES_AHEAD:
+            yield waiting.popleft()
+    yield from waiting
+
+
+def _pixel_values(processor, value) -> torch.Tensor:
+    """
+    One image, `(3, height, width)`.
+
+    Raises:
+        ValueError: it cannot be read.
+    """
+    image = decode_image(value, processor.decoding_side)
+    pixel_values = fast_pixel_values(processor.image_processor, [image])
+    if pixel_values is None:
+        pixel_values = processor(images=[image], return_tensors="pt")["pixel_values"]
+    return pixel_values[0]
+
+
+def _embed_batch(model, batch: _Batch, futures, columns: Columns | None, image_column: str, part: Part) -> None:
+    usable, pixels = [], []
+    for row, future in zip(batch.rows, futures, strict=True):
+        row_id = row.source * ROWS_OF_A_SOURCE + row.number
+        try:
+            pixels.append(future.result())
+        except ValueError as error:
+            part.skipped.add(row_id, str(error))
+        else:
+            usable.append((row_id, row.record))
+    if not usable:
+        return
+    pixel_values = torch.stack(pixels).to(model.device, memory_format=torch.channels_last, non_blocking=True)
+    part.embeddings += list(model.encode_image(pixel_values).cpu().numpy())
+    for row_id, record in usable:
+        image = record[image_column]
+        part.ids.append(row_id)
+        part.captions.append(captions_of(record, columns) if columns else [])
+        part.paths.append(image.get("path") if isinstance(image, dict) else None)
