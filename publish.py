@@ -29,7 +29,7 @@ def parse_arguments() -> argparse.Namespace:
     kinds = parser.add_subparsers(dest="kind", required=True)
     model = kinds.add_parser("model", help="weights, processor, code, card, results and logs of a run")
     model.add_argument("run", type=Path, help="folder that training wrote")
-    model.add_argument("name", help="OWNER/NAME of the repository, which is created where it does not exist")
+    model.add_argument("name", help="OWNER/NAME of the repository; it is created if it does not exist")
     model.add_argument(
         "--example_photos",
         action="store_true",
@@ -73,12 +73,12 @@ def collect_files(args: argparse.Namespace, scratch: Path) -> Files:
 def check_model_name(model: str, space: str) -> None:
     """
     Raises:
-        UserError: it is a folder, or no name of a repository.
+        UserError: the name is a folder, or is not a repository name.
     """
     if Path(model).is_dir():
         name = f"{space.split('/')[0]}/{Path(model).resolve().name}"
         raise UserError(
-            f"{model!r} is a folder here, and a Space takes its model from the Hub. First run "
+            f"{model!r} is a local folder, but a Space loads its model from the Hub. First run "
             f"`python publish.py model {model} {name}`, then the same command with `--model {name}`"
         )
     check_name(model)
@@ -95,7 +95,7 @@ def tell_about_examples(run: Path, files: Files) -> None:
     elif published:
         print(f"{len(published)} example photos of your validation data are included; everybody will see them")
     else:
-        print(f"{len(examples.pictures)} example photos stay here; --example_photos publishes them too")
+        print(f"{len(examples.pictures)} example photos are not published; --example_photos includes them")
 
 
 def list_files(files: Files) -> None:

@@ -40,7 +40,7 @@ def two_threads():
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Real Flickr8k and encoders; absent on most machines, present where this project is developed."""
+    """The folder with the real Flickr8k and encoders. Most machines do not have it, and the test is then skipped."""
     path = Path(os.environ.get("MINICLIP_SHARED", ROOT.parent / "shared"))
     if not (path / "flickr8k").is_dir():
         pytest.skip(f"real data not found at {path}; set MINICLIP_SHARED to its folder")
@@ -53,7 +53,7 @@ def tiny_tokenizer():
 
 
 def build_tiny(tokenizer, image_encoder="test_resnet", text_encoder="distilbert", text_config=None, **config):
-    """Untrained model a hundredth of the default's size; the same seed gives the same weights."""
+    """An untrained model, a hundred times smaller than the default. Its weights are always the same."""
     torch.manual_seed(0)
     text_config = {**(TINY_TEXT if text_config is None else text_config), "vocab_size": len(tokenizer)}
     return MiniCLIPModel.from_encoders(
@@ -82,7 +82,7 @@ def tiny_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
 
 @pytest.fixture(scope="session")
 def calibrated_folder(tmp_path_factory, tiny_tokenizer, tiny_processor) -> Path:
-    """The same, calibrated, so that it knows "none of these", and with example pictures, as training leaves them."""
+    """The same model with a calibration, so that it knows "none of these", and with the example pictures of a run."""
     model = build_tiny(tiny_tokenizer)
     images = torch.nn.functional.normalize(torch.randn(60, 16) + 1, dim=1)
     model.calibrate_zero_shot(images, images + 0.1 * torch.randn(60, 16), torch.eye(60))
@@ -121,7 +121,7 @@ def run_python(*arguments: str, cwd: Path = ROOT, check: bool = True, timeout: f
 
 @pytest.fixture(scope="module")
 def browser():
-    """Real Chromium, headless, that asks nobody for anything by itself."""
+    """Headless Chromium that sends no requests of its own."""
     executable = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if executable is None:
         pytest.skip("no Chromium on this machine")

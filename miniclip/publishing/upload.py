@@ -1,7 +1,7 @@
-"""Upload to the Hub in one commit: patient with its hiccups, one clear line for everything else.
+"""Uploads to the Hub in one commit. Temporary failures are retried, and other errors are explained in one line.
 
-Nothing is lost by an interruption. Until the commit the repository is as it was; what had been uploaded is known by its
-content, so that the same call afterwards sends only the rest.
+An interruption loses nothing. The repository does not change before the commit. The Hub knows files by their content,
+so the same call only sends what is missing.
 """
 
 import json
@@ -28,10 +28,10 @@ from miniclip.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Path in the repository -> a file here, or the content itself.
+# Path in the repository -> a local file, or its content.
 Files = Mapping[str, Path | bytes]
 
-PASSING_STATUSES = (408, 409, 412, 429, 500, 502, 503, 504)  # 409 and 412: somebody else has just committed
+PASSING_STATUSES = (408, 409, 412, 429, 500, 502, 503, 504)  # 409 and 412 mean that somebody else has just committed
 ATTEMPTS = 4
 LONGEST_WAIT_S = 60.0
 
@@ -39,13 +39,13 @@ LONGEST_WAIT_S = 60.0
 @dataclass
 class Repository:
     """
-    A repository that this user may write to.
+    A repository to which this user may write.
 
     Args:
         name: `owner/name`.
         kind: `model` or `space`.
-        private: only matters when it is created.
-        sdk: of a Space: `gradio` or `static`.
+        private: whether a new repository is private; not used if it exists.
+        sdk: `gradio` or `static`, for a Space.
     """
 
     name: str
@@ -63,17 +63,17 @@ class Repository:
 
     def create(self) -> None:
         """
-        Check the name and the token and make sure that the repository exists; before anything long is started.
+        Check the name and the token, and create the repository if it is missing. Call this before any long work.
 
         Raises:
-            UserError: no usable token, a name that is another's, or no network.
+            UserError: there is no valid token or no network, or the name belongs to somebody else.
         """
         check_name(self.name)
         user = self._patiently(self.api.whoami)
         role = user.get("auth", {}).get("accessToken", {}).get("role")
         if role == "read":
             raise UserError(
-                f"the token of {user['name']} may only read; create one that may write at "
+                f"the token of {user['name']} can only read; create one with write access at "
                 f"{constants.ENDPOINT}/settings/tokens and run `hf auth login`"
             )
         self._patiently(
@@ -87,17 +87,17 @@ class Repository:
 
     def upload(self, files: Files, message: str) -> str:
         """
-        Put files into the repository in one commit; those that it has already are left out.
+        Upload files in one commit, without those that the repository already has.
 
         Args:
             files: content by path.
-            message: of the commit.
+            message: commit message.
 
         Returns:
-            The commit's name, which is what `revision` takes.
+            The id of the commit, which `revision` accepts.
 
         Raises:
-            UserError: it cannot be done; the repository is as it was, and the same call continues.
+            UserError: the upload failed. The repository has not changed, and the same call continues.
         """
 
         def commit():
@@ -108,10 +108,10 @@ class Repository:
 
     def check_model(self, model: str) -> bool:
         """
-        Whether a model that a Space shows is private, so that the Space needs a token of its own.
+        Whether the model of a Space is private. The Space then needs its own token.
 
         Raises:
-            UserError: it is not on the Hub.
+            UserError: the model is not on the Hub.
         """
         try:
             return bool(self._patiently(self.api.model_info, model).private)
@@ -125,8 +125,8 @@ class Repository:
         self._patiently(self.api.add_space_variable, self.name, name, value)
 
     def _patiently(self, call: Callable, *args, **kwargs):
-        """Call again after what passes by itself, waiting longer each time; a commit that had got through is not made
-        twice, since files that have not changed are left out."""
+        """Retry after temporary failures, and wait longer each time. No commit is made twice, because unchanged files
+        are left out."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 return call(*args, **kwargs)
@@ -142,9 +142,9 @@ class Repository:
         raise AssertionError("unreachable")
 
     def _explain(self, error: Exception) -> str:
-        """One line, with the remedy."""
+        """Explain an error in one line that names the remedy."""
         if isinstance(error, LocalTokenNotFoundError):
-            return "no Hub token: run `hf auth login`, or set HF_TOKEN to a token that may write"
+            return "no Hub token: run `hf auth login`, or set HF_TOKEN to a token with write access"
         if isinstance(error, OfflineModeIsEnabled):
             return "HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it"
         if isinstance(error, _TRANSFER_ERRORS):
@@ -152,16 +152,16 @@ class Repository:
         if isinstance(error, httpx2.HTTPError) and not isinstance(error, HfHubHTTPError):
             return f"{constants.ENDPOINT} cannot be reached ({_first_line(error)}); nothing is lost: call again later"
         if isinstance(error, json.JSONDecodeError):
-            return f"what answers at {constants.ENDPOINT} does not speak as the Hub does; check the network and proxy"
-        if isinstance(error, ValueError):  # of huggingface_hub: a card that the Hub refuses, an impossible path
+            return f"the answer of {constants.ENDPOINT} is not that of a Hub; check the network and proxy"
+        if isinstance(error, ValueError):  # from huggingface_hub: the Hub refuses a card, or a path is impossible
             return f"the Hub refuses this upload: {' '.join(str(error).split())}"
         status = error.response.status_code
         if status == 401 and not isinstance(error, RepositoryNotFoundError):
             return "the Hub does not know this token: run `hf auth login`, or set HF_TOKEN to a valid one"
         if status in (401, 403, 404):
             return (
-                f"this token may not write to {self.kind} {self.name}: the name belongs to another, or the token lacks "
-                "the right; choose a name under your own, or a token that may write there"
+                f"this token may not write to {self.kind} {self.name}: the name belongs to somebody else, or the token "
+                "has no write access; choose a name under your own account, or another token"
             )
         if status == 402:
             return f"the Hub asks for a paid plan for this {self.sdk} Space; a static one is free: --static"
@@ -172,10 +172,10 @@ class Repository:
 
 class BackgroundUploads:
     """
-    Uploads while training goes on: one at a time, and none that fails stops the training.
+    Uploads during training, one at a time. A failed upload does not stop the training.
 
     Args:
-        repository: exists already.
+        repository: an existing repository.
     """
 
     def __init__(self, repository: Repository):
@@ -188,7 +188,7 @@ class BackgroundUploads:
 
     def start(self, files: Files, message: str, finished: Callable[[], None] = lambda: None) -> None:
         """
-        Upload in the background. The caller has asked whether it is [`busy`], and lets the files be until `finished`.
+        Upload in the background. Call this only if it is not [`busy`], and keep the files until `finished` is called.
         """
 
         def run() -> None:
@@ -202,7 +202,7 @@ class BackgroundUploads:
         self._running = self.repository.api.run_as_future(run)
 
     def wait(self) -> None:
-        """Until what is running has ended."""
+        """Wait until the current upload has ended."""
         if self._running is not None:
             self._running.result()
 
@@ -210,22 +210,22 @@ class BackgroundUploads:
 def check_name(name: str) -> None:
     """
     Raises:
-        UserError: not of the form owner/name.
+        UserError: the name does not have the form owner/name.
     """
     try:
         validate_repo_id(name)
     except HFValidationError as error:
-        raise UserError(f"{name!r} is no name for a repository: {_first_line(error)}") from error
+        raise UserError(f"{name!r} is not a repository name: {_first_line(error)}") from error
     if name.count("/") != 1:
-        raise UserError(f"{name!r} is no name for a repository; give owner/name, such as ada/miniclip-flickr8k")
+        raise UserError(f"{name!r} is not a repository name; give owner/name, such as ada/miniclip-flickr8k")
 
 
 _ERRORS = (HfHubHTTPError, httpx2.HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, ValueError)
-_TRANSFER_ERRORS = (RuntimeError, TimeoutError, ConnectionError)  # of hf_xet, which carries the large files
+_TRANSFER_ERRORS = (RuntimeError, TimeoutError, ConnectionError)  # from hf_xet, which transfers large files
 
 
 def _cause(error: Exception) -> Exception | None:
-    """What the Hub or the network did, which huggingface_hub may wrap in a RuntimeError; `None`: we are at fault."""
+    """The error of the Hub or the network, which may be wrapped in a RuntimeError; `None` if the fault is ours."""
     inner: BaseException | None = error
     while inner is not None:
         if isinstance(inner, _ERRORS):
@@ -235,17 +235,17 @@ def _cause(error: Exception) -> Exception | None:
 
 
 def _passes(error: Exception) -> bool:
-    """Whether trying again makes sense."""
+    """Whether it makes sense to try again."""
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code in PASSING_STATUSES
     if isinstance(error, OfflineModeIsEnabled):
         return False
-    # A proxy's page of HTML is no JSON.
+    # The HTML page of a proxy is not JSON.
     return isinstance(error, (httpx2.TransportError, json.JSONDecodeError, *_TRANSFER_ERRORS))
 
 
 def _wait_s(error: Exception, attempt: int) -> float:
-    """What the Hub asks for (`Retry-After`), or twice as long each time."""
+    """Seconds to wait: what the Hub asks for (`Retry-After`), or twice as long each time."""
     asked = error.response.headers.get("Retry-After", "") if isinstance(error, HfHubHTTPError) else ""
     wait = float(asked) if re.fullmatch(r"\d+(\.\d+)?", asked) else 2.0 ** (attempt - 1)
     return min(wait, LONGEST_WAIT_S)

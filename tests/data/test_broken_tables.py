@@ -1,4 +1,4 @@
-"""Two thousand broken files: each gives the right data or one clear sentence, and nothing disappears uncounted."""
+"""Two thousand broken files. Each gives the right data or one clear error, and every lost row is counted."""
 
 import io
 import json
@@ -28,7 +28,7 @@ def drawn(number: int) -> bytes:
 
 
 def texts(number: int) -> list[str]:
-    """Each names its picture, so that a wrong pair is seen."""
+    """Captions that name their picture, so that a wrong pair is noticed."""
     return [f"picture <{number}>, the first", f'the "second" of <{number}>', f"<{number}> grün"]
 
 
@@ -64,7 +64,7 @@ WRITERS = {"csv": csv_file, "jsonl": jsonl_file, "json": json_file, "tar": tar_f
 
 @st.composite
 def mutations(draw, content: bytes):
-    """One to three kinds of damage, one after the other; and whether all left names and captions where they were."""
+    """Apply one to three kinds of damage, and return whether all of them kept names and captions in their places."""
     whole = True
     for _ in range(draw(st.integers(1, 3))):
         position = draw(st.integers(0, len(content)))
@@ -123,7 +123,7 @@ def folder(tmp_path_factory):
 
 
 def check(folder, kind: str, content: bytes, whole: bool) -> None:
-    """Load it, and look at all that came."""
+    """Load the folder, and check everything that was loaded."""
     COUNTED[kind] += 1
     target = folder / ("shard.tar" if kind == "tar" else f"captions.{kind}")
     target.write_bytes(content)
@@ -160,7 +160,7 @@ def test_mutated_files(folder, kind, record_property):
         max_examples=EXAMPLES[kind],
         deadline=None,
         database=None,
-        derandomize="MINICLIP_FUZZ" not in os.environ,  # set it to look for new ones
+        derandomize="MINICLIP_FUZZ" not in os.environ,  # set it to look for new failures
         suppress_health_check=list(HealthCheck),
     )
     @given(damaged=mutations(whole))

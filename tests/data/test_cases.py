@@ -1,4 +1,4 @@
-"""The layouts of the shared cases, as people have them on disk: what each loads as, in the data and in the scripts."""
+"""Layouts as people have them on disk: what the reader and the scripts make of each."""
 
 import csv
 import json
@@ -14,7 +14,7 @@ from miniclip.data.reader import captions_of, dataset_templates, find_columns, f
 GERMAN = {"red": "rot", "green": "grün", "blue": "blau", "yellow": "gelb", "black": "schwarz", "white": "weiß"}
 GERMAN |= {"brown": "braun", "pink": "rosa", "purple": "lila", "orange": "orange"}
 
-# What a person types, and images and captions of each split; `all` where the layout has no splits of its own.
+# What the user types, and the images and captions of each split; `all` if the layout has no splits.
 CASES = {
     "kaggle_flickr8k": {"all": (24, 120)},
     "kaggle_flickr8k/captions.txt": {"all": (24, 120)},
@@ -46,7 +46,7 @@ def cases(shared, tmp_path, monkeypatch):
 
 @pytest.fixture
 def known(cases) -> list[tuple[np.ndarray, str, str]]:
-    """Small version, colour and shape of each picture, from Kaggle's table, read here by hand."""
+    """A small version, the colour and the shape of each picture, read from Kaggle's table without the reader."""
     with (cases / "kaggle_flickr8k" / "captions.txt").open(newline="") as file:
         first = dict(reversed(list(csv.reader(file))[1:]))
     return [
@@ -59,7 +59,7 @@ def small(image) -> np.ndarray:
 
 
 def words_of(image, known) -> tuple[str, str]:
-    """Colour and shape of a picture: those of the known one that looks most like it."""
+    """The colour and shape of the known picture that is most similar to this one."""
     pixels = small(image)
     return min(known, key=lambda other: np.abs(other[0] - pixels).mean())[1:]
 

@@ -1,4 +1,4 @@
-"""docs/data.md begins with a table of layouts: each row is drawn, and typed as the table says."""
+"""docs/data.md begins with a table of layouts. Each of them is drawn and loaded as the table says."""
 
 import re
 
@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 from test_layouts import LAYOUTS, SPLIT_LAYOUTS, load_split, pictures_and_captions
 
-# What people have, and the layout that draws it; what to type is what the layout returns.
+# The first column of the table, and the layout that draws it. The layout returns the second column.
 ROWS = {
     "Flickr8k from Kaggle: `captions.txt` and `Images/`": "kaggle",
     "Flickr8k or COCO with Karpathy's splits: `dataset_….json` and the images": "karpathy",
@@ -38,7 +38,7 @@ WITHOUT_CAPTIONS = [
 
 
 def draw(name: str, folder) -> str:
-    """Draw a layout; returns what to type."""
+    """Draw a layout, and return what to type."""
     folder.mkdir()
     if name in LAYOUTS:
         return LAYOUTS[name](folder)[0]

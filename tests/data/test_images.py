@@ -1,4 +1,4 @@
-"""Pictures as phones, scanners and failed downloads leave them: read as they look, or refused with a reason."""
+"""Images from phones, scanners and failed downloads are read as they look, or refused with a reason."""
 
 import io
 import json
@@ -20,7 +20,7 @@ NORMALISED = 255 * 0.226  # one standard deviation of ImageNet's pixels
 
 
 def drawn(width: int = 320, height: int = 240) -> Image.Image:
-    """A smooth sky with shapes in it, and a red corner at the top left that shows how it is turned."""
+    """A smooth sky with shapes, and a red corner at the top left that shows the orientation."""
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([255 * x / width, 255 * y / height, 128 + 60 * np.sin(x / 9) * np.cos(y / 7)], axis=-1)
     image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
@@ -65,7 +65,7 @@ def test_heic_names_the_package_where_it_is_missing(monkeypatch):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_orientation(kind, orientation):
-    """What a camera stores turned comes out upright, once, at full size as at a reduced one."""
+    """A rotated photo is turned upright exactly once, at full and at reduced size."""
     turns = processing_miniclip._TURNS
     inverse = {6: 8, 8: 6}.get(orientation, orientation)
     stored = drawn() if orientation == 1 else drawn().transpose(turns[inverse])
@@ -157,7 +157,7 @@ def test_what_is_no_picture(tmp_path, reason):
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "GIF", "TIFF", "AVIF", "HEIF", "BMP"])
 @pytest.mark.parametrize("kept", [0.3, 0.9])
 def test_files_cut_off(kind, kept):
-    """A picture that ends early is refused, whatever its decoder raises: half of it is grey."""
+    """A truncated image is refused, whatever its decoder does, because half of it would be grey."""
     if kind == "HEIF":
         pytest.importorskip("pillow_heif").register_heif_opener()
     content = encoded(drawn(640, 480), kind)
@@ -212,7 +212,7 @@ class TestReducedScale:
 
 
 def test_remote_code_reads_the_same(tiny_folder, tmp_path):
-    """The classifier of a downloaded model, which has nothing of the project but its own files."""
+    """The classifier of a downloaded model works without the rest of the project."""
     pytest.importorskip("pillow_heif").register_heif_opener()
     drawn().save(tmp_path / "IMG_0001.HEIC", "HEIF")
     (tmp_path / "page.jpg").write_bytes(NOT_PICTURES["an HTML page"])

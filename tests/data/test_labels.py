@@ -1,4 +1,4 @@
-"""Labels as captions: class names in templates, one meaning however they are worded."""
+"""Labels as captions: class names in templates, which all mean the same."""
 
 import datasets
 import numpy as np

@@ -46,7 +46,7 @@ def drawn(number: int, form: str = "PNG") -> bytes:
 
 
 def number_of(image) -> int:
-    """The number of a picture, also of one that JPEG has changed a little."""
+    """The number of a picture, even if JPEG has changed it a little."""
     return round(np.asarray(decode_image(image).convert("RGB"))[2, 2, 0] / 10)
 
 
@@ -66,7 +66,7 @@ ONE = {number: captions(number, 1) for number in range(NUMBER)}
 
 
 def layout(write):
-    """Register a function that writes a layout and returns what to type and what must come out of it."""
+    """Register a function that writes a layout, and returns what to type and what must be loaded."""
     LAYOUTS[write.__name__] = write
     return write
 
@@ -406,7 +406,7 @@ def a_name_twice_in_json(folder):
     return str(folder), ALL
 
 
-# ---------------------------------------------------------------- a text a picture
+# ---------------------------------------------------------------- a text file for each picture
 
 
 @layout
@@ -436,7 +436,7 @@ def img2dataset_as_files(folder):
     return str(folder), ONE
 
 
-# ---------------------------------------------------------------- pictures inside
+# ---------------------------------------------------------------- files that contain the pictures
 
 
 @layout
@@ -529,7 +529,7 @@ def test_one_split_is_divided_by_image(tmp_path, name):
         load_split(typed, "minival")
 
 
-# ---------------------------------------------------------------- splits that a dataset has
+# ---------------------------------------------------------------- official splits
 
 
 def split_folders(folder, names=("train", "val", "test")):
@@ -700,7 +700,7 @@ def test_an_export_of_clip_benchmark(tmp_path):
     assert dataset_templates(str(tmp_path)) == ("a photo of a {}.", "a {}")
 
 
-# ---------------------------------------------------------------- what is said
+# ---------------------------------------------------------------- messages
 
 
 def test_web_addresses_alone_are_told_how_to_be_had(tmp_path):
@@ -764,7 +764,7 @@ def test_a_spreadsheet_and_a_pickle_are_answered(tmp_path):
         load_split(str(tmp_path / "data.xlsx"), "train")
 
 
-# ---------------------------------------------------------------- nothing outside
+# ---------------------------------------------------------------- nothing outside the folder is read
 
 
 def test_a_folder_does_not_lead_out_of_itself(tmp_path):

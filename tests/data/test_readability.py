@@ -1,4 +1,4 @@
-"""Words that a text encoder cannot read, in the ways that the kinds of tokenizers show it."""
+"""Captions that a text encoder cannot read, with each kind of tokenizer."""
 
 import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -19,7 +19,7 @@ FOREIGN = [language for language in CAPTIONS if language != "English"]
 
 
 def word_pieces(captions: list[str]) -> PreTrainedTokenizerFast:
-    """WordPiece, as BERT has it: whole words of these captions, and the Latin alphabet to spell others."""
+    """WordPiece as in BERT: the words of these captions, and the Latin alphabet to spell others."""
     letters = list("abcdefghijklmnopqrstuvwxyz")
     words = {word.lower().strip(".") for caption in captions for word in caption.split()}
     tokens = dict.fromkeys(
@@ -34,7 +34,7 @@ def word_pieces(captions: list[str]) -> PreTrainedTokenizerFast:
 
 
 def sentence_pieces(captions: list[str]) -> PreTrainedTokenizerFast:
-    """Byte fallback, as Llama's and Gemma's tokenizers have it."""
+    """A tokenizer with byte fallback, as in Llama and Gemma."""
     words = {f"▁{word}" for caption in captions for word in caption.split()}
     tokens = ["<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *sorted(words)]
     scores = [(token, -1.0) for token in tokens]
@@ -46,7 +46,7 @@ def sentence_pieces(captions: list[str]) -> PreTrainedTokenizerFast:
 
 
 def bytes_pairs(captions: list[str]) -> PreTrainedTokenizerFast:
-    """Byte-level BPE, as GPT-2's and CLIP's: nothing is ever unknown."""
+    """Byte-level BPE as in GPT-2 and CLIP, which has no unknown tokens."""
     return train_tokenizer(captions * 10, vocab_size=400, max_length=32)
 
 

@@ -1,4 +1,4 @@
-"""Datasets in every form people have, and what happens to rows that cannot be used."""
+"""Datasets in every usual form, and what happens to unusable rows."""
 
 import csv
 import io
@@ -44,7 +44,7 @@ def table() -> Dataset:
 
 
 def write(form: str, table: Dataset, folder) -> str:
-    """The table as users would have it; returns what they would pass as --dataset_name."""
+    """Write the table as users would have it, and return what they would pass as --dataset_name."""
     folder.mkdir()
     if form == "parquet folder":
         table.to_parquet(folder / "train.parquet")
@@ -150,7 +150,7 @@ def test_an_empty_file_and_an_unknown_type_are_told(tmp_path, table):
 
 @pytest.fixture
 def damaged() -> Dataset:
-    """Row 1 is no image, row 2 is cut off, row 4 has no caption."""
+    """Row 1 is not an image, row 2 is truncated, and row 4 has no caption."""
     images = [{"bytes": encoded(colour), "path": None} for colour in COLOURS]
     images[1], images[2] = {"bytes": b"not an image", "path": None}, {"bytes": encoded("red")[:60], "path": None}
     captions = [[f"a {colour} picture", "  "] for colour in COLOURS]
@@ -180,7 +180,7 @@ def test_the_image_cache_is_the_decoded_images_and_is_reused(tmp_path, table):
 
 @pytest.mark.parametrize("crop_mode", CROP_MODES)
 def test_training_shows_pictures_as_the_processor_does(crop_mode):
-    """But for the border that an encoder's own crop cuts off. A blur, so that resizing methods agree."""
+    """Apart from the border that the encoder's crop cuts off. The image is blurred so that resizing methods agree."""
     pixels = np.random.default_rng(0).integers(0, 256, (4, 8, 3), dtype=np.uint8)
     picture = Image.fromarray(pixels).resize((320, 160), Image.Resampling.BICUBIC)
     file = io.BytesIO()
@@ -202,7 +202,7 @@ def test_the_image_cache_keeps_crop_modes_apart(tmp_path, damaged):
 
 
 def test_an_image_broken_after_the_start_is_left_out_of_its_batch(damaged, tiny_tokenizer):
-    """Without the cache nobody has looked at the images before they are needed."""
+    """Without the cache, images are not read before they are needed."""
     captions = [["a picture"]] * len(COLOURS)
     pairs = PairDataset(range(8), DecodedImages(damaged, "image", 32), captions)
     batch = PairCollator(tiny_tokenizer)([pairs[0, row] for row in range(4)])

@@ -1,4 +1,4 @@
-"""The same picture under several names: found by its pixels, told, and one image to the loss."""
+"""The same picture under several names is found by its pixels, reported, and treated as one image by the loss."""
 
 import datasets
 import numpy as np
@@ -22,7 +22,7 @@ def noise(seed: int) -> Image.Image:
 
 @pytest.fixture
 def album(tmp_path) -> datasets.Dataset:
-    """Copies in other formats and with other metadata, and files that cannot be read but have equal bytes."""
+    """Copies in other formats and with other metadata, and unreadable files with equal bytes."""
     exif = Image.Exif()
     exif[0x010E] = "a description"
     noise(1).save(tmp_path / "a.png")
@@ -80,7 +80,7 @@ def test_captions_that_differ_in_case_spaces_and_full_stop_are_equal():
 
 
 def test_drawn_splits_keep_copies_on_one_side(tmp_path):
-    """Forty pictures, each under three names and in two formats: twelve would be torn apart by their names alone."""
+    """Forty pictures, each under three names and in two formats. By name alone, twelve of them would be split up."""
     lines = ["file_name,caption"]
     for seed in range(40):
         for name in (f"{seed}.png", f"again_{seed}.bmp", f"{seed:04}_copy.png"):

@@ -1,4 +1,4 @@
-"""The drawn dataset: reproducible, honest about what was seen, and pictures that show what their captions say."""
+"""The drawn dataset is reproducible, keeps unseen combinations out of training, and draws what its captions say."""
 
 import io
 import re
@@ -32,14 +32,14 @@ def images_bytes(dataset) -> list[bytes]:
 
 
 def nearest_colours(image: Image.Image) -> np.ndarray:
-    """`(height, width)`: of each pixel the nearest colour's position in `COLOURS`, one more for the background."""
+    """`(height, width)`: index in `COLOURS` of the colour nearest to each pixel; the last index is the background."""
     pixels = np.asarray(image.convert("RGB"), dtype=float)
     palette = np.array([*COLOURS.values(), np.median(pixels.reshape(-1, 3), axis=0)])
     return np.linalg.norm(pixels[:, :, None] - palette, axis=-1).argmin(axis=-1)
 
 
 def colour_mask(image: Image.Image, colour: str) -> np.ndarray:
-    """`(height, width)` bool: pixels of this colour, without the odd grain where edges mix colours."""
+    """`(height, width)` bool: pixels of this colour, without single pixels at edges, where colours mix."""
     mask = nearest_colours(image) == list(COLOURS).index(colour)
     padded = np.pad(mask, 1).astype(int)
     around = sum(np.roll(padded, shift, (0, 1)) for shift in ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, -1)))
@@ -47,7 +47,7 @@ def colour_mask(image: Image.Image, colour: str) -> np.ndarray:
 
 
 def centre(mask: np.ndarray) -> tuple[float, float]:
-    """Middle of the bounding box, x and y; median over rows and columns would shift with the shape."""
+    """Centre of the bounding box, x and y. Medians over rows and columns would depend on the shape."""
     rows, columns = np.nonzero(mask)
     return (columns.min() + columns.max()) / 2, (rows.min() + rows.max()) / 2
 
@@ -100,7 +100,7 @@ def test_every_unseen_combination_is_labelled_equally_often(unseen):
 
 
 def test_nameless_colours_are_none_of_the_named(train):
-    """Else they would show the combinations that training must never show."""
+    """Or else they would show combinations that must not occur in training."""
     random = np.random.default_rng(0)
     named = np.array(list(COLOURS.values()))
     for _ in range(200):
@@ -160,7 +160,7 @@ def test_places_are_true_of_the_pixels(train):
 
 
 def test_size_words_are_true_of_the_pixels(train):
-    """Among filled circles, whose extent is their diameter."""
+    """Measured on filled circles, whose extent is their diameter."""
     extents = {size: [] for size in shapes.SIZES}
     for row in train:
         for caption in row["captions"]:
@@ -174,7 +174,7 @@ def test_size_words_are_true_of_the_pixels(train):
 
 
 def test_shapes_differ_in_outline():
-    """Drawn alone and unturned, no two shapes cover nearly the same pixels."""
+    """Alone and without rotation, no two shapes cover almost the same pixels."""
     covers = [
         shapes._coverage(shapes.DrawnObject("red", shape, "large", 15.0, 32.0, 32.0), turn=0.0) > 0.5
         for shape in SHAPES

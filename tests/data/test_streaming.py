@@ -1,4 +1,4 @@
-"""A stream divided among processes and workers gives each row exactly once an epoch, in a repeatable order."""
+"""A stream that is divided among processes and workers gives each row once per epoch, in a repeatable order."""
 
 import io
 from collections import Counter
@@ -24,7 +24,7 @@ ROWS = 40
 
 @pytest.fixture(scope="module", autouse=True)
 def no_pause():
-    """datasets pauses for a second whenever it has read parquet files to their end."""
+    """`datasets` pauses for a second at the end of parquet files."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0)
         yield
@@ -38,7 +38,7 @@ def drawn(number: int) -> bytes:
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory):
-    """Parquet files of very unequal sizes; a row's caption is its number."""
+    """Parquet files of very different sizes. The caption of a row is its number."""
     folder = tmp_path_factory.mktemp("stream")
     bounds = [0, 1, 4, 20, 22, 31, ROWS]
     for number, (start, end) in enumerate(zip(bounds, bounds[1:], strict=False)):
@@ -52,7 +52,7 @@ def stream(files, num_files: int):
 
 
 def read(pairs: StreamingPairs, workers: int) -> list[dict]:
-    """What a DataLoader's workers would read, one after the other, without starting them."""
+    """The rows that the workers of a DataLoader would read, one worker after another, without starting them."""
     examples = []
     for worker in range(max(workers, 1)):
         info = SimpleNamespace(id=worker, num_workers=workers, seed=0, dataset=pairs) if workers else None
@@ -103,7 +103,7 @@ def test_order_depends_on_seed_and_epoch(files):
 
 
 def test_real_workers_and_a_resumed_epoch(files, tiny_tokenizer):
-    """As the trainer reads and resumes: batches of real worker processes, the first ones read again and dropped."""
+    """Batches of real worker processes, as in training. On resuming, the first ones are read again and dropped."""
 
     def batches() -> list[list[int]]:
         pairs = StreamingPairs(stream(files, 6), COLUMNS, 8, shuffle_buffer_size=10, seed=3, rank=1, world_size=2)
@@ -130,7 +130,7 @@ def test_workers_that_stay_go_on_to_the_next_epoch(files, tiny_tokenizer):
 
 
 def test_workers_leave_the_epoch_alone(files, tiny_tokenizer, monkeypatch):
-    """Set by two at once, the number that `datasets` shares among them would be neither's, or even negative."""
+    """If two workers set the number that `datasets` shares among them, it would be wrong, or even negative."""
 
     def set_epoch(self, epoch, original=datasets.IterableDataset.set_epoch):
         assert torch.utils.data.get_worker_info() is None
@@ -145,7 +145,7 @@ def test_workers_leave_the_epoch_alone(files, tiny_tokenizer, monkeypatch):
 
 
 def test_numbers_pair_images_with_their_own_texts_only(files, tiny_tokenizer):
-    """Across two processes no number occurs twice, or another image's captions would count as an image's positives."""
+    """No number occurs in two processes, or else an image would have the captions of another as positives."""
     numbers = []
     for rank in (0, 1):
         pairs = StreamingPairs(stream(files, 6), COLUMNS, 8, captions_per_image=0, rank=rank, world_size=2)

@@ -1,4 +1,4 @@
-"""The picture of random pairs that the doctor leaves."""
+"""The picture of random pairs that the doctor draws."""
 
 import datasets
 import numpy as np

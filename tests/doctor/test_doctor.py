@@ -1,4 +1,4 @@
-"""The training doctor on real small runs: every illness planted, and healthy runs left in peace."""
+"""The training doctor on small real runs: it finds every planted problem, and has no warnings for healthy runs."""
 
 import io
 import json
@@ -49,7 +49,7 @@ def rows(split="train", number=160) -> list[dict]:
 
 
 def write(folder, train: list[dict], validation: list[dict]) -> list[str]:
-    """A dataset and a configuration; returns the command line that trains on it."""
+    """Write a dataset and a configuration, and return the command line to train on it."""
     (folder / "data").mkdir()
     for name, split in (("train", train), ("validation", validation)):
         columns = datasets.Features({"image": datasets.Image(decode=False), "caption": datasets.Value("string")})
@@ -71,7 +71,7 @@ def accelerator() -> Accelerator:
 
 @pytest.fixture
 def warnings_of(capsys, tmp_path):
-    """Train as the script does, and return what the doctor said."""
+    """Train as the script does, and return the doctor's warnings."""
 
     def run(command_line: list[str], *overrides: str) -> list[str]:
         (arguments,) = parse_arguments([*command_line, *overrides])
@@ -153,7 +153,7 @@ def test_chance_is_the_best_that_equal_logits_can_do(name):
 
 
 def blank(number: int) -> dict:
-    """A white picture whose file is unlike the others'."""
+    """A white picture whose file differs from the others."""
     file = io.BytesIO()
     Image.new("RGB", (32 + number, 32), "white").save(file, "PNG")
     return {"bytes": file.getvalue(), "path": None}
@@ -182,7 +182,7 @@ def test_shuffled_captions(tmp_path, healthy, warnings_of, report_on):
 
 
 def resaved(image: dict) -> dict:
-    """The same picture in another file, which only its pixels give away."""
+    """The same picture in another file, which can only be recognised by its pixels."""
     file = io.BytesIO()
     Image.open(io.BytesIO(image["bytes"])).save(file, "PNG", compress_level=0)
     return {"bytes": file.getvalue(), "path": None}
@@ -202,14 +202,14 @@ def test_equal_captions_and_copies_of_images(tmp_path, warnings_of, report_on):
 
 
 def test_copies_do_not_make_a_model_look_unable_to_learn(tmp_path, report_on):
-    """The batch to be learnt by heart holds each image and each caption once, or its loss could never come near 0."""
+    """The batch to memorise holds each image and each caption once, or else its loss could not approach 0."""
     different = list({row["caption"]: row for row in rows()}.values())[:32]
     _, report = report_on(write(tmp_path, [row for row in different for _ in range(5)], rows("validation", 20)))
     assert "32 pairs are learnt by heart" in report
 
 
 def test_expected_repetitions_are_those_of_drawn_batches():
-    """Against counting in thousands of batches."""
+    """Compared with counts in thousands of batches."""
     captions = [["a", "b"], ["A.", "c"], ["b", "b", "d"], ["e"], [], ["f", "g"], ["b"]]
     images = ["x", "y", "x", "z", None, "x", "y"]
     random, usable = np.random.default_rng(0), [0, 1, 2, 3, 5, 6]

@@ -1,4 +1,4 @@
-"""ONNX towers: equal to PyTorch at every batch and length, in int8 nearly so, and usable without torch."""
+"""ONNX towers agree with PyTorch at every batch size and length, almost so in int8, and work without torch."""
 
 import json
 
@@ -43,14 +43,14 @@ def run_tower(path, **inputs) -> np.ndarray:
 
 
 def photo(width: int, height: int, seed: int = 0) -> Image.Image:
-    """Coarse noise, enlarged: every frequency that a resize filter can get wrong."""
+    """Enlarged coarse noise, with every frequency that a resize filter can get wrong."""
     noise = np.random.default_rng(seed).integers(0, 256, (height // 4, width // 4, 3), dtype=np.uint8)
     return Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)
 
 
 @pytest.fixture(scope="module")
 def exported(tiny_folder, tmp_path_factory):
-    """What the command line writes for the saved tiny model, int8 towers included, over another model's towers."""
+    """The files that the command line writes for the tiny model, including int8 towers, over those of another model."""
     output_dir = tmp_path_factory.mktemp("onnx")
     (output_dir / "text_model_fp16.onnx").write_bytes(b"of another model")
     (output_dir / "notes.txt").write_text("the user's own")

@@ -231,7 +231,7 @@ def test_pretrained_encoders_survive_joining_and_saving(tmp_path, tiny_tokenizer
 
 
 def test_rotary_position_buffers_survive(tmp_path, tiny_tokenizer):
-    """timm keeps them out of the state dict, so loading on the meta device loses them unless they are rebuilt."""
+    """timm does not keep them in the state dict, so they must be rebuilt after loading on the meta device."""
     name = "vit_small_patch16_rope_224"
     arguments = {"depth": 2, "embed_dim": 48, "num_heads": 2, "img_size": 64}
     torch.manual_seed(0)
@@ -248,7 +248,7 @@ def test_rotary_position_buffers_survive(tmp_path, tiny_tokenizer):
 
 
 def test_random_start_is_the_encoders_own(tiny_tokenizer):
-    """The library's generic rule would draw every convolution from N(0, 0.02) and undo timm's zero-initialised ends."""
+    """The rule of transformers would draw all convolutions from N(0, 0.02) and undo timm's zero-initialisation."""
     model = build_tiny(tiny_tokenizer)
     weight = model.vision_model.timm_model.layer2[0].conv1.weight
     fan_out = weight.shape[0] * weight.shape[2] * weight.shape[3]
@@ -266,7 +266,7 @@ def test_saved_is_loaded_bit_for_bit(tmp_path, tiny_model, dtype):
 
 
 def test_missing_temperature_starts_at_its_configured_value(tmp_path, tiny_model):
-    """A bare parameter that a checkpoint lacks would otherwise hold whatever lay in memory."""
+    """A bare parameter that is missing in a checkpoint would otherwise hold uninitialised memory."""
     state = {name: value for name, value in tiny_model.state_dict().items() if name != "logit_scale"}
     tiny_model.save_pretrained(tmp_path, state_dict=state)
     loaded = MiniCLIPModel.from_pretrained(tmp_path)

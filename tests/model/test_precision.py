@@ -1,4 +1,4 @@
-"""Which precision each kind of hardware gets, played on this machine by what PyTorch says about it."""
+"""The precision that is chosen for each kind of hardware, simulated by what PyTorch reports about it."""
 
 from types import SimpleNamespace
 
@@ -79,7 +79,7 @@ def test_a_limit_on_onednn_holds(monkeypatch, limit):
 
 
 def test_without_the_private_operators(monkeypatch):
-    """Of older and newer versions of torch."""
+    """In older and newer versions of torch."""
     play_processor(monkeypatch, {}, onednn=True)
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     monkeypatch.setattr(torch, "ops", SimpleNamespace(mkldnn=SimpleNamespace()))
@@ -134,7 +134,7 @@ def test_other_devices_get_float32():
 
 
 def test_as_an_avx2_laptop_this_machine_computes_in_float32():
-    """In a process of its own, since oneDNN reads its limit once."""
+    """In a new process, because oneDNN reads its limit only once."""
     choice, warning = run_python("-c", PRINT_CHOICE, **AVX2_LAPTOP).stdout.splitlines()
     assert choice.startswith("float32: ")
     assert "no bf16 instructions" in choice

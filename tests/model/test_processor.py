@@ -1,4 +1,4 @@
-"""The processor: the encoder's own transform, and every kind of picture people have."""
+"""The processor: the encoder's own transform, and every kind of image."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def photo(width=90, height=60) -> Image.Image:
 
 @pytest.mark.parametrize("encoder", ["resnet18", "vit_base_patch16_224", "tf_efficientnet_lite0", "test_resnet"])
 def test_transform_follows_the_encoder(encoder):
-    """Against timm's own evaluation transform; two resizing implementations differ by rounding and half a pixel."""
+    """Compared with timm's evaluation transform. The two ways to resize differ by rounding and half a pixel."""
     settings = resolve_data_config({}, pretrained_cfg=timm.get_pretrained_cfg(encoder).to_dict())
     assert_like_timm(image_processor_for(encoder), settings)
 
@@ -88,7 +88,7 @@ def test_palette_transparency_and_one_bit():
     palette.info["transparency"] = palette.getpixel((0, 0))
     assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
     clear = Image.new("RGBA", (4, 4), (255, 0, 0, 0))
-    assert np.asarray(to_rgb(clear)).min() == 255  # what lies under full transparency must not show
+    assert np.asarray(to_rgb(clear)).min() == 255  # fully transparent pixels must not show their colour
     assert to_rgb(Image.new("1", (4, 4), 1)).getpixel((0, 0)) == (255, 255, 255)
 
 

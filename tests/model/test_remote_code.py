@@ -1,4 +1,4 @@
-"""One saved folder, opened in a fresh process with the network off and without this repository on the path."""
+"""A saved folder opens in a fresh process, without network and without this repository on the path."""
 
 import json
 
@@ -47,7 +47,7 @@ def open_elsewhere(folder, image, second, home) -> dict:
 
 @pytest.fixture(scope="module")
 def opened(tiny_folder, tmp_path_factory):
-    """Results of opening the folder, and of opening what the first process saved again."""
+    """The results of opening the folder, and of opening the copy that the first process saved."""
     home = tmp_path_factory.mktemp("elsewhere")
     image = home / "image.png"
     Image.linear_gradient("L").convert("RGB").resize((60, 40)).save(image)
@@ -69,6 +69,6 @@ def test_every_auto_class_and_the_pipeline_open_the_folder(opened, tiny_folder, 
 
 def test_a_second_save_opens_as_well(opened):
     first, second, _ = opened
-    # The second folder holds bfloat16 weights, so its float32 results carry that rounding.
+    # The second folder has bfloat16 weights, so its float32 results include their rounding.
     assert second["float32"]["pipeline"] == pytest.approx(first["bfloat16"]["pipeline"], abs=0.05)
     assert second["bfloat16"]["model"] == first["bfloat16"]["model"]

@@ -1,4 +1,4 @@
-"""The page as people meet it: in a real browser, through its API, on a phone, with bad input, and in a crowd."""
+"""The page in a real browser, through its API, on a phone, with bad input, and with many visitors."""
 
 import asyncio
 import http.client
@@ -26,7 +26,7 @@ from zero_shot_miniclip import NONE_OF_THESE, ZeroShotClassifier
 LABELS = "a red circle, two dogs, a child plays"
 COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 
-# Runs the page with every attempt to reach another machine written down and refused.
+# Runs the page, and records and refuses every attempt to reach another machine.
 GUARD = """
 import runpy, sys
 log = open(sys.argv.pop(1), "a", buffering=1)  # the page sees no arguments
@@ -123,7 +123,7 @@ def served(tmp_path_factory, calibrated_folder, gallery):
 
 @pytest.fixture
 def open_page(browser, served):
-    """Opens the page; in the end, nothing but the page's own server may have been asked for anything."""
+    """Opens the page, and checks at the end that no other server has been asked for anything."""
     contexts, elsewhere = [], []
 
     def open_page(url: str = served.url, width: int = 1200, **options):
@@ -150,7 +150,7 @@ def upload(page, path: Path) -> None:
 
 
 def answer_of(page) -> dict[str, int]:
-    """Labels and per cent as the page shows them."""
+    """Labels and percentages on the page."""
     page.locator("#answer .confidence-set").first.wait_for()
     rows = page.locator("#answer .confidence-set").all_inner_texts()
     return {text.split("\n")[0]: int(re.search(r"(\d+)%", text)[1]) for text in rows}
@@ -486,7 +486,7 @@ class TestThroughTheAPI:
         assert not found.isError
 
     def test_a_crowd(self, served, photo_file):
-        """32 at once, again and again: every one is answered, and the server does not grow."""
+        """32 visitors at a time, repeatedly: each gets an answer, and the server's memory does not grow."""
         clients = list(ThreadPoolExecutor(8).map(lambda _: Client(served.url, verbose=False), range(32)))
         photo = handle_file(photo_file)
 
@@ -500,7 +500,7 @@ class TestThroughTheAPI:
                 assert list(crowd.map(ask, clients)) == [4] * 32
 
         sizes = []
-        for _ in range(15):  # allocators keep more for a while, the more the busier the machine
+        for _ in range(15):  # allocators keep memory for a while, and more on a busy machine
             everybody()
             sizes.append(served.memory_mb())
             if len(sizes) > 3 and sizes[-1] < sizes[-4] + 8:
@@ -526,7 +526,7 @@ def test_missing_model(tmp_path, open_page):
 
 
 def test_nothing_asked_is_passed_over():
-    """Gradio's default drops a click while the last one is still computed, and leaves the old answer standing."""
+    """By default, Gradio drops a click while it computes the previous one, and keeps showing the old answer."""
     import app
 
     events = {event["api_name"]: event["trigger_mode"] for event in app.build_page().config["dependencies"]}

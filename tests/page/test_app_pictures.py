@@ -26,7 +26,7 @@ MAX_BYTES = 200_000
 
 @pytest.fixture(scope="module")
 def url_of(tmp_path_factory):
-    """Address of the page with the model for photos, or with that for shapes; each is started when first asked for."""
+    """The address of the page with the model for photos or for shapes. Each page starts when it is first needed."""
     pages = {}
 
     def url_of(kind: str) -> str:
@@ -88,7 +88,7 @@ def test_picture(browser, url_of, show, example, screen, scheme):
     page.locator(f"#examples img[src$='/{example}.png']").click()
     answer_of(page)
     show(page)
-    page.locator("#head h1").click()  # the pointer and the focus away from what is shown
+    page.locator("#head h1").click()  # moves the pointer and the focus away
     page.wait_for_timeout(1500)
     data = page.screenshot(full_page=True, animations="disabled")
     context.close()

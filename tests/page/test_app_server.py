@@ -1,5 +1,5 @@
-"""What the page promises whoever hosts it: models loaded once and late, few calls at a time, files forgotten, and the
-GPU of a ZeroGPU Space borrowed for what computes alone."""
+"""What matters to those who host the page: models are loaded once and late, few calls run at a time, files are deleted,
+and a ZeroGPU Space uses its GPU only for computing."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ from miniclip.page.index import Index
 from miniclip.publishing.content import space_files, write_files
 from miniclip.utils.errors import UserError
 
-# A ZeroGPU Space sends what is decorated to another process: all it takes and gives has to be pickled.
+# A ZeroGPU Space runs decorated functions in another process, so their arguments and results must be picklable.
 SPACES = """
 import pickle
 
@@ -74,7 +74,7 @@ def launch(monkeypatch, tmp_path, calibrated_folder):
 
 
 def test_two_calls_at_a_time(launch, photo_file):
-    """More would only slow each other down; the others wait and are answered."""
+    """More calls would only slow each other down. The others wait and get their answers."""
     lock, running, most = threading.Lock(), [0], [0]
 
     def classify(photo, labels, none_of_these=True, independent=False, templates=""):
@@ -95,7 +95,7 @@ def test_two_calls_at_a_time(launch, photo_file):
 
 
 def test_photos_and_answers_go_by_their_age(launch, photo_file):
-    """Also those of callers of the API, who close no page."""
+    """This includes files from callers of the API, who do not close a page."""
     kept = []
 
     def explain(photo, label):
@@ -114,7 +114,7 @@ def test_photos_and_answers_go_by_their_age(launch, photo_file):
 
 
 def test_model_is_loaded_once_and_late_with_progress(launch, browser, monkeypatch):
-    """The page is there before its model, and says what one waits for."""
+    """The page appears before its model is loaded, and says what it is waiting for."""
     loaded, may_load = [], threading.Event()
     load = models.load_classifier
 
@@ -140,7 +140,7 @@ def test_model_is_loaded_once_and_late_with_progress(launch, browser, monkeypatc
 
 @pytest.mark.parametrize("name", ["runs/shapes-missing", "./model", "/nowhere/model", "a/b/c", "model"])
 def test_a_missing_folder_is_not_looked_up_on_the_hub(monkeypatch, name):
-    """There it may be a stranger's, and loading a model runs its code."""
+    """On the Hub, the name may belong to somebody else, and loading a model runs its code."""
     monkeypatch.setattr(models.AutoModel, "from_pretrained", lambda *args, **kwargs: pytest.fail("looked up"))
     with pytest.raises(UserError, match="There is no model at"):
         models.load_classifier(name)
@@ -164,7 +164,7 @@ def test_zero_gpu_is_borrowed_for_what_computes(tmp_path, calibrated_folder, pho
 
 
 def test_a_published_space_needs_no_other_file(tmp_path, calibrated_folder, photo_file):
-    """The folder that `publish.py space` uploads, in a process that cannot see the rest of the project."""
+    """The folder that `publish.py space` uploads works in a process without the rest of the project."""
     write_files(space_files("ada/demo", "ada/tiny"), tmp_path / "space")
     own = {"MINICLIP_MODEL": str(calibrated_folder), "MINICLIP_CACHE": str(tmp_path / "cache")}
     own |= {"GRADIO_TEMP_DIR": str(tmp_path / "files"), "PYTHONPATH": ""}

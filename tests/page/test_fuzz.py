@@ -36,7 +36,7 @@ EXPECTED |= {"endpoints": 250, "requests": 250}
 
 
 def fuzz(name: str):
-    """So many examples of this kind, whatever time each takes: machines differ."""
+    """The number of examples, without a time limit, because machines differ."""
     return settings(
         max_examples=EXPECTED[name],
         deadline=None,
@@ -48,7 +48,7 @@ def fuzz(name: str):
 
 @pytest.fixture(autouse=True)
 def no_hang():
-    """A single call that does not return ends the test."""
+    """Ends the test if a single call does not return."""
 
     def stop(number, frame):
         raise AssertionError("no answer within five minutes")
@@ -64,7 +64,7 @@ def count(name: str) -> None:
     TRIED[name] = TRIED.get(name, 0) + 1
 
 
-# Any code point, lone surrogates included, and texts of what has a meaning somewhere on the way.
+# Any code point, including lone surrogates, and texts with characters that have a special meaning somewhere.
 TEXT = st.one_of(
     st.text(st.characters(), max_size=60),
     st.text(st.sampled_from(",\n\r\t {}%<>&\"'\\\0\u200b\u2028\ufeff\u202eéß中🐕" + string.ascii_letters), max_size=80),
@@ -189,7 +189,7 @@ PICTURES = [picture(format) for format in ("PNG", "JPEG", "GIF", "BMP", "WEBP", 
 
 @st.composite
 def spoilt_pictures(draw) -> bytes:
-    """A picture with bytes changed, cut or added; or no picture at all."""
+    """A picture with bytes changed, removed or added, or something that is not a picture."""
     content = bytearray(draw(st.sampled_from(PICTURES)))
     for _ in range(draw(st.integers(0, 6))):
         content[draw(st.integers(0, len(content) - 1))] = draw(st.integers(0, 255))
@@ -216,7 +216,7 @@ def test_photos_that_are_damaged(classifier, tmp_path_factory, content):
 
 @pytest.fixture(scope="module")
 def page(calibrated_folder, tmp_path_factory):
-    """The page with a tiny model, its functions called from here and over HTTP."""
+    """The page with a tiny model. Its functions are called directly and over HTTP."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("page")
         patch.setenv("GRADIO_TEMP_DIR", str(folder / "files"))
@@ -279,7 +279,7 @@ def ask(page, method: str, path: str, body: str | None = None) -> tuple[int, byt
     st.one_of(JSON, st.fixed_dictionaries({"data": st.lists(st.one_of(JSON, FILE), max_size=6)})),
 )
 def test_requests_of_any_kind(page, endpoint, body):
-    """The server answers each, runs on and hands out no file that was not given to it."""
+    """The server answers each request, keeps running, and never returns a file that it was not given."""
     count("requests")
     status, answer = ask(page, "POST", f"/gradio_api/call/{endpoint}", json.dumps(body))
     if status == 200:

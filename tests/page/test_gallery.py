@@ -1,4 +1,4 @@
-"""What Search looks through, and the index of it that is kept on disk."""
+"""The gallery that Search looks through, and its index on disk."""
 
 import shutil
 from pathlib import Path
@@ -18,7 +18,7 @@ COLOURS = ("red", "green", "blue", "orange", "purple", "black")
 
 @pytest.fixture
 def gallery(tmp_path) -> Path:
-    """Six pictures and a file that is none."""
+    """Six pictures, and a file that is not a picture."""
     folder = tmp_path / "gallery"
     folder.mkdir()
     for colour in COLOURS:
@@ -29,14 +29,14 @@ def gallery(tmp_path) -> Path:
 
 @pytest.fixture
 def embedded(monkeypatch) -> list:
-    """Grows by one each time a gallery is embedded."""
+    """A list that grows by one each time a gallery is embedded."""
     calls, embed = [], Index._embed
     monkeypatch.setattr(Index, "_embed", lambda *args: calls.append(1) or embed(*args))
     return calls
 
 
 def test_the_index_is_kept_and_never_mixed_up(tmp_path, calibrated_folder, gallery, embedded):
-    """Read from disk the next time, made anew for another gallery, and replaced when damaged."""
+    """The index is read from disk the next time, made again for another gallery, and replaced if it is damaged."""
 
     def search() -> list[str]:
         index = Index(str(calibrated_folder), str(gallery), tmp_path / "cache").get()

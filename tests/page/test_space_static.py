@@ -1,4 +1,4 @@
-"""The static Space, built as for the Hub and used in real Chromium: PyTorch's probabilities without a server."""
+"""The static Space, built as for the Hub and used in Chromium, gives PyTorch's probabilities without a server."""
 
 import base64
 import functools
@@ -33,8 +33,8 @@ def processor(tiny_tokenizer):
 
 @pytest.fixture(scope="module")
 def model(tiny_tokenizer):
-    """Untrained, yet with probabilities that depend much on photo and labels; calibrated, so that the page offers all
-    its options."""
+    """An untrained model whose probabilities depend strongly on photo and labels. It is calibrated, so that the page
+    offers all options."""
     model = build_tiny(tiny_tokenizer, "test_vit", text_pooling="mean", logit_scale_init_value=math.log(50))
     torch.nn.init.normal_(model.get_input_embeddings().weight)
     image_embeds, text_embeds = torch.nn.functional.normalize(torch.randn(2, 40, 16), dim=-1)
@@ -54,7 +54,7 @@ def space(model, processor, tmp_path_factory):
 
 
 class Handler(http.server.SimpleHTTPRequestHandler):
-    """Serves as the Hub does: with the headers that the Space's README asks for."""
+    """Serves files like the Hub, with the headers that the Space's README asks for."""
 
     def end_headers(self):
         for name, value in self.server.custom_headers.items():
@@ -77,7 +77,7 @@ def url(space):
 
 @pytest.fixture
 def open_page(browser, url):
-    """Opens the page, ready to be used; in the end, nothing may have gone wrong or been asked of anybody else."""
+    """Opens the page and waits until it is ready. Checks at the end that there were no errors and no other requests."""
     contexts, complaints = [], []
 
     def open_page(width: int = 1200, **options):
@@ -118,7 +118,7 @@ def upload(page, content: bytes, name: str = "photo.png") -> None:
 
 
 def answer(page, of: str) -> dict[str, float]:
-    """Probabilities by label, once the answer with that label is on the page."""
+    """Probabilities by label, as soon as the page shows the answer with that label."""
     page.locator("#answer li", has_text=of).first.wait_for()
     rows = page.locator("#answer li").all()
     return {row.get_attribute("data-label"): float(row.get_attribute("data-probability")) for row in rows}
@@ -153,7 +153,7 @@ PHOTOS = {
 
 
 def test_photos_become_the_processors_pixels(open_page, processor, space):
-    """Within one or two grey levels of 255, as much as Pillow's and torchvision's resize differ, in few pixels."""
+    """Few pixels differ, and by one or two grey levels of 255, as between Pillow and torchvision."""
     page = open_page()
     settings = json.loads((space / "model" / "manifest.json").read_text())["config"]["image"]
     levels = 255 * np.array(settings["std"])[:, None, None]

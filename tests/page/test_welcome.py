@@ -1,4 +1,4 @@
-"""The page greets with what its model knows: from a real training to the first click in a browser."""
+"""The page starts with examples that its model knows: from a real training to the first click in a browser."""
 
 from pathlib import Path
 
@@ -35,7 +35,7 @@ checkpointing_steps: "no"
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory) -> Path:
-    """A small model that has seen nothing but shapes, in two minutes less than `make train` takes."""
+    """A small model that was trained on shapes only, for a shorter time than `make train`."""
     folder = tmp_path_factory.mktemp("training")
     (folder / "data").mkdir()
     shapes_split("train", 1000).to_parquet(folder / "data" / "train.parquet")

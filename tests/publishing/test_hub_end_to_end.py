@@ -1,4 +1,4 @@
-"""From two steps of training to a model and a page on the Hub that anybody can use: every part a fresh process."""
+"""From two steps of training to a model and a page on the Hub that anybody can use. Every part is a fresh process."""
 
 import json
 import os
@@ -53,7 +53,7 @@ def environment(hub, **more: str) -> dict[str, str]:
 
 
 def answer(name, image, home, revision="", **more) -> list:
-    """What a process says that knows neither this repository nor anything downloaded before."""
+    """The output of a process that knows neither this repository nor earlier downloads."""
     home.mkdir()
     process = run_python("-c", ANSWER, name, revision, image, cwd=home, HF_HOME=str(home / "cache"), **more)
     return json.loads(process.stdout.split("ANSWER")[1])[:4]
@@ -66,7 +66,7 @@ def hub():
 
 
 def train(hub, folder, repository, *arguments, check=True, **more):
-    """Two epochs of one step each into `folder / "run"`, pushed as they go."""
+    """Train two epochs of one step each into `folder / "run"`, and push during training."""
     (folder / "data").mkdir()
     shapes_split("train", 24).to_parquet(folder / "data" / "train.parquet")
     shapes_split("validation", 20).to_parquet(folder / "data" / "validation.parquet")
@@ -115,7 +115,7 @@ def test_training_publishes_as_it_goes_and_all_of_it_at_the_end(hub, run):
 def test_training_that_may_not_write_does_not_begin(hub, tmp_path):
     process = train(hub, tmp_path, "ada/other", check=False, HF_TOKEN=BOB)
     assert process.returncode == 2
-    assert "the name belongs to another" in process.stderr.splitlines()[-1]
+    assert "the name belongs to somebody else" in process.stderr.splitlines()[-1]
     assert not (tmp_path / "run" / "config.json").exists()
 
 
@@ -152,7 +152,7 @@ def test_the_card_says_what_was_measured(hub, run):
 
 @pytest.fixture(scope="module")
 def expected(run, image, tmp_path_factory):
-    """Outputs of the run's own folder."""
+    """Outputs of the model in the folder of the run."""
     return answer(run, image, tmp_path_factory.mktemp("expected") / "here")
 
 
@@ -182,7 +182,7 @@ def test_a_pinned_revision_stays_what_it_was(hub, expected, image, tmp_path):
 
 @pytest.fixture(scope="module")
 def space(hub, run, tmp_path_factory):
-    """Folder of what was uploaded, nothing else, and the variables that the Space was given."""
+    """A folder with exactly the uploaded files, and the variables of the Space."""
     run_python("publish.py", "space", "ada/demo", "--model", "ada/tiny", **environment(hub))
     repository, folder = hub.repository("space", "ada/demo"), tmp_path_factory.mktemp("space")
     for name, content in repository.files().items():

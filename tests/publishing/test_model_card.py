@@ -1,4 +1,4 @@
-"""The model card tells what was recorded, in words that the Hub accepts, and nothing else."""
+"""The model card shows what was recorded and nothing else, in a form that the Hub accepts."""
 
 import json
 import re
@@ -45,7 +45,7 @@ def results(**more) -> dict:
 
 @pytest.fixture
 def run(tiny_folder, tmp_path):
-    """A model with examples, to be given records."""
+    """A model with examples, to which tests add records."""
     shutil.copytree(ROOT / "assets" / "examples", tmp_path / "ada-run" / "examples")
     return shutil.copytree(tiny_folder, tmp_path / "ada-run", dirs_exist_ok=True)
 

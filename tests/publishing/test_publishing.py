@@ -1,4 +1,4 @@
-"""Publishing to a Hub on this machine, over real HTTP, whatever goes wrong on the way."""
+"""Publishing to a Hub on this machine over real HTTP, with everything that can go wrong."""
 
 import json
 import os
@@ -26,7 +26,7 @@ FILES = {"model.safetensors": WEIGHTS, "card/curve.png": os.urandom(20_000), "co
 
 @pytest.fixture
 def hub(monkeypatch):
-    """The server, and this process turned towards it; nobody waits between attempts."""
+    """The server, to which this process connects. There is no wait between attempts."""
     with HubServer() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.url)
         monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
@@ -39,7 +39,7 @@ def hub(monkeypatch):
 
 
 def commits(hub, name="ada/model", kind="model") -> int:
-    """Without the one that every repository begins with."""
+    """The number of commits, without the first one of every repository."""
     return len(hub.repository(kind, name).commits) - 1
 
 
@@ -62,7 +62,7 @@ def test_private_repositories_are_seen_by_their_owner_alone(hub, monkeypatch):
     publish(private=True)
     assert hub.repository("model", "ada/model").private
     monkeypatch.setenv("HF_TOKEN", BOB)
-    with pytest.raises(UserError, match="belongs to another"):
+    with pytest.raises(UserError, match="belongs to somebody else"):
         publish()
 
 
@@ -95,7 +95,7 @@ def test_what_passes_by_itself_is_tried_again(hub, fault):
 
 
 def test_a_transfer_that_breaks_off_is_tried_again(hub, monkeypatch):
-    """Large files travel by hf_xet on the Hub itself, which raises errors of its own."""
+    """On the real Hub, hf_xet transfers large files and raises its own errors."""
     repository, breaks = Repository("ada/model"), [RuntimeError("reset"), TimeoutError("slow")]
     repository.create()
     commit = repository.api.create_commit
@@ -133,10 +133,10 @@ def test_what_does_not_pass_ends_in_one_line_and_the_next_call_continues(hub, st
     [
         ("", "ada/model", "no Hub token: run `hf auth login`"),
         ("hf_made_up", "ada/model", "does not know this token"),
-        (ADA_READS, "ada/model", "may only read"),
-        (BOB, "ada/model", "may not write to model ada/model: the name belongs to another"),
-        (ADA, "ada", "is no name for a repository"),
-        (ADA, "ada/a b", "is no name for a repository"),
+        (ADA_READS, "ada/model", "can only read"),
+        (BOB, "ada/model", "may not write to model ada/model: the name belongs to somebody else"),
+        (ADA, "ada", "is not a repository name"),
+        (ADA, "ada/a b", "is not a repository name"),
     ],
 )
 @pytest.mark.parametrize("exists", [False, True])
@@ -211,7 +211,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def run_folder(tiny_folder, tmp_path_factory):
-    """A run as training leaves it, with paths of this machine in its records."""
+    """The folder of a run, with paths of this machine in its records."""
     run = tmp_path_factory.mktemp("runs") / "tiny"
     shutil.copytree(tiny_folder, run)
     settings = {"dataset_name": f"{run}/photos", "seed": 0, "pretrained": False, "image_encoder": "test_resnet"}
@@ -272,7 +272,7 @@ def leave_examples(run, drawn=False, from_captions=False):
     ],
 )
 def test_photos_of_others_stay_here_unless_asked_for(tmp_path, drawn, from_captions, photos, published):
-    """So do the captions of single photos. Words that many captions share go up."""
+    """Captions of single photos are not published, either. Words that many captions share are published."""
     leave_examples(tmp_path, drawn, from_captions)
     files = example_files(tmp_path, photos)
     assert set(files) == published
@@ -290,7 +290,7 @@ def test_publishing_says_which_examples_go_up(run_folder, tmp_path):
 
 
 def test_a_space_cannot_show_a_folder(run_folder, tmp_path):
-    """As a Hub id, the folder's name may be that of a stranger's model, whose code the Space would run."""
+    """As a Hub id, the folder's name may belong to somebody else's model, whose code the Space would run."""
     command = ["space", "ada/demo", "--model", run_folder, "--dry-run", tmp_path / "dry"]
     process = run_python("publish.py", *command, check=False, HF_TOKEN="")
     assert process.returncode == 2
@@ -339,7 +339,7 @@ def test_killed_in_the_middle_it_loses_nothing_and_continues(server, run_folder)
 @pytest.mark.parametrize(
     ("arguments", "token", "message"),
     [
-        (["model", "RUN", "ada/tiny"], BOB, "the name belongs to another"),
+        (["model", "RUN", "ada/tiny"], BOB, "the name belongs to somebody else"),
         (["model", "tests", "ada/tiny"], ADA, "no model in 'tests'"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The notebook from start to end, in miniature: a fresh kernel, the built-in data, no network."""
+"""The notebook runs from start to end in miniature: with a fresh kernel and the built-in data, without network."""
 
 import os
 
@@ -12,7 +12,7 @@ NOTEBOOK = ROOT / "notebooks" / "miniclip_quickstart.ipynb"
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """The notebook with what its cells gave; an error in one of them fails here."""
+    """The notebook with the outputs of its cells. An error in a cell fails here."""
     run = tmp_path_factory.mktemp("quickstart") / "run"
     environment = {**os.environ, "MINICLIP_QUICK": "1", "MINICLIP_RUN": str(run), "HF_HUB_OFFLINE": "1"}
     notebook = nbformat.read(NOTEBOOK, as_version=4)
@@ -22,7 +22,7 @@ def executed(tmp_path_factory):
 
 
 def outputs(notebook, kind: str) -> list[str]:
-    """What all cells gave of one kind: `text/plain`, `image/png` or, for what they printed, `stream`."""
+    """The outputs of all cells of one kind: `text/plain`, `image/png`, or `stream` for printed text."""
     given = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
     if kind == "stream":
         return [output.text for output in given if output.output_type == "stream"]

@@ -1,4 +1,4 @@
-"""What Windows and Apple silicon lack is not relied on; neither is at hand, so the code itself is read."""
+"""The code does not rely on what Windows or Apple silicon lacks. The tests read the code, for want of such machines."""
 
 import ast
 
@@ -22,7 +22,7 @@ def test_text_files_are_utf8_whatever_the_system_prefers(path):
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_float64_is_asked_of_the_processor_only(path):
-    """MPS has none, so a tensor goes to the CPU first."""
+    """MPS has no float64, so a tensor is moved to the CPU first."""
     for call in calls(path):
         if isinstance(call.func, ast.Attribute) and call.func.attr == "cpu":
             before = call.func.value

@@ -22,7 +22,7 @@ import miniclip
 DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")]
 DOCUMENTS += sorted((ROOT / "docs").glob("*.md"))
 README = (ROOT / "README.md").read_text()
-# Commands that are not run here, with the test that runs them in miniature or the reason. The first match counts.
+# Commands that are not run here, with the test that runs them in miniature, or with the reason. The first match counts.
 RUN_ELSEWHERE = {
     r"^make |^source ": "makes an environment; .ci/run is `make test`, from nothing",
     r"pip install|pip-audit": "downloads packages",
@@ -43,7 +43,7 @@ RUN_ELSEWHERE = {
     r"draw_architecture|examples/draw": "the diagram's own test below; the pictures are drawn once",
     r"pytest|ruff": "is what runs this",
 }
-# The tests below run these commands as they are, with smaller encoders and fewer steps.
+# The tests below run these commands with smaller encoders and fewer steps.
 RUN_HERE = (
     "accelerate launch train_accelerate.py configs/flickr8k.yaml --dataset_name photos --output_dir runs/mine",
     "python evaluate_miniclip.py --model_name_or_path runs/mine --dataset_name photos --split validation",
@@ -87,7 +87,7 @@ def commands(text: str) -> list[str]:
 ALL_COMMANDS = sorted({command for document in DOCUMENTS for command in commands(document.read_text())})
 
 
-# ---------------------------------------------------------------- what is run
+# ---------------------------------------------------------------- running code and commands
 
 
 def test_python_blocks_run(calibrated_folder, photo_file, tmp_path):
@@ -122,13 +122,13 @@ def test_ones_own_photos_step_by_step(tmp_path):
 
 
 def shell(command: str, folder: Path) -> str:
-    """What a command prints in a shell whose `python` and `accelerate` are those of this environment."""
+    """The output of a command in a shell that uses `python` and `accelerate` of this environment."""
     script = f"import subprocess, sys; sys.exit(subprocess.run({command!r}, shell=True).returncode)"
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     return run_python("-c", script, cwd=folder, PATH=path).stdout
 
 
-# ---------------------------------------------------------------- what is looked at
+# ---------------------------------------------------------------- checking the text
 
 
 @pytest.mark.parametrize("command", ALL_COMMANDS)

@@ -1,4 +1,4 @@
-"""The rooms of `miniclip/`: what each may import, so that a reader always knows which way to go."""
+"""The rooms of `miniclip/` and what each may import, so that a reader always knows where to look."""
 
 import ast
 
@@ -23,7 +23,7 @@ SCRIPTS = {path.stem for path in ROOT.glob("*.py")} - REMOTE_CODE
 
 
 def imported_modules(path) -> set[str]:
-    """Full names of all modules that a file imports, also inside functions."""
+    """Full names of all modules that a file imports, including imports inside functions."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):

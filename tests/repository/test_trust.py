@@ -1,4 +1,4 @@
-"""What is loaded does not run: no pickle on a load path, no surprises in the remote code, no machine's paths shown."""
+"""Loading runs no code: no pickle on a load path, no surprise in the remote code. Local paths are not published."""
 
 import ast
 import json
@@ -25,7 +25,7 @@ REMOTE_CODE = (
 
 
 class Payload:
-    """Unpickled, it creates a file."""
+    """An object that creates a file when it is unpickled."""
 
     def __init__(self, mark):
         self.mark = str(mark)
@@ -35,7 +35,7 @@ class Payload:
 
 
 def plant(payload: Payload, *files) -> None:
-    """Write it as torch.save does."""
+    """Write the payload with torch.save."""
     for file in files:
         torch.save(payload, file)
     assert not os.path.exists(payload.mark)
@@ -94,7 +94,7 @@ def test_pickles_instead_of_safetensors_are_not_run(model_folder, tmp_path, load
 
 @pytest.fixture(scope="module")
 def interrupted(tmp_path_factory):
-    """A run of two steps with its checkpoint after the first."""
+    """A run of two steps, with a checkpoint after the first."""
     folder = tmp_path_factory.mktemp("interrupted")
     (folder / "data").mkdir()
     for split in ("train", "validation"):
@@ -118,7 +118,7 @@ def test_a_planted_checkpoint_is_not_run(interrupted, tmp_path, name):
     resume = ["--existing_run", checkpoint, "--output_dir", tmp_path / "run"]
     process = run_python("train_accelerate.py", *arguments, *resume, check=False)
     assert not (tmp_path / "hit").exists()
-    if name == "random_states_0.pkl":  # accelerate goes on without: every step is seeded anyway
+    if name == "random_states_0.pkl":  # accelerate continues without it, because every step is seeded anyway
         assert process.returncode == 0
     else:
         assert process.returncode == 2
@@ -139,7 +139,7 @@ def test_a_planted_dataset_is_not_run(model_folder, tmp_path):
 
 
 def test_no_file_of_ours_loads_pickles():
-    """By name, so that nobody adds one without being asked about it here."""
+    """The list names them, so that every new one is noticed here."""
     for file in (*ROOT.glob("*.py"), *ROOT.glob("miniclip/**/*.py"), *ROOT.glob("metrics/*/*.py")):
         tree = ast.parse(file.read_text())
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
@@ -209,7 +209,7 @@ def test_the_watcher_sees_what_code_does(tmp_path):
     assert all(event in seen for event in ("subprocess.Popen", "socket.bind", "left_behind"))
 
 
-# ---------------------------------------------------------------- what is shown to others
+# ---------------------------------------------------------------- what others can see
 
 
 @pytest.mark.parametrize(

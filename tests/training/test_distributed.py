@@ -20,7 +20,7 @@ CASES = list(itertools.product(LOSSES, CHUNKS, SPLITS, (False, True)))
 
 
 def joint_batch(vocab_size: int, has_equals: bool) -> dict[str, torch.Tensor]:
-    """With equal captions and copies of pictures, within a process's rows and between those of both, if asked for."""
+    """Embeddings, if asked for with equal captions and copies of pictures in one process and across both."""
     generator = torch.Generator().manual_seed(0)
     ids = torch.arange(JOINT)
     keys = {"image_keys": ids % 9 - 4, "text_keys": ids % 5 * 2**40} if has_equals else {}
@@ -34,7 +34,7 @@ def joint_batch(vocab_size: int, has_equals: bool) -> dict[str, torch.Tensor]:
 
 
 def gradients(accelerator, tokenizer, loss: str, chunks: int, rows: slice, has_equals: bool) -> dict[str, torch.Tensor]:
-    """Of this process's rows in eval mode (dropout would differ by process), plus the loss."""
+    """Gradient of this process's rows in eval mode (dropout would differ between processes), and the loss."""
     model = accelerator.prepare_model(build_tiny(tokenizer, loss=loss).eval())
     batch = {name: value[rows] for name, value in joint_batch(len(tokenizer), has_equals).items()}
     parts = [

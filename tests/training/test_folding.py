@@ -1,4 +1,4 @@
-"""Frozen BatchNorm that convolutions compute: the same outputs and gradients, and nothing else changes."""
+"""Folding frozen BatchNorm into convolutions keeps outputs and gradients, and changes nothing else."""
 
 import copy
 
@@ -13,7 +13,7 @@ from torch.optim.swa_utils import AveragedModel
 from miniclip.training.folding import find_pairs, fold_frozen_batch_norm, unfold_batch_norm
 from miniclip.training.optimization import set_train_mode
 
-# One small model of each family whose convolutions end in a BatchNorm: how many of its norms fold, and what shrinks it.
+# A small model of each family with BatchNorm after convolutions: how many norms fold, and arguments to shrink it.
 FAMILIES = {
     "test_resnet": ("all", {}),
     "tf_efficientnet_lite0": ("all", {}),
@@ -29,13 +29,13 @@ FAMILIES = {
     "ese_vovnet19b_slim": ("all", {}),
     "rexnet_100": ("all", {}),
     "mixnet_s": ("some", {}),  # several kernel sizes share a norm
-    "repvgg_a0": ("some", {}),  # one branch is a norm alone
+    "repvgg_a0": ("some", {}),  # one branch is only a norm
     "densenet121": ("some", {"block_config": (2, 2, 2, 2)}),  # norms come before most convolutions
 }
 
 
 def build(name: str, **options) -> nn.Module:
-    """In double precision, since a ReLU at zero would turn rounding into another gradient."""
+    """In double precision, because a ReLU at zero would turn rounding errors into another gradient."""
     torch.manual_seed(0)
     encoder = timm.create_model(name, num_classes=0, **options).eval().double()
     for norm in encoder.modules():
@@ -76,7 +76,7 @@ def test_outputs_and_gradients_are_those_of_separate_steps(name):
 
 @pytest.mark.parametrize("name", ["convmixer_768_32", "vit_tiny_patch16_224"])
 def test_encoders_without_such_pairs_are_left_alone(name):
-    """ConvMixer's activation comes between convolution and norm; a ViT has no BatchNorm."""
+    """ConvMixer has an activation between convolution and norm, and a ViT has no BatchNorm."""
     with torch.device("meta"):
         encoder = timm.create_model(name, num_classes=0)
     assert fold_frozen_batch_norm(encoder, 224) == 0
@@ -103,7 +103,7 @@ def test_a_norm_in_train_mode_computes_its_statistics():
 
 
 def test_copies_fold_with_their_own_norms():
-    """An average of weights is a deep copy: it must not read the statistics and scales of the original."""
+    """An average of weights is a deep copy, which must not read the statistics and scales of the original."""
     encoder = build("test_resnet")
     fold_frozen_batch_norm(encoder, 64)
     average = AveragedModel(encoder).module

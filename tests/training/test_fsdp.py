@@ -1,4 +1,4 @@
-"""Two gloo processes under FSDP2 compute the gradient, the step and the checkpoint that two under DDP compute.
+"""Two gloo processes with FSDP2 compute the same gradient, step and checkpoint as two with DDP.
 
 Accelerate turns FSDP on for accelerators only, so the tests turn it on by hand; all else is the code that runs on GPUs.
 """
@@ -36,12 +36,12 @@ FSDP_ENVIRONMENT = {
 }
 NARROW = {"layers": [2, 2, 1, 1], "channels": [8, 8, 16, 16]}
 RATES = {"image_encoder": 1e-3, "text_encoder": 1e-3, "heads": 1e-3, "logit_scale": 1e-3}
-# Rows of each chunk of each process: one chunk; several; fewer on one process than on the other.
+# Rows of each chunk of each process: one chunk, several chunks, and fewer on one process than on the other.
 CASES = {"one": ([7], [5]), "several": ([3, 2, 2], [2, 2, 1]), "unequal": ([3, 2, 2], [5])}
 
 
 def turn_on_fsdp(accelerator: Accelerator, plugin) -> None:
-    # As accelerate does on GPUs; the second, because every further view of the state copies from there.
+    # As accelerate does on GPUs. The second line is needed because every further view of the state copies from there.
     accelerator.state.distributed_type = DistributedType.FSDP
     PartialState._shared_state["distributed_type"] = DistributedType.FSDP
     accelerator.state.fsdp_plugin = plugin
@@ -73,7 +73,7 @@ def train_step(accelerator: Accelerator, model, optimizer, chunks) -> dict:
 
 
 def work(kind: str, output: str, tokenizer_folder: str) -> None:
-    """What each of the two processes runs."""
+    """The code of each of the two processes."""
     from transformers import PreTrainedTokenizerFast
 
     torch.set_num_threads(1)
@@ -94,11 +94,11 @@ def work(kind: str, output: str, tokenizer_folder: str) -> None:
 
 
 def save_and_resume(accelerator: Accelerator, model, optimizer, chunks, output: str) -> dict:
-    """A second step, and the same step once more from the checkpoint before it."""
+    """A second step, and the same step repeated from the checkpoint before it."""
     store = CheckpointStore(accelerator, Path(f"{output}-checkpoints"))
     folder = store.save(TrainerState(step=1))
     copied, state, embeds = whole_model(accelerator, model), {}, []
-    if accelerator.is_main_process:  # alone, as in validation
+    if accelerator.is_main_process:  # only this process, as in validation
         state = {name: value.clone() for name, value in copied.state_dict().items()}
         with torch.no_grad():
             embedded = copied.eval()(pixel_values=chunks[0]["pixel_values"], input_ids=chunks[0]["input_ids"])
@@ -143,7 +143,7 @@ def run_by_two(task: str, kind: str, *arguments) -> None:
     try:
         said, _ = process.communicate(timeout=120)
     finally:
-        process.terminate()  # the launcher then ends its processes, were they waiting for each other
+        process.terminate()  # the launcher then ends its processes, in case they wait for each other
     assert process.returncode == 0, said[-6000:]
 
 
@@ -170,7 +170,7 @@ def test_one_step_equals_ddps(found, loss, case):
         for name, gradient in expected["gradients"].items():
             error = (sharded["gradients"][name] - gradient).norm() / (gradient.norm() + 1e-3 * largest)
             assert error < 1e-4, f"{name}: relative error {error:.2e}"
-            # AdamW's first step is the gradient's sign, which rounding decides where a gradient is all but zero.
+            # AdamW's first step is the sign of the gradient, and rounding decides the sign of a gradient near zero.
             clear = gradient.abs() > 1e-4 * largest
             torch.testing.assert_close(
                 sharded["weights"][name][clear], expected["weights"][name][clear], atol=1e-5, rtol=0

@@ -1,4 +1,4 @@
-"""The law that the project is built on: gradients of chunks are the gradient of the joint batch."""
+"""The central promise of the project: gradients from chunks are those of the joint batch."""
 
 import pytest
 import torch
@@ -29,7 +29,7 @@ def split(batch: dict, sizes: list[int]) -> list[dict]:
 
 
 def joint_reference(accelerator, model, chunks, loss_function, seed):
-    """One graph over the whole batch; chunk by chunk only so that dropout draws the same masks."""
+    """The gradient from one graph over the whole batch. It embeds chunk by chunk, so dropout draws the same masks."""
     outputs = []
     for index, chunk in enumerate(chunks):
         torch.manual_seed(_chunk_seed(seed, index))
@@ -53,7 +53,7 @@ def gradients(model) -> dict[str, torch.Tensor]:
 
 def assert_same(actual: dict, expected: dict, tolerance: float) -> None:
     assert actual.keys() == expected.keys()
-    # Some gradients are zero but for rounding (a key's bias shifts a whole softmax), hence the absolute part.
+    # Some gradients are zero apart from rounding (the bias of a key shifts a whole softmax), hence the absolute part.
     largest = max(gradient.norm() for gradient in expected.values())
     for name, gradient in expected.items():
         error = (actual[name] - gradient).norm() / (gradient.norm() + 1e-3 * largest)
@@ -68,7 +68,7 @@ def accelerator_with(precision: str) -> Accelerator:
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
 @pytest.mark.parametrize("sizes", [[4] * 8, [12, 12, 8], [PAIRS]], ids=["eight", "uneven", "one"])
 def test_chunks_give_the_gradient_of_the_joint_batch(tiny_tokenizer, batch, loss, sizes):
-    """Every parameter, temperature and bias included, with dropout on."""
+    """Every parameter including temperature and bias, with dropout."""
     accelerator = accelerator_with("no")
     model = build_tiny(tiny_tokenizer, loss=loss, projection_dropout=0.3, feature_dropout=0.2)
     set_train_mode(model, freeze_batch_norm=True)
@@ -81,7 +81,7 @@ def test_chunks_give_the_gradient_of_the_joint_batch(tiny_tokenizer, batch, loss
 
 
 def test_chunking_does_not_matter_without_dropout(tiny_tokenizer, batch):
-    """The same batch in one, two and eight chunks, against an ordinary forward and backward of the whole batch."""
+    """The same batch in one, two and eight chunks, compared with an ordinary forward and backward pass."""
     accelerator = accelerator_with("no")
     model = build_tiny(tiny_tokenizer).eval()
     model(**{name: batch[name] for name in MODEL_INPUTS if name in batch}, return_loss=True).loss.backward()
@@ -103,7 +103,7 @@ def test_in_bf16_within_its_rounding(tiny_tokenizer, batch):
 
 
 def test_plain_accumulation_is_not_the_joint_batch(tiny_tokenizer, batch):
-    """The check above can fail: what most trainers do is another gradient."""
+    """The check above can fail: most trainers compute another gradient."""
     accelerator = accelerator_with("no")
     model = build_tiny(tiny_tokenizer).eval()
     for chunk in split(batch, [4] * 8):
@@ -129,7 +129,7 @@ def test_running_statistics_move_once(tiny_tokenizer, batch):
 
 
 def test_several_captions_an_image(tiny_tokenizer, batch):
-    """Chunks hold more texts than images; the loss still sees all of them."""
+    """Chunks hold more texts than images, and the loss sees all of them."""
     accelerator = accelerator_with("no")
     model = build_tiny(tiny_tokenizer).eval()
     halved = {**batch, "pixel_values": batch["pixel_values"][:16], "image_ids": torch.arange(16)}
@@ -149,7 +149,7 @@ def test_several_captions_an_image(tiny_tokenizer, batch):
 
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
 def test_equal_pictures_and_captions_in_different_chunks(tiny_tokenizer, batch, loss):
-    """They are positives of each other wherever they lie, and the gradient of chunks is still that of the whole."""
+    """They are positives of each other in any chunk, and the gradient from chunks is still that of the whole batch."""
     accelerator = accelerator_with("no")
     model = build_tiny(tiny_tokenizer, loss=loss).eval()
     keys = {"image_keys": torch.arange(PAIRS) % 29, "text_keys": torch.arange(PAIRS) % 7}

@@ -1,4 +1,4 @@
-"""fp16 as on a GPU, with autocast and a scaled loss, on the CPU, where accelerate leaves both out."""
+"""fp16 as on a GPU, with autocast and a scaled loss, but on the CPU, where accelerate uses neither."""
 
 import math
 import statistics
@@ -19,7 +19,7 @@ from modeling_miniclip import MiniCLIPModel
 
 @pytest.fixture
 def config(tmp_path):
-    """16 drawn images in one batch of two chunks, to be learnt by heart."""
+    """16 drawn images in one batch of two chunks, to be memorised."""
     (tmp_path / "data").mkdir()
     shapes_split("train", 16).to_parquet(tmp_path / "data" / "train.parquet")
     settings = f"""
@@ -43,7 +43,7 @@ checkpointing_steps: "no"
 
 
 class Run:
-    """A run in fp16 from a loss scale, with the losses, gradient norms and loss scales of its steps."""
+    """A run in fp16 that starts with a loss scale, and records losses, gradient norms and loss scales of its steps."""
 
     def __init__(self, config, folder, loss_scale: float, *settings: str):
         AcceleratorState._reset_state(reset_partial_state=True)  # a process has one precision, tests have several
@@ -74,9 +74,9 @@ def test_trains_with_accumulation(config, tmp_path):
 
 
 def test_the_loss_scale_changes_nothing(config, tmp_path):
-    """Gradients are unscaled before they are logged and clipped, and once only."""
+    """Gradients are unscaled exactly once, before they are logged and clipped."""
     small, large = (Run(config, tmp_path / name, scale) for name, scale in (("small", 2.0**8), ("large", 2.0**12)))
-    assert large.losses[:3] == pytest.approx(small.losses[:3], rel=1e-3)  # later, rounding has made them two runs
+    assert large.losses[:3] == pytest.approx(small.losses[:3], rel=1e-3)  # later, rounding makes them differ
     for part, norm in small.norms[0].items():
         assert large.norms[0][part] == pytest.approx(norm, rel=1e-3), part
 
@@ -90,7 +90,7 @@ def test_steps_that_overflow_are_left_out(config, tmp_path):
 
 
 def test_a_run_of_another_precision_is_continued_in_fp16(config, tmp_path):
-    """Begun on a GPU with bf16, where no loss is scaled, and resumed on one without."""
+    """A run that began on a GPU with bf16, without a loss scale, can resume on a GPU without bf16."""
     Run(config, tmp_path / "begun", 2.0**10, "--checkpointing_steps", "20")
     checkpoint = tmp_path / "begun" / "checkpoints" / "checkpoint-20"
     (checkpoint / "scaler.pt").unlink()
@@ -100,7 +100,7 @@ def test_a_run_of_another_precision_is_continued_in_fp16(config, tmp_path):
 
 
 def test_resumed_is_the_uninterrupted_run(config, tmp_path):
-    """The loss scale included, which is another at the second start."""
+    """This includes the loss scale, which differs at the second start."""
     whole = Run(config, tmp_path / "whole", 2.0**10, "--checkpointing_steps", "20")
     checkpoint = str(tmp_path / "whole" / "checkpoints" / "checkpoint-20")
     rest = Run(config, tmp_path / "rest", 2.0**4, "--existing_run", checkpoint)

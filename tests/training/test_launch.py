@@ -1,4 +1,4 @@
-"""The launch configurations start what they say: processes of one machine, and of two machines played on this one."""
+"""The launch configurations start what they promise: processes on one machine, and on two simulated machines."""
 
 import json
 import os
@@ -63,7 +63,7 @@ def data(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_two(tmp_path_factory, data) -> dict:
-    """Two processes of one machine, started from a configuration file."""
+    """Two processes on one machine, started from a configuration file."""
     output = tmp_path_factory.mktemp("one-machine") / "run"
     config = CONFIGS / "cpu_2_processes.yaml"
     return results(output, start(*ACCELERATE, "--config_file", config, *TRAIN, data=data, output=output))
@@ -89,7 +89,7 @@ def test_two_machines_without_gpus_train_together(by_two, data, tmp_path):
 
 @pytest.fixture
 def slurm(tmp_path):
-    """`srun` that runs a task for each of two nodes, and `scontrol` that notes what it is asked."""
+    """Stand-ins for `srun`, which runs a task for each of two nodes, and `scontrol`, which records its arguments."""
     folder = tmp_path / "bin"
     folder.mkdir()
     commands = {

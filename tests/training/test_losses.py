@@ -1,4 +1,4 @@
-"""Losses against the same thing written out with loops."""
+"""Losses compared with the same formulas written out with loops."""
 
 import math
 
@@ -78,7 +78,7 @@ def test_distillation_is_least_where_student_and_teacher_agree(logits):
 
 
 def test_duplicate_images_are_no_negatives_when_matched_by_id(tiny_model):
-    """Two copies of one image: as negatives of each other they could not be told apart, as positives they need not."""
+    """Two copies of an image cannot be told apart. They need not be if they are positives of each other."""
     embeds = torch.nn.functional.normalize(torch.randn(3, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     image = embeds[[0, 0, 1, 2]]
     tiny_model.logit_scale.data.fill_(math.log(100))
@@ -95,7 +95,7 @@ def test_duplicate_images_are_no_negatives_when_matched_by_id(tiny_model):
 
 @st.composite
 def pairings(draw):
-    """Ids of images in any order and of their texts, from one to three an image, with keys that may repeat."""
+    """Ids of images in any order, and of one to three texts for each, with keys that may repeat."""
     num_images = draw(st.integers(1, 8))
     image_ids = draw(st.permutations(range(0, 5 * num_images, 5)))
     text_ids = [image for image in image_ids for _ in range(draw(st.integers(1, 3)))]

@@ -1,4 +1,4 @@
-"""Freed memory stays with the process."""
+"""The process keeps freed memory."""
 
 import platform
 
@@ -12,7 +12,7 @@ from miniclip.training.memory import keep_freed_memory
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(10):
-        torch.ones(10 * 2**20)  # 40 MB: more than glibc keeps by itself
+        torch.ones(10 * 2**20)  # 40 MB, more than glibc keeps by default
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
 usual = page_faults()

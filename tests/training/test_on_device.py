@@ -1,4 +1,4 @@
-"""What a GPU does in place of the processor's cores, tried on the CPU: cropping, holding all images, compiled steps."""
+"""Work that a GPU takes over from the CPU's cores, tested on the CPU: cropping, holding all images, compiled steps."""
 
 import shutil
 from functools import partial
@@ -36,7 +36,7 @@ def test_crops_drawn_first_and_made_later_are_the_transforms(size):
 
 @pytest.fixture
 def trainer(tmp_path, monkeypatch):
-    """A trainer of a tiny run, on the CPU's own way or on a GPU's."""
+    """A trainer of a tiny run that works as on the CPU, or as on a GPU."""
     data = tmp_path / "data"
     data.mkdir()
     shapes_split("train", 50).to_parquet(data / "train.parquet")
@@ -116,7 +116,7 @@ def test_compiled_training_is_training(trainer, monkeypatch):
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch's compiler needs one for C++")
 def test_compiled_passes_draw_the_dropout_of_uncompiled_ones(tiny_tokenizer):
-    """So the two passes of a chunk, compiled apart from each other, draw the same."""
+    """The two passes of a chunk are compiled separately, and must draw the same."""
     model = build_tiny(tiny_tokenizer).train()
     inputs = {"input_ids": torch.full((4, 7), 5), "attention_mask": torch.ones(4, 7, dtype=torch.int64)}
 

@@ -1,4 +1,4 @@
-"""Every preset trains in miniature: a fresh process, a dataset of the same layout, encoders of the same kind."""
+"""Every preset trains in miniature, in a fresh process, with data in the same layout and encoders of the same kind."""
 
 import io
 import json

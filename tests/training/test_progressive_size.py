@@ -1,4 +1,4 @@
-"""Training that begins with smaller images: which side each step has, and that the model sees it."""
+"""Training that begins with smaller images: the image size of each step, and that the model sees it."""
 
 import pytest
 import torch

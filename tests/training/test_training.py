@@ -43,7 +43,7 @@ report_to: none
 
 @pytest.fixture(scope="module")
 def config(tmp_path_factory):
-    """A configuration of a run of seconds: 50 drawn images, 3 steps an epoch, two chunks a step."""
+    """A configuration for a run of seconds: 50 drawn images, 3 steps per epoch, two chunks per step."""
     folder = tmp_path_factory.mktemp("config")
     data = folder / "data"
     data.mkdir()
@@ -58,7 +58,7 @@ def train(config, output_dir, *arguments, check=True, **environment):
     return run_python("train_accelerate.py", config, "--output_dir", output_dir, *arguments, check=check, **environment)
 
 
-# Training that notes the rows of each step in ROWS-<rank> and, where DIE_AT says so, is hit by a signal before a step.
+# Training that records the rows of each step in ROWS-<rank>, and receives a signal before the step DIE_AT, if set.
 WATCHED = """
 import os, signal
 from miniclip.training.trainer import Trainer
@@ -84,14 +84,14 @@ def watched(folder, **environment) -> dict[str, str]:
 
 
 def train_watched(config, folder, *arguments, check=True, **environment):
-    """A run in `folder / "run"`; what it trained on is in `rows_of_steps(folder)`."""
+    """A run in `folder / "run"`. `rows_of_steps(folder)` returns the rows that it trained on."""
     environment = watched(folder, **environment)
     arguments = [folder / "watched.py", config, "--output_dir", folder / "run", *arguments]
     return run_python(*arguments, check=check, **environment)
 
 
 def rows_of_steps(folder, rank=0) -> dict[int, str]:
-    """Of the last process that came to each step."""
+    """The rows of each step, from the last process that reached it."""
     lines = (folder / f"rows-{rank}").read_text().splitlines()
     return {int(step): rows for step, _, rows in (line.partition(" ") for line in lines)}
 
@@ -142,7 +142,7 @@ def assert_equal_weights(one, other) -> None:
 
 
 def assert_same_run(one, other) -> None:
-    """Equal best models, equal weights after the last step (the best may be older), equal losses and recalls."""
+    """The best models, the weights after the last step (the best may be older), losses and recalls are all equal."""
     assert last_checkpoint(one).name == last_checkpoint(other).name
     assert_equal_weights(last_checkpoint(one), last_checkpoint(other))
     assert_equal_weights(one, other)
@@ -150,7 +150,7 @@ def assert_same_run(one, other) -> None:
 
 
 def history(output_dir) -> list[dict]:
-    """All but the times."""
+    """The records without times."""
     records = json.loads((output_dir / "training_results.json").read_text())["history"]
     return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
 
@@ -170,7 +170,7 @@ def test_a_run_leaves_a_model_that_loads_and_figures(finished):
 
 
 def test_the_model_is_calibrated_on_the_validation_split(config, finished):
-    """So that the page can offer "none of these"; fine-tuned further, a model needs a calibration of its own."""
+    """The page can then offer "none of these". A model that is fine-tuned further needs a new calibration."""
     model = MiniCLIPModel.from_pretrained(finished).eval()
     processor = MiniCLIPProcessor.from_pretrained(finished)
     pictures = processor(images=list(shapes_split("validation", 20)["image"]), return_tensors="pt")
@@ -183,7 +183,7 @@ def test_the_model_is_calibrated_on_the_validation_split(config, finished):
 
 
 def test_dropout_can_be_changed_where_training_starts_from_a_model(config, finished, tmp_path):
-    """It was ignored; what is not named stays as it was when the model was made."""
+    """It was once ignored. Settings that are not given stay as they were when the model was created."""
     MiniCLIPModel.from_pretrained(finished, projection_dropout=0.3, feature_dropout=0.4).save_pretrained(tmp_path)
     MiniCLIPProcessor.from_pretrained(finished).save_pretrained(tmp_path)
 
@@ -218,8 +218,8 @@ if __name__ == "__main__":
 
 
 def test_worker_processes_change_nothing(config, finished, tmp_path):
-    """They stay from epoch to epoch, and captions and augmentation are those of each new one all the same. They are
-    spawned, as on macOS and Windows, so that everything they need has to be pickled."""
+    """Workers stay alive between epochs, but captions and augmentation change in each epoch. They are spawned, as on
+    macOS and Windows, so everything that they need must be picklable."""
     (tmp_path / "spawned.py").write_text(SPAWNED)
     options = ("--output_dir", tmp_path / "run", "--dataloader_num_workers", "2")
     run_python(tmp_path / "spawned.py", config, *options, PYTHONPATH=str(ROOT))
@@ -229,12 +229,12 @@ def test_worker_processes_change_nothing(config, finished, tmp_path):
 @pytest.mark.parametrize(
     ("death", "step", "status", "newest"),
     [
-        ("SIGKILL", 5, -signal.SIGKILL, 4),  # the step after the checkpoint is lost and done again
-        ("SIGTERM", 4, 130, 5),  # a polite end finishes its step and saves where it is
+        ("SIGKILL", 5, -signal.SIGKILL, 4),  # the step after the checkpoint is lost and repeated
+        ("SIGTERM", 4, 130, 5),  # SIGTERM lets the step finish and saves a checkpoint
     ],
 )
 def test_killed_mid_epoch_and_resumed_is_the_uninterrupted_run(config, finished, tmp_path, death, step, status, newest):
-    """Killed in the second epoch of three steps, with two cached chunks a step."""
+    """The run is killed in the second epoch of three steps, with two cached chunks per step."""
     killed = train_watched(
         config, tmp_path, "--checkpointing_steps", "2", check=False, DIE_AT=str(step), DIE_BY=death
     )  # fmt: skip
@@ -248,7 +248,7 @@ def test_killed_mid_epoch_and_resumed_is_the_uninterrupted_run(config, finished,
 
 
 def test_batches_without_one_usable_pair_are_passed_over_and_resume_in_place(config, tmp_path):
-    """Nobody has looked at the images before; a third of the batches of two turn out to be empty."""
+    """The images were not read before, and a third of the batches of two turn out to be empty."""
     dataset = shapes_split("train", 50)
     broken = {"bytes": b"no image", "path": None}
     rows = dataset.cast_column("image", datasets.Image(decode=False)).to_list()
@@ -269,7 +269,7 @@ def test_batches_without_one_usable_pair_are_passed_over_and_resume_in_place(con
 
 
 def launch_two(*arguments, script="train_accelerate.py", check=True, **environment):
-    """By the command that the README gives, on a port of its own."""
+    """With the command in the README, on another port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
@@ -285,8 +285,8 @@ def launch_two(*arguments, script="train_accelerate.py", check=True, **environme
 
 
 def test_two_processes_are_one(config, tmp_path):
-    """Half the batch on each of two gloo processes: the same joint batches, hence the same model. Without dropout,
-    whose masks differ by process."""
+    """With half the batch on each of two gloo processes, the joint batches and therefore the model are the same. There
+    is no dropout, because its masks differ between processes."""
     text_config = {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "dropout": 0, "attention_dropout": 0}
     settings = ["--text_config", json.dumps(text_config), "--projection_dropout", "0"]
     launch_two(config, "--output_dir", tmp_path / "two", "--gradient_accumulation_steps", "1", *settings)
@@ -295,14 +295,14 @@ def test_two_processes_are_one(config, tmp_path):
     assert [result["num_processes"] for result in results] == [2, 1]
     for two, one in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
         assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
-    # AdamW makes full steps of gradients that are mere rounding, so weights are compared as a whole.
+    # AdamW makes full steps even if a gradient is only rounding, so weights are compared as a whole.
     start = flat(untrained_weights(config, *settings))
     one, two = (flat(weights(last_checkpoint(tmp_path / name))) for name in ("one", "two"))
     assert (two - one).norm() < 0.1 * (one - start).norm()
 
 
 def untrained_weights(config, *arguments) -> dict[str, torch.Tensor]:
-    """What a run starts from."""
+    """The model that a run starts from."""
     (settings,) = parse_arguments(list(map(str, [config, *arguments])))
     set_seed(settings.training.seed)
     _, _, captions = load_training_split(settings)
@@ -314,7 +314,7 @@ def flat(tensors: dict[str, torch.Tensor]) -> torch.Tensor:
 
 
 def launch_two_watched(config, folder, *arguments, **options):
-    """Joint batches of 16 in two chunks of 4 on each of two processes; a run in `folder / "run"`."""
+    """A run in `folder / "run"` with joint batches of 16, in two chunks of 4 on each of two processes."""
     environment = watched(folder)
     settings = ["--per_device_train_batch_size", "4", "--output_dir", folder / "run"]
     return launch_two(config, *settings, *arguments, script=folder / "watched.py", **environment, **options)
@@ -447,7 +447,7 @@ def test_another_run_is_never_overwritten_unasked(config, finished):
 
 
 def test_only_a_run_is_replaced(config, tmp_path, monkeypatch):
-    """Whatever else lies in a folder, or in the one that somebody works in, is not a run's to delete."""
+    """A run must not delete other files in its folder, or the current directory."""
     (arguments,) = parse_arguments([str(config), "--existing_run", "replace"])
     run, other = tmp_path / "run", tmp_path / "photos"
     for folder, file in ((run, "training_results.json"), (other, "lake.jpg")):
@@ -490,7 +490,7 @@ def test_older_checkpoints_are_deleted(config, tmp_path):
 
 
 def test_gradients_are_clipped(config, tmp_path):
-    """Clipped to almost nothing they vanish beside AdamW's epsilon, and the model stays where it began."""
+    """Gradients that are clipped to almost nothing vanish beside AdamW's epsilon, and the model does not change."""
     (arguments,) = parse_arguments(
         [str(config), "--weight_decay", "0", "--max_train_steps", "1", "--lr_scheduler_type", "constant"]
     )

@@ -1,4 +1,4 @@
-"""Who decides the precision of a run: first the command line, then `accelerate launch`, a YAML file, the hardware."""
+"""What decides the precision of a run: the command line, then `accelerate launch`, a YAML file, and the hardware."""
 
 import json
 
@@ -25,7 +25,7 @@ def bf16_recipe(tmp_path):
 
 @pytest.fixture
 def launched(monkeypatch):
-    """Plays `accelerate launch` with these words, and what it puts into the environment."""
+    """Simulates `accelerate launch` with these arguments, and the environment that it sets."""
 
     def launch(precision: str, *words: str) -> None:
         monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", precision)
@@ -72,7 +72,7 @@ def test_the_command_line_comes_first(launched, bf16_recipe):
 
 
 def test_the_default_of_accelerate_launch_is_nobodys_choice(launched, bf16_recipe, tmp_path):
-    """It sets `no` both where that was asked for and where nothing was."""
+    """It sets `no` if that was asked for, but also if nothing was asked for."""
     launched("no")
     assert launched_precision() is None
     assert precision_of() == "auto"
@@ -108,7 +108,7 @@ def test_different_devices_agree_on_what_all_can(precisions, oldest):
 
 
 def test_training_says_first_what_it_chose(tmp_path):
-    """And computes in it: through `accelerate launch`, as users start it."""
+    """Training also computes in this precision, when it is started with `accelerate launch`."""
     (tmp_path / "data").mkdir()
     shapes_split("train", 8).to_parquet(tmp_path / "data" / "train.parquet")
     settings = {"dataset_name": tmp_path / "data", "cache_dir": tmp_path / "cache", "output_dir": tmp_path / "run"}

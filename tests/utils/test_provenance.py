@@ -1,4 +1,4 @@
-"""What a figure says about the code that made it."""
+"""What is recorded about the code behind a figure."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ GIT = shutil.which("git")
 
 @pytest.fixture
 def repository(tmp_path, monkeypatch):
-    """A repository of two committed files, one of them a benchmark's figures, in place of this one."""
+    """A repository with two committed files in place of this one. One of them holds a benchmark's figures."""
     figures = tmp_path / provenance.BENCHMARK_RESULTS / "speed.json"
     figures.parent.mkdir(parents=True)
     figures.write_text("{}")
