@@ -270,7 +270,7 @@ def speeds(results: dict) -> str:
         f"joint batch of {JOINT_BATCH:,} pairs in chunks of {CHUNK}; a T4 has {MACHINES[0].memory_bytes / 1e9:.0f} GB, "
         f"an H200 {MACHINES[1].memory_bytes / 1e9:.0f}. Estimated speeds assume "
         f"{UTILISATION['convolutions']:.0%} of the card's published half-precision peak in convolutions and "
-        f"{UTILISATION['transformers']:.0%} in transformers, 4 forward passes' work a step (gradient cache), and "
+        f"{UTILISATION['transformers']:.0%} in transformers, 4 forward passes per step (gradient cache) and "
         f"{SCALING_EFFICIENCY:.0%} efficiency on 8 GPUs."
     )
     if missing:
@@ -313,8 +313,8 @@ def measured_here(results: dict) -> str:
         pairs_per_s = run["ours"]["pairs_per_s"]
         lines.append(f"- ResNet18 + a small DistilBERT, both trained: {pairs_per_s:.0f} pairs/s on {run['machine']}.")
     lines.append(
-        f"- Decoding, cropping and scaling a 640 x 480 JPEG: {results['decoded_images_per_s_and_core']:.0f} images/s a "
-        f"core on {results['machine']}."
+        f"- Decoding, cropping and scaling a 640 x 480 JPEG: {results['decoded_images_per_s_and_core']:.0f} images/s "
+        f"per core on {results['machine']}."
     )
     for gpu, (pairs_per_s, file) in sorted(measured_speeds().items()):
         lines.append(f"- ResNet18 + DistilBERT on one {gpu}: {pairs_per_s:,.0f} pairs/s (`{file}`).")

@@ -146,8 +146,8 @@ def gpu() -> str:
     ]
     ((precision, trained),) = run["accumulation"].items()
     note = (
-        f"Batch {run['batch_size']}. Training reaches {' and '.join(together)} of the speed of its slower half, data "
-        f"or computing alone. With {precision} and gradient accumulation ({trained['joint_batch_size']} pairs in 4 "
+        f"Batch {run['batch_size']}. Training reaches {' and '.join(together)} of the speed of its bottleneck alone "
+        f"(data or computing). With {precision} and gradient accumulation ({trained['joint_batch_size']} pairs in 4 "
         f"chunks), the loss falls from {trained['first_loss']:.3f} to {trained['last_loss']:.3f} in "
         f"{trained['steps']} steps. {origin(run)}"
     )
