@@ -71,7 +71,7 @@ def classify(photo, labels, none_of_these=True, independent=False, templates="",
         labels: what it may show, separated by commas or line breaks.
         none_of_these: also say how probable it is that no label fits.
         independent: judge each label on its own, instead of sharing one hundred per cent among them.
-        templates: prompts with {} for the label, one a line, averaged; empty for the model's own.
+        templates: prompts with {} for the label, one per line, averaged; empty for the model's own.
     """
     labels, templates = inputs.read_labels(labels), inputs.read_templates(templates)
     photo, classifier = inputs.read_photo(photo), MODELS.get(MODEL, progress)
@@ -133,7 +133,7 @@ def compare(photo, labels, templates, models=(), progress=PROGRESS):
     Args:
         photo: the picture.
         labels: what it may show, separated by commas or line breaks.
-        templates: prompts with {} for the label, one a line; each is a column.
+        templates: prompts with {} for the label, one per line; each is a column.
         models: names of models that this page offers, each with the templates again; its main model by default.
     """
     labels, templates = inputs.read_labels(labels), inputs.read_templates(templates) or [None]
@@ -209,7 +209,7 @@ def _classify_tab(photo: gr.Image, labels: gr.Textbox, answer: gr.Label) -> None
         with gr.Accordion("Options", open=False):
             none_of_these = gr.Checkbox(True, label="Allow “none of these”")
             independent = gr.Checkbox(False, label="Judge each label on its own (several may fit)")
-            templates = _templates_box("One a line, {} for the label. Several are averaged. Empty: the model's own.")
+            templates = _templates_box("One per line, {} for the label. Several are averaged. Empty: the model's own.")
     events = [button.click, photo.upload, labels.submit, none_of_these.input, independent.input]
     inputs = [photo, labels, none_of_these, independent, templates]
     gr.on(events, classify, inputs, answer, api_name="classify", **MODEL_CALLS)
@@ -224,7 +224,7 @@ def _why_tab(photo: gr.Image, labels: gr.Textbox) -> None:
             label="Heat map", interactive=False, format="jpeg", height=420, elem_id="heat", buttons=["fullscreen"]
         )
         gr.Markdown(
-            "Yellow speaks most for the label, grey says nothing. You see the part of the photo that the model sees.",
+            "Yellow areas speak most for the label, and grey areas say nothing. The picture is what the model sees.",
             elem_classes="note",
         )
 
@@ -272,7 +272,7 @@ def _search_tab(photo: gr.Image) -> None:
 def _compare_tab(photo: gr.Image, labels: gr.Textbox) -> None:
     with gr.Tab("Compare", elem_id="compare-tab"):
         templates = _templates_box(
-            "One a line, {} for the label. Each is a column.", "a photo of {}.\n{}\na drawing of {}."
+            "One per line, {} for the label. Each is a column.", "a photo of {}.\n{}\na drawing of {}."
         )
         names = list(COMPARED)
         models = gr.CheckboxGroup(names, value=names[:1], label="Models", visible=len(names) > 1)

@@ -1,11 +1,11 @@
-"""A Hub on this machine: a real HTTP server that speaks what huggingface_hub speaks when it publishes and downloads.
+"""A Hub on this machine: an HTTP server with the API that huggingface_hub uses to publish and download.
 
     with HubServer() as hub:
         run_python("publish.py", "model", run, "ada/model", HF_ENDPOINT=hub.url, HF_TOKEN=ADA, HF_HUB_DISABLE_XET="1")
         hub.repository("model", "ada/model").files()
 
-Repositories are kept in memory: commits with their files, branches, and a store of large files by SHA-256 that all
-share. Faults are set by [`HubServer.fail`]. With Xet switched off huggingface_hub uses the LFS protocol, as below.
+Repositories are kept in memory: commits with their files, branches, and a common store of large files by SHA-256.
+[`HubServer.fail`] sets faults. Xet is switched off, so huggingface_hub uses the LFS protocol, as below.
 """
 
 import base64
@@ -26,14 +26,14 @@ LFS_SUFFIXES = (".safetensors", ".bin", ".onnx", ".png", ".jpg", ".wasm", ".pkl"
 
 @dataclass
 class Blob:
-    """A file of a commit: its content and, where it is a large file, the SHA-256 that names it."""
+    """A file of a commit: its content, and its SHA-256 if it is a large file."""
 
     content: bytes
     lfs: str | None = None
 
     @property
     def git_oid(self) -> str:
-        """SHA-1 as git computes it: of the pointer, for a large file."""
+        """SHA-1 as git computes it; for a large file, that of its pointer."""
         content = self.content
         if self.lfs:
             pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.lfs}\nsize {len(self.content)}\n"
@@ -73,7 +73,7 @@ class Repository:
         return digest
 
     def resolve(self, revision: str) -> str | None:
-        """Full name of the commit that a branch or a commit's name stands for."""
+        """The full id of the commit for a branch or a commit id."""
         return self.branches.get(revision) or (revision if revision in self.commits else None)
 
     def files(self, revision: str = "main") -> dict[str, bytes]:
@@ -90,12 +90,12 @@ class Repository:
 @dataclass
 class Fault:
     """
-    What happens to the next `times` requests whose `METHOD /path` matches `pattern`.
+    A fault in the next `times` requests whose `METHOD /path` matches `pattern`.
 
     Args:
-        status: the answer, or `None` to hang up once `after_bytes` of the body have come.
-        stall_s: wait that long before either.
-        lose_answer: do what is asked, then hang up instead of answering.
+        status: the status to answer, or `None` to hang up after `after_bytes` of the body have arrived.
+        stall_s: seconds to wait before that.
+        lose_answer: do what was asked, but hang up instead of answering.
     """
 
     pattern: str
@@ -110,7 +110,7 @@ class Fault:
 
 
 class HubServer(ThreadingHTTPServer):
-    """Context manager; `url` is what `HF_ENDPOINT` should be, `requests` what was asked as `METHOD /path`."""
+    """A context manager. `url` is for `HF_ENDPOINT`, and `requests` lists all requests as `METHOD /path`."""
 
     daemon_threads = True
 
@@ -145,19 +145,19 @@ class HubServer(ThreadingHTTPServer):
         return self.faults[-1]
 
     def asked(self, pattern: str) -> list[str]:
-        """Requests that match."""
+        """The requests that match a pattern."""
         return [request for request in self.requests if re.search(pattern, request)]
 
 
 class Answer(Exception):
-    """Ends a request with an error, as the Hub words it."""
+    """Ends a request with an error in the Hub's words."""
 
     def __init__(self, status: int, message: str, code: str | None = None):
         self.status, self.message, self.code = status, message, code
 
 
 class Handler(BaseHTTPRequestHandler):
-    """One method for each thing that can be asked; ROUTES says which."""
+    """One method for each kind of request; ROUTES names them."""
 
     protocol_version = "HTTP/1.1"
     server: HubServer
@@ -192,7 +192,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_POST = do_PUT = _serve
 
     def _read(self, at_most: int | None = None) -> bytes:
-        """The body, or its first part: never more than there is, since that would wait for ever."""
+        """The body, or its first part. Reading more than there is would wait for ever."""
         if "chunked" not in self.headers.get("Transfer-Encoding", ""):
             length = int(self.headers.get("Content-Length") or 0)
             return self.rfile.read(length if at_most is None else min(length, at_most))
@@ -235,7 +235,7 @@ class Handler(BaseHTTPRequestHandler):
     # ------------------------------------------------------------ who may do what
 
     def _user(self) -> tuple[str, str] | None:
-        """Name and role; `None` for nobody."""
+        """Name and role of the user; `None` without a token."""
         token = self.headers.get("Authorization", "").removeprefix("Bearer ")
         if token and token not in TOKENS:
             raise Answer(401, "Invalid credentials in Authorization header")
@@ -250,7 +250,7 @@ class Handler(BaseHTTPRequestHandler):
     def _readable(self, kind: str, repo: str) -> Repository:
         repository, user = self.server.repository(kind.removesuffix("s"), repo), self._user()
         if repository is None or (repository.private and (user is None or user[0] != repo.split("/")[0])):
-            # As the Hub does: it tells strangers nothing, not even by the difference between the two.
+            # Like the Hub, do not tell strangers whether a private repository exists.
             raise Answer(404 if user else 401, "Repository not found", "RepoNotFound")
         return repository
 
@@ -328,7 +328,7 @@ class Handler(BaseHTTPRequestHandler):
     # ------------------------------------------------------------ uploading
 
     def validate(self) -> None:
-        """What the Hub checks of a card's metadata, for the fields that this project writes."""
+        """The Hub's checks of a card's metadata, for the fields that this project writes."""
         content = json.loads(self.body)["content"]
         match = re.match(r"^\s*---\r?\n(.*?)\r?\n---[ \t]*(\r?\n|$)", content, re.DOTALL)
         if match is None:
@@ -436,7 +436,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def card_errors(metadata, repo_type: str) -> list[str]:
-    """What the Hub would refuse, field by field."""
+    """The errors that the Hub would report, field by field."""
     if not isinstance(metadata, dict):
         return ["metadata must be an object"]
     errors = []

@@ -44,7 +44,7 @@ class Photos:
         name: file, folder or Hub id, as in [`~miniclip.data.reader.load_split`].
 
     Raises:
-        UserError: it cannot be read, or has no image column.
+        UserError: the dataset cannot be read, or has no image column.
     """
 
     def __init__(self, name: str):
@@ -62,7 +62,7 @@ class Photos:
 
 
 def _dataset(name: str):
-    """The test split of a dataset that has one, else its first split. A dataset without splits is taken whole."""
+    """The test split of a dataset if it has one, or else its first split. A dataset without splits is taken whole."""
     if name == "shapes":
         return load_split(name, "test")
     understanding = understanding_of(name)
@@ -77,7 +77,7 @@ def open_gallery(name: str) -> Folder | Photos:
         name: a folder with picture files, or a dataset's file, folder or Hub id.
 
     Raises:
-        UserError: neither of these.
+        UserError: the name is neither of these.
     """
     if Path(name).is_dir():
         folder = Folder(Path(name))

@@ -98,7 +98,8 @@ def _thumbnail(pictures, position: int) -> Image.Image:
 
 
 def fingerprint(classifier, pictures) -> str:
-    """Of the pictures and of all that decides their embeddings, so that an index is never used with another model."""
+    """A hash of the pictures and of everything that decides their embeddings, so an index is never used with another
+    model."""
     model, settings = classifier.model, classifier.processor.image_processor.to_dict()
     digest = hashlib.sha256(repr((model.config.vision_config.to_dict(), settings, pictures.fingerprint)).encode())
     for part in (model.vision_model, model.visual_projection):
@@ -116,7 +117,7 @@ def _read_tensors(file: Path) -> dict[str, torch.Tensor] | None:
 
 
 def _write_tensors(tensors: dict[str, torch.Tensor], file: Path) -> None:
-    """Write under another name first, so that no process reads half an index. Without space on the disk, the next start
+    """Write under another name first, so that no process reads an incomplete index. If the disk is full, the next start
     makes the index again."""
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

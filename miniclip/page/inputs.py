@@ -31,7 +31,7 @@ def read_photo(path: str | None) -> Image.Image:
     try:
         os.utime(path)  # the page deletes files by the time of their last use
     except OSError as error:
-        raise UserError("The server no longer has this photo, since it keeps none. Please add it again.") from error
+        raise UserError("The server has deleted this photo, because it keeps none. Please add it again.") from error
     try:
         photo = read_image(path, MAX_SIDE, FORMATS)
     except ValueError as error:
@@ -50,7 +50,7 @@ def leave_undecoded(component):
 
 
 def split_labels(text: str | None) -> list[str]:
-    """Labels between commas and line breaks, without blanks."""
+    """Labels between commas and line breaks, without surrounding spaces."""
     labels = (" ".join(part.split()) for part in re.split(r"[,\n]", text or ""))
     return [label for label in labels if label]
 
@@ -64,7 +64,7 @@ def read_labels(text: str | None) -> list[str]:
     if not labels:
         raise UserError("Write at least one label, such as: a dog, a car, a building.")
     if len(labels) > MAX_LABELS:
-        raise UserError(f"These are {len(labels):,} labels. This page takes at most {MAX_LABELS:,}.")
+        raise UserError(f"There are {len(labels):,} labels. This page takes at most {MAX_LABELS:,}.")
     longest = max(labels, key=len)
     if len(longest) > MAX_LABEL_LENGTH:
         raise UserError(
@@ -89,14 +89,14 @@ def read_description(text: str | None) -> str:
 
 def read_templates(text: str | None) -> list[str] | None:
     """
-    Prompt templates, one a line. `None` stands for the model's own.
+    Prompt templates, one per line. `None` stands for the model's own.
 
     Raises:
         UserError: there are too many, or one is too long.
     """
     templates = [line.strip() for line in (text or "").splitlines() if line.strip()]
     if len(templates) > MAX_TEMPLATES:
-        raise UserError(f"These are {len(templates)} prompt templates. This page takes at most {MAX_TEMPLATES}.")
+        raise UserError(f"There are {len(templates)} prompt templates. This page takes at most {MAX_TEMPLATES}.")
     if any(len(template) > MAX_LABEL_LENGTH for template in templates):
         raise UserError(f"A prompt template is too long. Keep each under {MAX_LABEL_LENGTH} characters.")
     return templates or None

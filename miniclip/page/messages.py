@@ -10,7 +10,7 @@ MAX_MESSAGE_LENGTH = 500
 
 
 def on_page(function):
-    """Decorate a callback: mistakes that a user can mend become messages, without a traceback in the log."""
+    """Decorate a callback: errors that a user can fix become messages, without a traceback in the log."""
 
     @wraps(function)
     def wrapper(*args, **kwargs):

@@ -44,7 +44,7 @@ THEME = gr.themes.Soft(
     primary_hue="teal",
     secondary_hue="teal",
     neutral_hue="slate",
-    font=["system-ui", "sans-serif"],  # of the system, so that nothing is downloaded
+    font=["system-ui", "sans-serif"],  # system fonts, so that nothing is downloaded
     font_mono=["ui-monospace", "monospace"],
 ).set(
     body_background_fill="*neutral_50",
@@ -66,7 +66,7 @@ THEME = gr.themes.Soft(
     input_background_fill_dark="*neutral_900",
     stat_background_fill="*primary_600",
     stat_background_fill_dark="*primary_400",
-    # Contrast of WCAG AA for text on teal and for small text.
+    # These colours have WCAG AA contrast for text on teal and for small text.
     button_primary_background_fill="*primary_700",
     button_primary_background_fill_hover="*primary_800",
     button_primary_background_fill_dark="*primary_700",

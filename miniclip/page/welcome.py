@@ -20,7 +20,7 @@ TOKENIZER = "tokenizer.json"
 class Welcome:
     """
     Args:
-        folder: of the pictures.
+        folder: folder of the pictures.
         labels: the first labels, separated by commas; never empty.
         searches: descriptions to search for; never empty.
         pictures: examples, each with its labels.
@@ -50,11 +50,10 @@ class Welcome:
 
 def welcome_to(model: str, photos: bool = True) -> Welcome:
     """
-    Examples that training left beside a model. For a model without, the project's drawings, as far as it knows their
-    words.
+    The examples that training wrote beside a model, or else the project's drawings, if the model knows their words.
 
     Args:
-        model: folder or Hub id; a missing one gets the drawings.
+        model: folder or Hub id; a missing model gets the drawings.
         photos: whether pictures that the project did not draw may be shown.
     """
     folder = _fetch(model)
@@ -80,7 +79,7 @@ def _fetch(model: str) -> Path | None:
     try:
         go_offline_if_unreachable(model)
         return Path(snapshot_download(model, allow_patterns=[f"{FOLDER}/*", TOKENIZER]))
-    except (OSError, ValueError):  # no such model, no network, no valid name: the first call tells which
+    except (OSError, ValueError):  # no such model, no network, or an invalid name: the first call will tell
         return None
 
 
@@ -101,5 +100,5 @@ def knows(tokenizer: Tokenizer | None, text: str) -> bool:
         return True
     unknown = {tokenizer.token_to_id(token) for token in ("[UNK]", "<unk>")}
     ids = [tokenizer.encode(f" {word}", add_special_tokens=False).ids for word in text.replace(",", " ").split()]
-    # Two at most: some tokenizers have a token of its own for the space.
+    # At most two, because some tokenizers have a separate token for the space.
     return all(1 <= len(of_word) <= 2 and of_word[-1] not in unknown for of_word in ids)
