@@ -2,7 +2,7 @@
 
     python benchmarks/shapes.py
 
-The runs take turns, one at a time, since their training time is measured. `native` is the command as it is. `avx2` is
+The runs take turns, one at a time, because their training time is measured. `native` is the command as it is. `avx2` is
 the same command with two environment variables that keep PyTorch from using newer instructions, so that bf16 has no
 hardware support and `--mixed_precision auto` chooses float32. Each run writes
 benchmarks/results/shapes_<machine>_seed<seed>.json.

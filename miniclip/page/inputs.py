@@ -43,7 +43,7 @@ def read_photo(path: str | None) -> Image.Image:
 
 def leave_undecoded(component):
     """A `gradio.Image` that passes on the path of an upload. Gradio itself would open it, and knows fewer formats than
-    [`read_photo`]. Without gradio's own type, since training uses this file too and gradio takes seconds to import."""
+    [`read_photo`]. It has no type annotation, because training imports this file and gradio takes seconds to import."""
     preprocess = component.preprocess
     component.preprocess = lambda payload: payload.path if payload and payload.path else preprocess(payload)
     return component

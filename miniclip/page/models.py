@@ -49,7 +49,7 @@ class Models:
 
 def is_hub_id(name: str) -> bool:
     """
-    Whether a name that is no folder may be looked up on the Hub.
+    Whether a name that is not a folder may be looked up on the Hub.
 
     A model that is missing in `runs` is not: somebody else may own that name, and loading a model runs its code.
     """

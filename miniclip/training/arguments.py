@@ -336,7 +336,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> list[Arguments]:
         if own_stages and len(stages) > 1:
             raise UserError("only one of the configuration files may have `stages`")
         stages = [stage | settings | own for stage in stages for own in own_stages or [{}]]
-    if precision := launched_precision():  # comes before a YAML file, since whoever launches knows the machine
+    if precision := launched_precision():  # overrides a YAML file, because the person who launches knows the machine
         stages = [stage | {"mixed_precision": precision} for stage in stages]
     command_line, deprecated = take_deprecated(command_line)
     return [_parse(stage, command_line, deprecated) for stage in stages]

@@ -105,7 +105,7 @@ def test_a_healthy_run_is_left_in_peace(healthy, warnings_of):
 def test_a_healthy_start_has_no_problems(healthy, report_on, loss):
     problems, report = report_on(healthy, "--loss", loss)
     assert problems == 0 and report.endswith("healthy"), report
-    assert "32 pairs are learnt by heart" in report
+    assert "the model memorises 32 pairs" in report
 
 
 def only(warnings: list[str], symptom: str) -> str:
@@ -205,7 +205,7 @@ def test_copies_do_not_make_a_model_look_unable_to_learn(tmp_path, report_on):
     """The batch to memorise holds each image and each caption once, or else its loss could not approach 0."""
     different = list({row["caption"]: row for row in rows()}.values())[:32]
     _, report = report_on(write(tmp_path, [row for row in different for _ in range(5)], rows("validation", 20)))
-    assert "32 pairs are learnt by heart" in report
+    assert "the model memorises 32 pairs" in report
 
 
 def test_expected_repetitions_are_those_of_drawn_batches():
@@ -271,4 +271,4 @@ def test_stages_are_examined_each_at_its_own_rates(healthy, tmp_path, report_on)
     with open(healthy[0], encoding="utf-8") as config:
         stages.write_text(config.read() + "stages: " + json.dumps([locked, {"learning_rate": 100}]))
     problems, report = report_on([str(stages)])
-    assert "learning, stage 1: 32 pairs are learnt" in report and "PROBLEM learning, stage 2" in report
+    assert "learning, stage 1: the model memorises 32 pairs" in report and "PROBLEM learning, stage 2" in report

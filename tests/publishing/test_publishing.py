@@ -284,7 +284,7 @@ def test_publishing_says_which_examples_go_up(run_folder, tmp_path):
     run = shutil.copytree(run_folder, tmp_path / "mine")
     leave_examples(run)
     told = run_python("publish.py", "model", run, "ada/mine", "--dry-run", tmp_path / "dry", HF_TOKEN="").stdout
-    assert "1 example photos stay here; --example_photos publishes them too" in told
+    assert "1 example photos are not published; --example_photos includes them" in told
     assert not (tmp_path / "dry" / "examples" / "1-1.jpg").exists()
     assert 'candidate_labels=["a cat", "a dog"]' in (tmp_path / "dry" / "README.md").read_text()
 

@@ -5,7 +5,7 @@ import ast
 import pytest
 from conftest import ROOT
 
-# A room may import those before it, the remote code and packages; nothing imports a script.
+# A room may import the rooms before it, the remote code and packages. Nothing imports a script.
 ROOMS = (
     "utils",
     "data",
@@ -60,5 +60,5 @@ def test_remote_code_imports_nothing_else_of_the_project():
 
 @pytest.mark.parametrize("room", [path.name for path in (ROOT / "tests").iterdir() if path.is_dir()])
 def test_tests_mirror_the_rooms(room):
-    """Apart from what lies outside `miniclip/`: remote code, its clients, benchmarks and the repository as a whole."""
+    """There are also tests for the remote code, its clients, benchmarks and the repository as a whole."""
     assert room in (*ROOMS, "model", "clients", "benchmarks", "repository", "__pycache__")
