@@ -91,7 +91,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
     parser.add_argument("--onnx_dir", type=Path, required=True, help="written by export_onnx.py")
     parser.add_argument(
-        "--output_dir", type=Path, default=SPACE / "dist", help="folder for the page; an earlier page is replaced"
+        "--output_dir", type=Path, default=SPACE / "dist", help="folder; an earlier page is replaced"
     )
     parser.add_argument("--precision", choices=VARIANTS, default="int8", help="of the towers that visitors download")
     parser.add_argument(
