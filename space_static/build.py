@@ -1,11 +1,11 @@
-"""Build the static Space: the page, its npm packages and the exported towers as one folder that any server can serve.
+"""Build the static Space: a folder with the page, its npm packages and the exported towers that any server can serve.
 
     python export_onnx.py --model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx \\
         --calibration_dataset_name jxie/flickr8k
     python space_static/build.py --onnx_dir runs/flickr8k/onnx
     python -m http.server --directory space_static/dist
 
-To put it on the Hub: `hf upload OWNER/NAME space_static/dist --repo-type space`. Needs npm, and neither torch nor
+`hf upload OWNER/NAME space_static/dist --repo-type space` puts it on the Hub. The build needs npm, but no torch and no
 transformers.
 """
 
@@ -32,7 +32,7 @@ class BuildError(Exception):
 
 
 def install_packages() -> Path:
-    """`node_modules` as package-lock.json wants it, installed unless it is there; no script of a package is run."""
+    """Install the packages of package-lock.json if needed, without running their scripts. Returns `node_modules`."""
     packages = SPACE / "node_modules"
     installed = packages / ".package-lock.json"
     if installed.is_file() and installed.stat().st_mtime >= (SPACE / "package-lock.json").stat().st_mtime:
@@ -48,7 +48,7 @@ def install_packages() -> Path:
 
 
 def copy_model(onnx_dir: Path, precision: str, model_dir: Path) -> dict:
-    """Towers and tokenizer, and what the page needs to know about them."""
+    """Copy towers and tokenizer, and return what the page needs to know about them."""
     variant = VARIANTS[precision]
     names = [f"vision_model{variant}.onnx", f"text_model{variant}.onnx", "tokenizer.json", "onnx_config.json"]
     for name in names:
@@ -64,7 +64,7 @@ def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path, exam
     parts = ("vendor", "model", "examples")
     if output_dir.is_dir() and any(output_dir.iterdir()):
         if not all((output_dir / name).is_dir() for name in parts):
-            raise BuildError(f"{output_dir} holds something else, which would be deleted; name a new --output_dir")
+            raise BuildError(f"{output_dir} holds something else, which would be deleted; give a new --output_dir")
         shutil.rmtree(output_dir)
     for name in parts:
         (output_dir / name).mkdir(parents=True)
@@ -81,7 +81,7 @@ def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path, exam
     manifest = {
         "precision": precision,
         "config": model["config"],
-        # In the order in which worker.js takes them; the sizes are for its progress bar.
+        # In the order in which worker.js loads them; the sizes are for its progress bar.
         "files": [{"url": url, "bytes": (output_dir / url).stat().st_size} for url in urls],
     }
     (output_dir / "model" / "manifest.json").write_text(json.dumps(manifest))
@@ -89,11 +89,9 @@ def build(onnx_dir: Path, output_dir: Path, precision: str, packages: Path, exam
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n\n")[0])
-    parser.add_argument("--onnx_dir", type=Path, required=True, help="written by export_onnx.py")
-    parser.add_argument(
-        "--output_dir", type=Path, default=SPACE / "dist", help="folder; an earlier page is replaced"
-    )
-    parser.add_argument("--precision", choices=VARIANTS, default="int8", help="of the towers that visitors download")
+    parser.add_argument("--onnx_dir", type=Path, required=True, help="output folder of export_onnx.py")
+    parser.add_argument("--output_dir", type=Path, default=SPACE / "dist", help="folder; an earlier page is replaced")
+    parser.add_argument("--precision", choices=VARIANTS, default="int8", help="precision of the towers")
     parser.add_argument(
         "--examples_dir",
         type=Path,

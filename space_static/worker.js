@@ -123,7 +123,7 @@ async function classify({ id, labels, templates, independent, noneOfThese }) {
   if (promptEmbeds.size > PROMPTS_REMEMBERED) promptEmbeds.clear();
   const missing = [...new Set(prompts.flat())].filter((prompt) => !promptEmbeds.has(prompt));
   for (let i = 0; i < missing.length; i += TEXTS_AT_A_TIME) {
-    if (id < newest.classify) return; // the labels have changed meanwhile
+    if (id < newest.classify) return; // the labels have changed in the meantime
     if (missing.length > TEXTS_AT_A_TIME) postMessage({ type: "reading", done: i, total: missing.length });
     await embedTexts(missing.slice(i, i + TEXTS_AT_A_TIME));
   }

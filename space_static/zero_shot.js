@@ -1,8 +1,8 @@
-// From what people type to prompts, and from embeddings to probabilities, as zero_shot_miniclip.py does it.
+// Turns user input into prompts, and embeddings into probabilities, as zero_shot_miniclip.py does.
 
 export const NONE_OF_THESE = "none of these";
 
-/** Labels separated by commas or line breaks, in their order, without blanks and repetitions. */
+/** Labels that are separated by commas or line breaks, in their order, without empty ones and repetitions. */
 export function parseLabels(text) {
   const labels = text.split(/[,\n]/).map((label) => label.trim().replace(/\s+/g, " "));
   const unique = new Map();
@@ -13,7 +13,7 @@ export function parseLabels(text) {
   return [...unique.values()];
 }
 
-/** Prompt templates, one a line. */
+/** Prompt templates, one per line. */
 export function parseTemplates(text) {
   return [...new Set(text.split("\n").map((line) => line.trim()))].filter(Boolean);
 }
@@ -45,7 +45,7 @@ function noneLogOdds(logOdds, calibration) {
 }
 
 /**
- * One probability a label, and one more for "none of these" if that is asked for.
+ * One probability per label, and one more for "none of these" if that is asked for.
  *
  * @param {Float32Array} imageEmbeds
  * @param {Float32Array[]} labelEmbeds

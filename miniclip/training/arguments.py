@@ -61,7 +61,7 @@ class ModelArguments:
         'fields to change in the text encoder\'s configuration, as JSON or a YAML mapping: {"n_layers": 2}; for a '
         "random text encoder, vocab_size limits the tokenizer that is learned from the captions",
     )
-    max_length: int = setting(77, "tokens kept of a caption")
+    max_length: int = setting(77, "number of tokens to keep of a caption")
     projection_dim: int = setting(MiniCLIPConfig.projection_dim, "numbers in an embedding")
     projection_head: str = setting(
         MiniCLIPConfig.projection_head, "head that maps an encoder's output to an embedding", metavar="mlp|linear"
@@ -115,15 +115,15 @@ class DataArguments:
     )
     templates: str | None = setting(
         None,
-        "captions for datasets with class labels alone; {} stands for the class name, | separates several: "
+        "captions for datasets that only have class labels; {} stands for the class name, | separates several: "
         "'a photo of a {}.|a drawing of a {}.'; by default the dataset's own, or 'a photo of a {}.'",
     )
     captions_per_image: int = setting(
-        1, "captions of each image in a batch, all of them right answers for it; 0 takes all its captions"
+        1, "number of captions of each image in a batch, which all count as right for it; 0 takes all its captions"
     )
     augmentation: str = setting(
         "light",
-        "how training images are varied: light crops and mirrors, strong also changes colours",
+        "how training images are changed: light crops and mirrors, strong also changes colours",
         metavar="|".join(AUGMENTATIONS),
     )
     train_image_size: int | None = setting(
@@ -136,14 +136,14 @@ class DataArguments:
         "side of training images at the first step in pixels; it grows to --train_image_size during the first two "
         "thirds of training, to save time; for convolutional image encoders",
     )
-    max_train_samples: int | None = setting(None, "train on the first so many images only")
+    max_train_samples: int | None = setting(None, "train only on this many images, the first ones")
     streaming: bool = setting(
         False, "read the training split as a stream that is never stored whole; needs --max_train_steps"
     )
 
     @property
     def caption_templates(self) -> tuple[str, ...]:
-        """The given templates one by one; none where none are given."""
+        """The given templates as a tuple; empty by default."""
         return tuple(part.strip() for part in (self.templates or "").split("|") if part.strip())
 
 
@@ -155,12 +155,12 @@ class OptimizationArguments:
     _example = "--num_train_epochs 10 --per_device_train_batch_size 128 --learning_rate 5e-4 --trainable_image_layers 2"
 
     num_train_epochs: int = setting(15, "passes over the training images")
-    max_train_steps: int | None = setting(None, "train for so many steps instead of --num_train_epochs")
+    max_train_steps: int | None = setting(None, "train for this many steps instead of --num_train_epochs")
     per_device_train_batch_size: int = setting(
         64, "pairs that pass through the model at once on each device; halve it when memory runs out"
     )
     gradient_accumulation_steps: int = setting(
-        1, "such passes that make one batch; all pairs of the whole batch are negatives of each other"
+        1, "number of such chunks in a batch; all pairs of the whole batch are negatives of each other"
     )
     learning_rate: float = setting(1e-3, "peak learning rate of the heads and the temperature")
     image_encoder_learning_rate: float = setting(1e-4, "peak learning rate of the image encoder")
@@ -172,7 +172,7 @@ class OptimizationArguments:
     adam_beta2: float = setting(0.98, "AdamW's decay of squared gradients; 0.98 as in CLIP")
     lr_scheduler_type: str = setting(
         "onecycle",
-        "course of the learning rate; all but constant rise during the first tenth of the steps",
+        "learning-rate schedule; all but constant rise during the first tenth of the steps",
         metavar="|".join(SCHEDULES),
     )
     label_smoothing: float = setting(0.0, "share of the target that infonce spreads over the batch, from 0 to 1")
@@ -189,7 +189,7 @@ class OptimizationArguments:
         0.0, "decay of a moving average of the weights, which is then validated and saved; 0 for none"
     )
     teacher_name_or_path: str | None = setting(
-        None, "MiniCLIP model (folder or Hub id) whose similarities between images and captions are imitated"
+        None, "MiniCLIP model (folder or Hub id) whose similarities between images and captions the model imitates"
     )
     distillation_weight: float = setting(0.5, "share of the teacher in the loss, from 0 to 1")
     seed: int = setting(0, "seed of new weights, order, captions, augmentation and dropout")
@@ -197,14 +197,14 @@ class OptimizationArguments:
 
 @dataclass
 class SpeedArguments:
-    """How to compute; the model that comes out is the same, apart from rounding."""
+    """How to compute. The resulting model is the same, apart from rounding."""
 
     _argument_group_name = "speed"
     _example = "--mixed_precision bf16 --torch_compile true --cache_dir /scratch/miniclip"
 
     mixed_precision: str = setting(
         "auto",
-        "precision of the computation: auto takes the fastest that the hardware computes, no is float32",
+        "precision of the computation: auto chooses the fastest one of the hardware, no is float32",
         metavar="|".join(MIXED_PRECISIONS),
     )
     torch_compile: bool = setting(
@@ -234,7 +234,7 @@ class LoggingArguments:
         "checkpoint folder to resume from",
     )
     checkpointing_steps: str = setting(
-        "epoch", "save a checkpoint after so many steps, after each epoch, or no; the last two are kept"
+        "epoch", "save a checkpoint after this many steps, after each epoch, or never (no); the last two are kept"
     )
     report_to: str = setting(
         "tensorboard", "tracker to log to: tensorboard, wandb or another of accelerate's; all; none"
@@ -244,7 +244,7 @@ class LoggingArguments:
 
 @dataclass
 class PublishingArguments:
-    """Put the model on the Hugging Face Hub, in the background after each checkpoint and complete at the end."""
+    """Publish the model on the Hugging Face Hub, in the background after each checkpoint and completely at the end."""
 
     _argument_group_name = "publishing"
     _example = "--hub_model_id OWNER/miniclip-flowers --hub_private_repo true"

@@ -1,4 +1,4 @@
-"""Example pictures, labels and searches that lie beside a model. The page, the model card and the Spaces show them."""
+"""Example pictures, labels and searches beside a model. The page, the model card and the Spaces show them."""
 
 import json
 from dataclasses import asdict, dataclass, field, replace
@@ -27,7 +27,7 @@ class Picture:
 @dataclass(frozen=True)
 class Examples:
     """
-    What a model knows, for people who meet it for the first time.
+    Examples that introduce a model.
 
     Args:
         labels: the first labels on the page, separated by commas.
@@ -45,11 +45,11 @@ class Examples:
     from_captions: bool = False
 
     def write(self, folder: Path) -> None:
-        """Write the words into a folder that holds the pictures."""
+        """Write the words into the folder with the pictures."""
         (folder / FILE).write_text(self.to_json(), encoding="utf-8")
 
     def to_json(self) -> str:
-        """What [`read`] takes."""
+        """The text that [`read`] reads."""
         return json.dumps(asdict(self), indent=1, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -59,7 +59,7 @@ class Examples:
             stored = json.loads((folder / FILE).read_text(encoding="utf-8"))
             pictures = [Picture(**picture) for picture in stored.pop("pictures", [])]
             examples = cls(**stored)
-            # A bare name: what lies outside the folder is none of a model's business.
+            # Only the bare name, because a model must not refer to files outside its folder.
             here = [picture for picture in pictures if Path(picture.file).name == picture.file]
             return replace(examples, pictures=[picture for picture in here if (folder / picture.file).is_file()])
         except (OSError, ValueError, TypeError, AttributeError):

@@ -398,7 +398,7 @@ def test_rows_without_a_known_label_are_left_out(tiny_model, tiny_processor):
         tiny_model, tiny_processor, undecoded(rows), "image", "label", ["red", "blue"], progress=False
     )
     assert results["num_images"] == 2
-    assert results["skipped"]["first"] == ["row 1: label -1 is none of the 2 classes"]
+    assert results["skipped"]["first"] == ["row 1: label -1 is not one of the 2 classes"]
 
 
 def test_an_empty_label_list_is_refused(tiny_model, tiny_processor):
