@@ -17,24 +17,24 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 
 PROJECTION_HEADS = ("mlp", "linear")
 TEXT_POOLINGS = ("cls", "mean", "last")
-# Of these encoder-decoders, transformers has the encoder alone.
+# transformers can load only the encoder of these encoder-decoders.
 ENCODER_HALVES = ("t5", "mt5", "umt5", "t5gemma")
 SIGLIP_TEXT = ("siglip_text_model", "siglip2_text_model")
-# Causal text towers that are no language models of their own.
+# Causal text towers that are not language models themselves.
 _CAUSAL_TOWERS = ("clip_text_model", "metaclip_2_text_model", "x_clip_text_model", "xclip_text_model")
 
 
 class MiniCLIPConfig(PreTrainedConfig):
     """
-    Everything needed to rebuild a [`MiniCLIPModel`]; weights live elsewhere.
+    Everything that is needed to rebuild a [`MiniCLIPModel`], without its weights.
 
     Args:
         vision_config (`TimmWrapperConfig` or `dict`, *optional*):
             The image encoder: `{"architecture": <any timm name>, "model_args": {...}}`. ResNet18 (512-d) by default.
             As in CLIP's configuration, `image_size` is the side of the images in pixels, which other programs read.
         text_config (`PreTrainedConfig` or `dict`, *optional*):
-            The text encoder: the config of any Hugging Face text model, `{"model_type": "bert", ...}`; of T5 the
-            encoder is used, of CLIP and SigLIP the text tower. DistilBERT-base (768-d) by default.
+            The text encoder: the config of any Hugging Face text model, `{"model_type": "bert", ...}`. Of T5 only the
+            encoder is used, and of CLIP and SigLIP only the text tower. DistilBERT-base (768-d) by default.
         projection_dim (`int`, defaults to 256):
             Size of the shared embedding space.
         projection_head (`str`, defaults to `"mlp"`):
@@ -55,11 +55,11 @@ class MiniCLIPConfig(PreTrainedConfig):
             `"infonce"` (softmax over the batch, CLIP), `"sigmoid"` (every pair on its own, SigLIP), or another name in
             `losses_miniclip.LOSSES`.
         logit_bias_init_value (`float`, defaults to -10.0):
-            Start of the additive bias that the sigmoid loss learns (Zhai et al., 2023); unused by `"infonce"`.
+            Start of the additive bias that the sigmoid loss learns (Zhai et al., 2023). `"infonce"` has no bias.
         zero_shot_templates (`list[str]`, *optional*):
-            Prompts with `{}` for the label that zero-shot classification uses unless it is given others.
+            Default prompts of zero-shot classification, with `{}` for the label.
         zero_shot_calibration (`dict`, *optional*):
-            What [`MiniCLIPModel.calibrate_zero_shot`] measured on a validation split; it travels with the model.
+            Results of [`MiniCLIPModel.calibrate_zero_shot`] on a validation split, which are saved with the model.
 
     Raises:
         ValueError: a value is out of range; the message names the field and the choices.
@@ -83,7 +83,7 @@ class MiniCLIPConfig(PreTrainedConfig):
     zero_shot_calibration: dict | None = None
 
     def __post_init__(self, **kwargs):
-        # By hand: `sub_configs_defaults`, which would do this, came with transformers 5.20.
+        # `sub_configs_defaults` would do this, but it needs transformers 5.20.
         if not isinstance(self.vision_config, PreTrainedConfig):
             self.vision_config = TimmWrapperConfig(**{"architecture": "resnet18", **(self.vision_config or {})})
         if not isinstance(self.text_config, PreTrainedConfig):
@@ -94,7 +94,7 @@ class MiniCLIPConfig(PreTrainedConfig):
         if getattr(self.vision_config, "image_size", None) is None:
             self.vision_config.image_size = _usual_image_size(self.vision_config)
         self._check_values()
-        # `register_for_auto_class` keeps one class only (AutoModel); the pipeline looks for this one as well.
+        # `register_for_auto_class` keeps only one class (AutoModel), but the pipeline looks for this one as well.
         auto_map = dict(getattr(self, "auto_map", None) or {})
         auto_map.setdefault("AutoModelForZeroShotImageClassification", "modeling_miniclip.MiniCLIPModel")
         self.auto_map = auto_map
@@ -136,7 +136,7 @@ class MiniCLIPConfig(PreTrainedConfig):
 
 
 def _is_causal(model_type: str) -> bool:
-    """Whether no token sees those after it, so that only the last one knows the whole text."""
+    """Whether no token sees the tokens after it, so that only the last one knows the whole text."""
     if model_type in _CAUSAL_TOWERS:
         return True
     bidirectional = MODEL_FOR_MASKED_LM_MAPPING_NAMES.keys() | MODEL_FOR_TEXT_ENCODING_MAPPING_NAMES.keys()

@@ -1,6 +1,6 @@
-"""Fast inference on CPUs: a tower compiled by OpenVINO where that is installed, by PyTorch where it is not.
+"""Fast inference on CPUs: towers are compiled by OpenVINO if it is installed, and otherwise by PyTorch.
 
-Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
+It imports no other part of the project, because the Hub stores it beside the weights for `trust_remote_code=True`.
 """
 
 import copy
@@ -27,22 +27,22 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 
 logger = logging.get_logger(__name__)
 
-# Cosine between the fast and the exact features of noise below which a compiled tower is not used. Rounding to
-# bfloat16 gives 0.999; a graph that was captured wrongly gives anything.
+# A compiled tower is not used if the cosine between its features of noise and the exact ones is smaller than this.
+# Rounding to bfloat16 gives 0.999, and a graph that was captured wrongly can give anything.
 _SAME_FEATURES = 0.99
 _RESAMPLING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 
 
 class FastTower:
     """
-    A tower of a model, compiled at its first call and compiled again when its weights have changed.
+    A tower of a model, compiled at its first call and again after its weights have changed.
 
-    Safe to call from several threads. What was compiled is neither copied nor pickled: a copy compiles for itself.
+    It can be called from several threads. Compiled code is neither copied nor pickled: a copy compiles again.
 
     Args:
         tower: maps tensors with the batch in their first dimension to features `(n, dim)`.
-        dynamic: whether the second dimension of the inputs varies too, as the length of texts does.
-        name: of the tower in log lines.
+        dynamic: whether the second dimension of the inputs varies, too, such as the length of texts.
+        name: name of the tower in the log.
     """
 
     def __init__(self, tower: nn.Module, *, dynamic: bool, name: str):
@@ -69,24 +69,24 @@ class FastTower:
         dtype = next(self.tower.parameters()).dtype
         inputs = tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
         with self._lock:
-            # A fork has none of the engine's threads. Texts may vary in length, images of another size may not.
+            # A fork has no threads of the engine. Texts may vary in length, but images may not vary in size.
             shape = None if self.dynamic else tuple(inputs[0].shape[1:])
             version = (weights_version(self.tower), shape, torch.get_num_threads())
             if version != self._version or self._process != os.getpid():
-                self._run = None  # frees the old copy first
+                self._run = None  # free the old copy first
                 self._run, self.engine = _compile(self.tower, inputs, self.dynamic, self.name)
                 self._version, self._process = version, os.getpid()
             return self._run(*inputs).to(dtype)
 
 
 def weights_version(*modules: nn.Module) -> tuple:
-    """Changes whenever an optimiser step, batch norm in training, `load_state_dict` or `.to()` touches the weights."""
+    """A value that changes when an optimiser, batch norm in training, `load_state_dict` or `.to()` changes weights."""
     tensors = (tensor for module in modules for tensor in _tensors(module))
     return tuple((id(tensor), tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in tensors)
 
 
 def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
-    """Parameters and buffers; `Module.parameters` takes a millisecond, which every answer would pay."""
+    """All parameters and buffers. `Module.parameters` would take a millisecond for every answer."""
     for own in (module._parameters, module._buffers):
         yield from (tensor for tensor in own.values() if tensor is not None)
     for child in module._modules.values():
@@ -95,7 +95,7 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
 
 
 def _compile(tower: nn.Module, inputs: tuple, dynamic: bool, name: str) -> tuple[Callable, str]:
-    """The fastest way to run the tower that gives its features, and the name of that way."""
+    """The fastest way to run the tower that gives the right features, and the name of that way."""
     sample = tuple(tensor[:1] for tensor in inputs)
     on_cpu = inputs[0].device.type == "cpu"
     builders = [_pytorch]
@@ -106,7 +106,7 @@ def _compile(tower: nn.Module, inputs: tuple, dynamic: bool, name: str) -> tuple
         try:
             run, engine = build(tower, sample, dynamic)
             _check(run, tower, sample, dynamic)
-        except Exception as error:  # converters and torch.fx fail in any way on models that they do not know
+        except Exception as error:  # converters and torch.fx raise any error for unknown models
             message = str(error).strip() or type(error).__name__
             reasons.append(f"not by {build.__name__.strip('_')}: {message.splitlines()[0][:120]}")
         else:
@@ -121,7 +121,7 @@ def _compile(tower: nn.Module, inputs: tuple, dynamic: bool, name: str) -> tuple
 def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool) -> None:
     """
     Raises:
-        ValueError: the features are not those of the tower, for this input or for three of it with padding.
+        ValueError: the features differ from the tower's, for this input or for three copies of it with padding.
     """
     cases = [sample]
     if dynamic:
@@ -134,11 +134,11 @@ def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool) -> Non
 
 
 def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:
-    """In the precision that the processor computes fastest; images one at a time, which suits a few cores."""
+    """OpenVINO in the fastest precision of the processor. Images run one at a time, which suits a few cores."""
     core = _openvino_core(os.getpid())
     import openvino
 
-    if next(tower.parameters()).dtype != torch.float32:  # numpy, through which weights pass, has no bfloat16
+    if next(tower.parameters()).dtype != torch.float32:  # weights pass through numpy, which has no bfloat16
         tower = copy.deepcopy(tower).float()
     sample = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in sample)
     graph = _capture(tower, sample)
@@ -149,7 +149,7 @@ def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable,
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if precision.name == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-        "ENABLE_CPU_PINNING": False,  # other programs run on these cores as well
+        "ENABLE_CPU_PINNING": False,  # other programs also run on these cores
     }
     request = core.compile_model(graph, "CPU", options).create_infer_request()
 
@@ -166,13 +166,13 @@ def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable,
 @functools.cache
 def _openvino_core(process: int):
     """
-    One for each process (a fork has none of its threads), which is never freed.
+    One core per process, because a fork has none of its threads. It is never freed.
 
-    Each new `Core` gives the thread that compiles a stack for signal handlers, and puts the one before it back when
-    it goes. Were two freed in the order of their making, the thread would keep a stack that is gone, and the next
-    signal, such as Ctrl-C, would crash the process.
+    Each new `Core` gives the compiling thread a stack for signal handlers, and restores the earlier stack when it is
+    freed. If two cores were freed in the order of their creation, the thread would keep a stack that no longer exists,
+    and the next signal, such as Ctrl-C, would crash the process.
     """
-    # As if openvino's telemetry package were not installed: it would report each start over the network.
+    # This hides openvino's telemetry package, which would report each start over the network.
     sys.modules.setdefault("openvino_telemetry", None)
     import openvino
 
@@ -180,13 +180,14 @@ def _openvino_core(process: int):
 
 
 def _capture(tower: nn.Module, sample: tuple):
-    """The tower as a graph of OpenVINO. Without `openvino.convert_model`, which reports its use over the network."""
+    """The tower as an OpenVINO graph. This avoids `openvino.convert_model`, which reports its use over the network."""
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch.jit.trace, that Python values become constants: `_check` finds out
-        # Tracing again to compare is left out: `_check` compares what comes out in the end.
+        # torch.jit.trace warns that Python values become constants. `_check` finds out whether that matters, so no
+        # second trace is needed for comparison, either.
+        warnings.simplefilter("ignore")
         decoder = TorchScriptPythonDecoder(tower, example_input=sample, trace_kwargs={"check_trace": False})
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
@@ -197,7 +198,7 @@ def _infer(request, arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _pytorch(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:
-    """Batch norms folded into convolutions, channels last, and on a CPU the precision that it computes fastest."""
+    """PyTorch with batch norms folded into convolutions, channels last and, on a CPU, its fastest precision."""
     parameter = next(tower.parameters())
     if dynamic:  # texts: nothing to fold, and too little work for another precision to show
         return tower, "PyTorch"
@@ -220,14 +221,15 @@ def _pytorch(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, 
 
 def fast_pixel_values(image_processor, images: list) -> torch.Tensor | None:
     """
-    What a `CLIPImageProcessor` makes of upright RGB images, `(n, 3, height, width)` in float32, by Pillow and numpy.
+    The output of a `CLIPImageProcessor` for upright RGB images, `(n, 3, height, width)` in float32, computed with
+    Pillow and numpy.
 
-    Pillow's antialiased resize and torchvision's differ by one grey level in few of the values, and seldom by
-    two. Only the pixels that the crop keeps are computed, and no second pool of threads is woken, which would
-    take the cores from the engine.
+    The antialiased resizing of Pillow and torchvision differs by one grey level in a few values, and rarely by two.
+    This computes only the pixels that the crop keeps, and it starts no second pool of threads, which would take cores
+    from the engine.
 
     Returns:
-        `None` for images or settings that only the processor itself understands.
+        `None` for images or settings that need the processor itself.
     """
     if not images or not _is_plain(image_processor) or not all(isinstance(image, Image.Image) for image in images):
         return None
@@ -242,7 +244,7 @@ def fast_pixel_values(image_processor, images: list) -> torch.Tensor | None:
             return None
         per_pixel = image.width / resized[0], image.height / resized[1]
         box = (left * per_pixel[0], top * per_pixel[1], (left + width) * per_pixel[0], (top + height) * per_pixel[1])
-        box = (*box[:2], min(box[2], image.width), min(box[3], image.height))  # rounding may pass the border
+        box = (*box[:2], min(box[2], image.width), min(box[3], image.height))  # rounding may cross the border
         pixels = np.asarray(image.resize((width, height), Image.Resampling(image_processor.resample), box=box))
         for channel in range(3):
             np.multiply(pixels[:, :, channel], scale[channel], out=output[channel], casting="unsafe")
@@ -261,7 +263,7 @@ def _is_plain(image_processor) -> bool:
 
 
 def _resized_size(size: tuple[int, int], wanted: dict) -> tuple[int, int]:
-    """Width and height after the processor's resize: of the shortest edge, or to a fixed size."""
+    """Width and height after the processor's resizing, either of the shortest edge or to a fixed size."""
     edge = wanted.get("shortest_edge")
     if not edge:
         return wanted["width"], wanted["height"]

@@ -1,6 +1,6 @@
 """MiniCLIP: a timm image encoder and a Hugging Face text encoder trained into one embedding space.
 
-Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
+It imports no other part of the project, because the Hub stores it beside the weights for `trust_remote_code=True`.
 """
 
 import difflib
@@ -45,7 +45,7 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 @dataclass
 class MiniCLIPOutput(ModelOutput):
     """
-    What [`MiniCLIPModel.forward`] returns; what was not computed is `None`.
+    The output of [`MiniCLIPModel.forward`]. What was not computed is `None`.
 
     Args:
         loss (`torch.FloatTensor` of shape `(1,)`): contrastive loss, with `return_loss=True`.
@@ -81,7 +81,7 @@ class MiniCLIPModel(PreTrainedModel):
     """
     Two towers, two projection heads and a learned temperature.
 
-    Build it from pre-trained encoders with [`~MiniCLIPModel.from_encoders`], load a trained one with
+    Build a model from pre-trained encoders with [`~MiniCLIPModel.from_encoders`], or load a trained one with
     `from_pretrained`. Calling the class with a config gives random weights.
     """
 
@@ -117,8 +117,8 @@ class MiniCLIPModel(PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Heads and temperature; the towers initialise themselves. PyTorch's own rule for linear layers is kept
-        because N(0, 0.02), the library's default, starts the MLP's residual branch far too small."""
+        """Initialise heads and temperature; the towers initialise themselves. Linear layers follow PyTorch's own rule,
+        because N(0, 0.02), the default of transformers, makes the MLP's residual branch far too small."""
         if isinstance(module, nn.Linear):
             bound = 1 / math.sqrt(module.in_features)
             init.uniform_(module.weight, -bound, bound)
@@ -139,21 +139,21 @@ class MiniCLIPModel(PreTrainedModel):
         self.text_model.set_input_embeddings(value)
 
     def _set_gradient_checkpointing(self, enable: bool = True, **kwargs) -> None:
-        """The library reaches the transformer's blocks but not timm's, which have a switch of their own."""
+        """transformers reaches the blocks of the text encoder, but timm's blocks have their own switch."""
         if self.vision_model.supports_gradient_checkpointing:
             self.vision_model._set_gradient_checkpointing(enable)
         self.text_model._set_gradient_checkpointing(enable, **kwargs)
 
     def pool_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Image tower without its head: `(n, 3, height, width)` -> `(n, vision_dim)`."""
+        """Run the image tower without its head: `(n, 3, height, width)` -> `(n, vision_dim)`."""
         return self.vision_model(pixel_values).pooler_output
 
     def pool_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Text tower without its head: `(n, length)` -> `(n, text_dim)`, pooled as `config.text_pooling` says."""
+        """Run the text tower without its head: `(n, length)` -> `(n, text_dim)`, pooled as in `config.text_pooling`."""
         return self._text_outputs(input_ids, attention_mask).pooler_output
 
     def _text_outputs(self, input_ids, attention_mask=None) -> BaseModelOutputWithPooling:
-        # Longer input would index past the position table. The pipeline never truncates, so it is done here.
+        # Longer input would index past the position table. This truncates it, because the pipeline does not.
         longest = self._longest_text
         input_ids = input_ids[:, :longest]
         if self.config.text_config.model_type in SIGLIP_TEXT:
@@ -190,7 +190,7 @@ class MiniCLIPModel(PreTrainedModel):
     ) -> torch.Tensor:
         """Unit vectors `(n, projection_dim)` in float32, ready for a dot product.
 
-        As programs for open_clip call it, a tokenizer's whole output may be the only argument.
+        The whole output of a tokenizer may be the only argument, as in programs for open_clip.
         """
         if isinstance(input_ids, Mapping):
             return self.encode_text(**input_ids)
@@ -209,19 +209,19 @@ class MiniCLIPModel(PreTrainedModel):
         **kwargs,
     ) -> MiniCLIPOutput | tuple:
         """
-        Embed images, texts or both; either tower may be left out.
+        Embed images, texts or both.
 
         Args:
             input_ids: `(num_texts, length)` token ids.
             pixel_values: `(num_images, 3, height, width)`, normalised as the processor does.
-            attention_mask: `(num_texts, length)`, 1 for real tokens; all ones when missing.
+            attention_mask: `(num_texts, length)`, 1 for real tokens; by default all ones.
             return_loss: also compute the contrastive loss `config.loss`; image i belongs to text i.
-            token_type_ids: ignored (one segment); accepted because some tokenizers return it.
+            token_type_ids: ignored, because there is one segment; accepted, because some tokenizers return it.
             image_features: `(num_images, vision_dim)` from [`pool_image`], instead of `pixel_values`.
             text_features: `(num_texts, text_dim)` from [`pool_text`], instead of `input_ids`.
 
         Raises:
-            ValueError: neither images nor texts given, or `return_loss` without as many images as texts.
+            ValueError: there are neither images nor texts, or `return_loss` is set and their numbers differ.
         """
         image_embeds = text_embeds = logits_per_image = loss = None
         if image_features is not None:
@@ -249,8 +249,8 @@ class MiniCLIPModel(PreTrainedModel):
         return output if return_dict else output.to_tuple()
 
     def similarity(self, image_embeds: torch.Tensor, text_embeds: torch.Tensor) -> torch.Tensor:
-        """Logits `(num_images, num_texts)` in float32, whatever the model's dtype: half precision would round
-        a scaled cosine of 30 to steps of 0.015 to 0.125."""
+        """Logits `(num_images, num_texts)`. They are float32 for any dtype of the model, because half precision would
+        round a scaled cosine of 30 to steps of 0.015 to 0.125."""
         with torch.autocast(image_embeds.device.type, enabled=False):
             logits = self.logit_scale.float().exp() * image_embeds.float() @ text_embeds.float().t()
             return logits + self.logit_bias.float() if LOSSES[self.config.loss].has_bias else logits
@@ -262,7 +262,7 @@ class MiniCLIPModel(PreTrainedModel):
         return LOSSES[self.config.loss].compute(logits_per_image, None, 0.0)
 
     def save_pretrained(self, save_directory: str | Path, *args, is_main_process: bool = True, **kwargs) -> None:
-        """As in transformers. In addition, two small files tell sentence-transformers to take the unit vectors."""
+        """Save the model as in transformers. Two more files tell sentence-transformers to use the unit vectors."""
         super().save_pretrained(save_directory, *args, is_main_process=is_main_process, **kwargs)
         if is_main_process:
             for name, content in _SENTENCE_TRANSFORMERS.items():
@@ -270,22 +270,22 @@ class MiniCLIPModel(PreTrainedModel):
 
     @torch.no_grad()
     def clamp_logit_scale(self) -> None:
-        """Keep the temperature in its range; to be called after each optimiser step."""
+        """Keep the temperature in its range. Call this after each optimiser step."""
         self.logit_scale.clamp_(max=self.config.logit_scale_max)
 
     def zero_shot_classifier(self, processor=None, *, fast: bool = False) -> ZeroShotClassifier:
         """
-        Classify images by any labels; label embeddings are cached. See [`ZeroShotClassifier`].
+        A classifier for any labels that caches their embeddings; see [`ZeroShotClassifier`].
 
         Args:
-            processor: the model's `MiniCLIPProcessor`; by default the one saved where this model was loaded from.
+            processor: the model's `MiniCLIPProcessor`; by default the one that was saved with the model.
             fast: a faster copy of the image encoder, equal up to rounding.
         """
         return ZeroShotClassifier(self, load_processor(self) if processor is None else processor, fast=fast)
 
     def zero_shot(self, images, labels, **options) -> list:
-        """`model.zero_shot("photo.jpg", "a dog, a car")`: the classifier of a loaded model, made at the first call
-        and kept with its cache. Options and result as in [`ZeroShotClassifier.__call__`]."""
+        """`model.zero_shot("photo.jpg", "a dog, a car")` calls the classifier of a loaded model. The first call creates
+        it, and it keeps its cache. Options and result are those of [`ZeroShotClassifier.__call__`]."""
         if getattr(self, "_zero_shot", None) is None:
             self._zero_shot = self.zero_shot_classifier()
         return self._zero_shot(images, labels, **options)
@@ -294,13 +294,13 @@ class MiniCLIPModel(PreTrainedModel):
         self, image_embeds: torch.Tensor, label_embeds: torch.Tensor, fits: torch.Tensor
     ) -> ZeroShotCalibration:
         """
-        Fit independent scores and the "none of these" answer to a validation split; kept in the config, so that
-        `save_pretrained` stores it. See [`ZeroShotCalibration.fit`].
+        Fit independent scores and the "none of these" answer to a validation split. The result is kept in the config,
+        so `save_pretrained` stores it. See [`ZeroShotCalibration.fit`].
 
         Args:
             image_embeds: `(num_images, projection_dim)` unit vectors.
             label_embeds: `(num_labels, projection_dim)` unit vectors.
-            fits: `(num_images, num_labels)`: 1 where the label fits the image, 0 where not, NaN where nobody knows.
+            fits: `(num_images, num_labels)`: 1 if the label fits the image, 0 if it does not, NaN if that is unknown.
         """
         calibration = ZeroShotCalibration.fit(image_embeds, label_embeds, fits)
         self.config.zero_shot_calibration = calibration.to_dict()
@@ -319,31 +319,31 @@ class MiniCLIPModel(PreTrainedModel):
         **config_kwargs,
     ) -> "MiniCLIPModel":
         """
-        Join two pre-trained encoders; only heads and temperature start at random.
+        Join two pre-trained encoders. Only the heads and the temperature start at random.
 
         Args:
             image_encoder: a timm name (`resnet50`), a Hub id (`timm/resnet18.a1_in1k`) or a local timm folder.
-            text_encoder: a Hub id or a local transformers folder; of T5, CLIP and SigLIP the text encoder is taken.
-                With `pretrained=False` also a model type (`bert`).
-            pretrained: `False` leaves both encoders at their random start and needs no download.
-            vision_config: timm `model_args` of the image encoder, e.g. `{"drop_path_rate": 0.1}`.
-            text_config: fields to override in the text encoder's config, e.g. `{"n_layers": 2}`.
-            image_size: side of the images in pixels, when not the encoder's own; noted in the configuration, where
-                other programs look for it. The processor takes the same argument.
+            text_encoder: a Hub id or a local transformers folder. Of T5, CLIP and SigLIP only the text encoder is used.
+                With `pretrained=False`, it can also be a model type (`bert`).
+            pretrained: `False` keeps the random weights of both encoders and needs no download.
+            vision_config: timm `model_args` of the image encoder, such as `{"drop_path_rate": 0.1}`.
+            text_config: fields to override in the text encoder's config, such as `{"n_layers": 2}`.
+            image_size: side of the images in pixels; by default the encoder's own. It is stored in the configuration,
+                where other programs look for it. The processor has the same argument.
             config_kwargs: other fields of [`MiniCLIPConfig`].
 
         Raises:
-            ValueError: an encoder is unknown (the message lists near names) or is not an encoder.
-            OSError: an encoder can be reached neither locally nor on the Hub.
+            ValueError: an encoder is unknown (the message lists similar names), or it is not an encoder.
+            OSError: an encoder is neither a local folder nor on the Hub.
         """
         timm_model, vision_settings = _load_timm(image_encoder, pretrained, vision_config or {})
         text_model = _load_text(text_encoder, pretrained, text_config or {})
-        # Without the folder that it came from, which is nobody's business.
+        # Without the folder that it came from, which is private.
         text_settings = text_model.config.to_dict() | {"_name_or_path": ""}
         vision_settings["image_size"] = image_size or timm_model.pretrained_cfg.get("input_size", (3, 224, 224))[-1]
         config = cls.config_class(vision_config=vision_settings, text_config=text_settings, **config_kwargs)
         model = cls(config)
-        # Copied after the constructor, whose `post_init` would overwrite anything loaded before.
+        # Copied after the constructor, because its `post_init` would overwrite weights that were loaded before.
         model.vision_model.timm_model.load_state_dict(timm_model.state_dict())
         model.text_model.load_state_dict(text_model.state_dict())
         return model.eval()
@@ -387,7 +387,7 @@ def _padded_as_siglip(input_ids: torch.Tensor, attention_mask: torch.Tensor | No
 
 
 def _longest_text(text_model: PreTrainedModel) -> int:
-    """Positions that the text encoder can index; RoBERTa and its kin start theirs after the padding index."""
+    """Number of positions of the text encoder. In RoBERTa and similar models they start after the padding index."""
     for name, module in text_model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
@@ -400,7 +400,7 @@ def _create_vision_model(config: TimmWrapperConfig) -> TimmWrapperModel:
 
 
 def _create_text_model(config) -> PreTrainedModel:
-    """The bare encoder; BERT's pooler is left out, since an unused layer stops distributed training."""
+    """The bare encoder, without BERT's pooler, because an unused layer stops distributed training."""
     config.use_cache = False  # of keys and values, for text that is generated token by token
     model = _text_model_class(config)._from_config(config, **_without_pooler(config))
     for name, parameter in model.named_parameters():
@@ -409,13 +409,13 @@ def _create_text_model(config) -> PreTrainedModel:
     return model
 
 
-# Poolers that cannot be left out, and attention to chosen tokens, which MiniCLIP does not choose.
+# Poolers that cannot be left out, and attention to selected tokens, which MiniCLIP does not select.
 _UNUSED = re.compile(r"(^|\.)pooler\.|_global\.")
 
 
 def _text_model_class(config) -> type[PreTrainedModel]:
     """
-    The encoder alone, of models that have more (T5, CLIP).
+    The class of the text encoder, also if it is only a part of the model (T5, CLIP).
 
     Raises:
         ValueError: transformers has no text encoder of this type.
@@ -442,12 +442,13 @@ def _check_timm_name(name: str) -> None:
         near = difflib.get_close_matches(name, timm.list_models(), n=4, cutoff=0.5)
         hint = f" Did you mean: {', '.join(near)}?" if near else ""
         raise ValueError(
-            f"unknown image encoder {name!r}: it is no folder here, no Hub id (owner/name) and no timm model.{hint}"
+            f"unknown image encoder {name!r}: it is neither a local folder, nor a Hub id (owner/name), nor a timm "
+            f"model.{hint}"
         )
 
 
 def _load_timm(name: str, pretrained: bool, model_args: dict) -> tuple[nn.Module, dict]:
-    """timm model without classifier, and the `vision_config` that rebuilds it."""
+    """A timm model without its classifier, and the `vision_config` that rebuilds it."""
     if Path(name).is_dir():
         config_file = Path(name) / "config.json"
         if not config_file.is_file():
@@ -483,7 +484,7 @@ def _load_text(name: str, pretrained: bool, overrides: dict) -> PreTrainedModel:
     )
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])[0]
-        raise OSError(f"text encoder {name!r} holds no weights for {missing!r}; choose a {config.model_type} model")
+        raise OSError(f"text encoder {name!r} has no weights for {missing!r}; choose a {config.model_type} model")
     return model
 
 
@@ -491,7 +492,7 @@ def _text_config(name: str, pretrained: bool, overrides: dict) -> PreTrainedConf
     """The configuration of a text encoder, or of the text tower of a model that has one."""
     is_model_type = not pretrained and name in CONFIG_MAPPING and not Path(name).is_dir()
     try:
-        # A bare model type is no repository: asking the Hub for it costs half a minute of retries offline.
+        # A bare model type is not a repository, and asking the Hub for it offline costs half a minute of retries.
         config = AutoConfig.for_model(name, **overrides) if is_model_type else AutoConfig.from_pretrained(name)
     except (OSError, ValueError) as error:
         if pretrained or Path(name).is_dir():
@@ -505,15 +506,15 @@ def _text_config(name: str, pretrained: bool, overrides: dict) -> PreTrainedConf
 
 
 def _random_text_config(name: str, overrides: dict):
-    """Config of a model type (`bert`) or of a well-known name that starts with one (`bert-base-uncased`)."""
+    """The config of a model type (`bert`), or of a well-known name that starts with one (`bert-base-uncased`)."""
     for model_type in (name, name.split("/")[-1].split("-")[0]):
         try:
             return AutoConfig.for_model(model_type, **overrides)
         except ValueError:
             continue
     raise ValueError(
-        f"unknown text encoder {name!r}: it is no folder here, cannot be had from the Hub and is no model type "
-        "such as distilbert, bert or roberta."
+        f"unknown text encoder {name!r}: it is neither a local folder, nor on the Hub, nor a model type such as "
+        "distilbert, bert or roberta."
     )
 
 

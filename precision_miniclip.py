@@ -1,9 +1,9 @@
-"""Which floating-point precision a device computes fastest.
+"""Chooses the floating-point precision that a device computes fastest.
 
-Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
+It imports no other part of the project, because the Hub stores it beside the weights for `trust_remote_code=True`.
 
-The hardware is asked and nothing is measured: every process and every run then gets the same answer, however busy the
-machine is. Precisions are called as accelerate calls them: `no` is float32.
+The choice depends on the hardware and not on measurements, so every process and every run makes the same choice, even
+on a busy machine. Precisions have accelerate's names: `no` is float32.
 """
 
 import os
@@ -14,7 +14,7 @@ import torch
 
 DTYPES = {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
-# Values of ONEDNN_MAX_CPU_ISA that forbid bf16 instructions; from AVX512_CORE on oneDNN still calls bf16 supported.
+# Values of ONEDNN_MAX_CPU_ISA that forbid bf16 instructions. From AVX512_CORE on, oneDNN still reports bf16 support.
 _LIMITS_WITHOUT_BF16 = ("SSE41", "AVX", "AVX2", "AVX2_VNNI", "AVX2_VNNI_2", "AVX512_CORE", "AVX512_CORE_VNNI")
 # AMD GPUs with bf16 matrix instructions: MI100 and later, RX 7000 and later.
 _AMD_WITH_BF16 = ("gfx908", "gfx90a", "gfx94", "gfx95", "gfx11", "gfx12")
@@ -24,7 +24,7 @@ class Precision(NamedTuple):
     """
     Args:
         name: `"no"` (float32), `"fp16"` or `"bf16"`.
-        reason: why this one, in a few words.
+        reason: why it was chosen, in a few words.
     """
 
     name: str
@@ -44,8 +44,8 @@ class Precision(NamedTuple):
 
 def choose_precision(device: torch.device | str) -> Precision:
     """
-    The fastest precision of a device: bf16 where it computes that faster than float32, fp16 on GPUs that only emulate
-    bf16, and float32 everywhere else.
+    The fastest precision of a device: bf16 if it is faster than float32, fp16 on GPUs that only emulate bf16, and
+    float32 otherwise.
     """
     device = torch.device(device)
     choose = {"cpu": _for_cpu, "cuda": _for_cuda, "mps": _for_mps, "xpu": _for_xpu}.get(device.type)
@@ -55,7 +55,7 @@ def choose_precision(device: torch.device | str) -> Precision:
 
 
 def emulation_warning(name: str, device: torch.device | str) -> str | None:
-    """How slow a precision is that the device only emulates, and which to take; `None` where it is not emulated."""
+    """A warning that the device only emulates a precision, with a better choice; `None` if it is not emulated."""
     device = torch.device(device)
     best = choose_precision(device)
     if name != "bf16" or best.name == "bf16" or device.type not in ("cpu", "cuda", "mps"):
@@ -72,14 +72,14 @@ def emulation_warning(name: str, device: torch.device | str) -> str | None:
 def _for_cpu(device: torch.device) -> Precision:
     machine = platform.machine()
     if machine.lower() not in ("x86_64", "amd64"):
-        # Some ARM processors have the instructions, but PyTorch uses them in few operations.
+        # Some ARM processors have bf16 instructions, but PyTorch uses them in few operations.
         return Precision("no", f"bf16 is not known to be faster on {machine or 'this'} processors")
     limit = _onednn_limit()
     if limit in _LIMITS_WITHOUT_BF16:
         return Precision("no", f"ONEDNN_MAX_CPU_ISA={limit} leaves this processor no bf16 instructions")
     if _has_bf16_instructions() and _onednn_takes_bf16():
         return Precision("bf16", "this processor has bf16 instructions")
-    # With AVX-512 alone oneDNN converts to float32 and back, which is no faster.
+    # With plain AVX-512, oneDNN converts to float32 and back, which is no faster.
     return Precision("no", "this processor has no bf16 instructions")
 
 
@@ -88,7 +88,7 @@ def _onednn_limit() -> str:
 
 
 def _has_bf16_instructions() -> bool:
-    """What the processor says, whatever oneDNN is allowed to use."""
+    """Whether the processor has bf16 instructions, even if oneDNN may not use them."""
     try:
         capabilities = torch.cpu.get_capabilities()
     except AttributeError:  # torch < 2.10
@@ -98,12 +98,12 @@ def _has_bf16_instructions() -> bool:
 
 
 def _onednn_takes_bf16() -> bool:
-    """Whether oneDNN, which computes convolutions and matrix products, takes bf16 at all: it needs AVX-512."""
+    """Whether oneDNN, which computes convolutions and matrix products, supports bf16: it needs AVX-512."""
     if not torch.backends.mkldnn.is_available() or _onednn_limit() in _LIMITS_WITHOUT_BF16[:5]:
         return False
     try:
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    except (AttributeError, RuntimeError):  # a private operator, which may go; the processor's word is left then
+    except (AttributeError, RuntimeError):  # a private operator, which may disappear
         return _has_bf16_instructions()
 
 
@@ -122,7 +122,7 @@ def _for_cuda(device: torch.device) -> Precision:
 
 
 def _for_mps(device: torch.device) -> Precision:
-    """Apple's M1 and M2 emulate bf16 in float32; before macOS 14 it was missing."""
+    """Apple's M1 and M2 emulate bf16 in float32. Before macOS 14, there was no bf16."""
     mps = torch.backends.mps
     name = mps.get_name() if hasattr(mps, "get_name") else ""
     generation = name.removeprefix("Apple M").split(" ")[0]

@@ -1,6 +1,6 @@
-"""Processor of MiniCLIP: images as the image encoder saw them in its training, texts as the text encoder's tokens.
+"""Processor of MiniCLIP: prepares images as in the image encoder's training, and tokenizes texts.
 
-Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
+It imports no other part of the project, because the Hub stores it beside the weights for `trust_remote_code=True`.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ CROP_MODES = ("center", "squash")
 _RESAMPLING = {name: Image.Resampling[name.upper()] for name in ("nearest", "bilinear", "bicubic", "lanczos")}
 
 
-# Pillow stops at 179 megapixels. A JPEG may have more, since it can be decoded at an eighth of its width and height.
+# Pillow stops at 179 megapixels. A JPEG may have more, because it can be decoded at an eighth of its width and height.
 MAX_JPEG_PIXELS = 500_000_000
 
 _TURNS = {
@@ -39,7 +39,7 @@ _TURNS = {
 _ORIENTATION = 0x0112  # the EXIF tag
 _EXIF_KEYS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 
-# What else people's folders hold under the name of a picture, by its first bytes in lower case.
+# Other files that people have under the name of an image, by their first bytes in lower case.
 _NOT_IMAGES = {
     b"{": "a JSON text, not an image; the download may have failed",
     b"version https://git-lfs": "a Git LFS pointer, not the image itself; run `git lfs pull`",
@@ -54,27 +54,27 @@ _NOT_IMAGES = {
 
 def read_image(source, side: int | None = None, formats: Sequence[str] | None = None) -> Image.Image:
     """
-    Any picture as upright 8-bit RGB, decoded no larger than needed; see [`to_rgb`] for what becomes of other modes.
+    Read any image as upright 8-bit RGB, decoded no larger than needed. [`to_rgb`] converts other modes.
 
-    A JPEG is decoded at a half, a quarter or an eighth of its size by the decoder itself, which takes a tenth of the
-    time for a phone's photo; other formats are decoded whole and then averaged over squares of pixels. HEIC photos are
-    read where the package `pillow-heif` is installed.
+    The decoder itself can reduce a JPEG to a half, a quarter or an eighth of its size, which takes a tenth of the time
+    for a phone's photo. Other formats are decoded completely and then averaged over squares of pixels. HEIC photos
+    need the package `pillow-heif`.
 
     Args:
         source: a path, the bytes of a file, an open binary file, or a PIL image.
-        side: in pixels; both sides of the result are at least that long, unless the picture is smaller. Twice what the
-            model sees keeps all that its own resizing would. `None` for full size.
-        formats: Pillow's names of the formats to read; by default all that it knows.
+        side: both sides of the result have at least this many pixels, unless the image is smaller. Twice the side that
+            the model sees is enough for its own resizing. `None` stands for full size.
+        formats: Pillow's names of the formats to read; by default all formats.
 
     Raises:
-        ValueError: it cannot be read; the message says why in a few words.
+        ValueError: the image cannot be read; the message says why in a few words.
     """
     try:
         if isinstance(source, Image.Image):
             return to_rgb(source, side)
         with io.BytesIO(source) if isinstance(source, bytes) else _opened(source) as file:
             return to_rgb(_open_image(file, side, formats), side)
-    except Exception as error:  # decoders raise whatever they like on a broken file, from EOFError to struct.error
+    except Exception as error:  # on broken files, decoders raise anything from EOFError to struct.error
         raise ValueError(f"unreadable image: {_reason(error)}") from error
 
 
@@ -87,7 +87,7 @@ def _open_image(file, side: int | None, formats: Sequence[str] | None) -> Image.
     file.seek(0)
     _refuse_other_files(start)
     if start.startswith(b"\xff\xd8") and (formats is None or "JPEG" in formats):
-        image = JpegImageFile(file)  # Image.open would refuse a panorama, whatever the scale it is to be decoded at
+        image = JpegImageFile(file)  # Image.open refuses panoramas, even if they will be decoded at a reduced scale
         if side and image.width * image.height <= MAX_JPEG_PIXELS:
             image.draft(None, (side, side))
         if Image.MAX_IMAGE_PIXELS and image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
@@ -117,7 +117,7 @@ def _refuse_other_files(start: bytes) -> None:
 
 
 def _prepare_for_container(brands: bytes) -> None:
-    """HEIC, AVIF and videos have the same outer format, and tell themselves apart by their brands."""
+    """Check the brands, by which HEIC, AVIF and videos differ: they all have the same container format."""
     if b"avif" in brands or b"avis" in brands:
         if not features.check("avif"):
             raise ValueError("an AVIF image; install Pillow 11.3 or newer to read it")
@@ -130,7 +130,7 @@ def _prepare_for_container(brands: bytes) -> None:
 
 @functools.cache
 def register_heic() -> bool:
-    """Teach Pillow to read HEIC, the format of iPhones; false where `pillow-heif` is not installed."""
+    """Let Pillow read HEIC, the format of iPhones. Returns false if `pillow-heif` is not installed."""
     try:
         from pillow_heif import register_heif_opener
     except ImportError:
@@ -154,12 +154,12 @@ def _reason(error: Exception) -> str:
 
 def to_rgb(image: Image.Image, side: int | None = None) -> Image.Image:
     """
-    Any PIL image as upright 8-bit RGB: EXIF orientation applied, 16-bit and float scaled rather than clipped,
-    transparency laid on white, the first frame of animations.
+    Convert any PIL image to upright 8-bit RGB. This applies the EXIF orientation, scales 16-bit and float values
+    instead of clipping them, puts transparent pixels on white, and takes the first frame of animations.
 
     Args:
-        side: in pixels; an image of more than a megapixel is reduced by a whole factor, as long as both sides stay at
-            least that long.
+        side: an image of more than a megapixel is reduced by a whole factor, as long as both sides keep at least this
+            many pixels.
     """
     image.load()
     image = _upright(image)
@@ -169,16 +169,16 @@ def to_rgb(image: Image.Image, side: int | None = None) -> Image.Image:
 
 
 def _reduced(image: Image.Image, side: int | None) -> Image.Image:
-    """Only where it saves time: bicubic resizing alone is a little closer to what the model is used to."""
+    """Reduce an image only if that saves time: bicubic resizing alone is a little closer to the model's training."""
     factor = min(image.size) // side if side and image.width * image.height > 1_000_000 else 1
     return image.reduce(factor) if factor > 1 else image
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """`ImageOps.exif_transpose` writes the EXIF data anew, and fails on those that some cameras and editors leave."""
+    """Apply the EXIF orientation. `ImageOps.exif_transpose` rewrites EXIF data and fails on those of some cameras."""
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION))
-    except Exception:  # broken EXIF data are no reason to lose a picture
+    except Exception:  # an image with broken EXIF data is still usable
         return image
     if turn is None:
         return image
@@ -206,7 +206,7 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 
 
 def _scale_to_8_bit(image: Image.Image) -> Image.Image:
-    """PIL clips 16-bit greys at 255 when converting, which turns most photos white."""
+    """Scale 16-bit greys to 8 bits. PIL clips them at 255, which turns most photos white."""
     values = np.nan_to_num(np.asarray(image, dtype=np.float32))
     largest = values.max()
     if largest > 65535:
@@ -220,7 +220,7 @@ def _scale_to_8_bit(image: Image.Image) -> Image.Image:
 
 class MiniCLIPProcessor(ProcessorMixin):
     """
-    Images and texts to model inputs.
+    Turns images and texts into model inputs.
 
     Args:
         image_processor: a `CLIPImageProcessor` with the image encoder's own mean, std, size, interpolation and crop.
@@ -237,21 +237,21 @@ class MiniCLIPProcessor(ProcessorMixin):
 
     @property
     def decoding_side(self) -> int:
-        """Pixels a side at which images need to be decoded, for [`read_image`]: twice what is left after resizing."""
+        """Side in pixels at which [`read_image`] needs to decode images: twice the side after resizing."""
         return 2 * max(side for side in dict(self.image_processor.size).values() if side)
 
     @property
     def crop_mode(self) -> str:
-        """`"squash"` if the whole picture becomes the square, else `"center"`."""
+        """`"squash"` if the whole image is squeezed into the square, else `"center"`."""
         return "center" if dict(self.image_processor.size).get("shortest_edge") else "squash"
 
     def __call__(self, images=None, text=None, **kwargs) -> BatchFeature:
         """
         Args:
             images: one image or a list: PIL images of any mode, arrays or tensors.
-            text: one string or a list; padded to the longest and truncated, unless told otherwise.
+            text: one string or a list; by default padded to the longest and truncated.
             kwargs: as in every transformers processor: `text_kwargs`, `images_kwargs` and `common_kwargs`, or
-                arguments of the tokenizer and the image processor by their names.
+                arguments of the tokenizer and the image processor by name.
 
         Returns:
             `pixel_values` `(n, 3, height, width)` and/or `input_ids`, `attention_mask` `(n, length)`.
@@ -280,9 +280,10 @@ class MiniCLIPProcessor(ProcessorMixin):
         Args:
             image_encoder: a timm name, a Hub id or a local timm folder.
             text_encoder: a Hub id or local folder with a tokenizer, or the tokenizer itself.
-            image_size: side in pixels, when not the encoder's own.
-            crop_mode: what becomes a square, when not the encoder's own; see [`image_processor_for`].
-            max_length: tokens kept of a text.
+            image_size: side of the images in pixels; by default the encoder's own.
+            crop_mode: how an image becomes square; by default as in the encoder's training. See
+                [`image_processor_for`].
+            max_length: number of tokens to keep of a text.
 
         Raises:
             ValueError: the image encoder or the crop mode is unknown.
@@ -297,7 +298,8 @@ class MiniCLIPProcessor(ProcessorMixin):
 
 
 def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
-    """Tokenizers of language models often cannot pad, or pad on the left; SigLIP's gives no attention mask."""
+    """Let any tokenizer pad on the right: those of language models often cannot pad or pad on the left, and SigLIP's
+    returns no attention mask."""
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "right"
@@ -306,14 +308,14 @@ def _prepare_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
 
 
 def _text_kwargs(kwargs: dict) -> dict:
-    """`text_kwargs` with padding and truncation switched on, where the caller says nothing about them in any way."""
+    """`text_kwargs`, with padding and truncation switched on unless the caller says something about them."""
     text_kwargs = dict(kwargs.get("text_kwargs") or {})
     given = kwargs.keys() | text_kwargs.keys() | (kwargs.get("common_kwargs") or {}).keys()
     return {name: True for name in ("padding", "truncation") if name not in given} | text_kwargs
 
 
 def _without_surrogates(text):
-    """Half a surrogate pair is no character, and tokenizers raise on it; browsers and JSON let it through."""
+    """Replace halves of surrogate pairs. Browsers and JSON let them through, but tokenizers raise errors for them."""
     if isinstance(text, str):
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return [_without_surrogates(part) for part in text] if isinstance(text, list | tuple) else text
@@ -323,12 +325,12 @@ def image_processor_for(
     image_encoder: str, image_size: int | None = None, crop_mode: str | None = None
 ) -> CLIPImageProcessor:
     """
-    timm's evaluation transform (`timm.data.create_transform`) of an encoder as a `CLIPImageProcessor`.
+    The evaluation transform of an encoder (`timm.data.create_transform`) as a `CLIPImageProcessor`.
 
     Args:
-        image_size: side in pixels, when not the encoder's own.
-        crop_mode: `"squash"` squeezes the whole picture into the square, so that nothing is lost that a caption may
-            speak of; `"center"` keeps the ratio and cuts off the border; by default as the encoder was trained.
+        image_size: side of the images in pixels; by default the encoder's own.
+        crop_mode: `"squash"` squeezes the whole image into the square, so that nothing is lost that a caption may
+            mention. `"center"` keeps the aspect ratio and cuts off the border. By default as in the encoder's training.
 
     Raises:
         ValueError: the image encoder or the crop mode is unknown.
@@ -361,7 +363,7 @@ def _pretrained_cfg(image_encoder: str) -> dict:
         return load_model_config_from_hf(image_encoder)[0]
     settings = timm.get_pretrained_cfg(image_encoder)
     if settings is None:
-        raise ValueError(f"unknown image encoder {image_encoder!r}: no folder here, no Hub id and no timm model")
+        raise ValueError(f"unknown image encoder {image_encoder!r}: neither a local folder, a Hub id nor a timm model")
     return settings.to_dict()
 
 

@@ -1,6 +1,6 @@
 """Zero-shot classification with MiniCLIP: cached label embeddings, calibrated scores, "none of these", heat maps.
 
-Self-contained on purpose: the Hub stores this file beside the weights, and `trust_remote_code=True` runs it from there.
+It imports no other part of the project, because the Hub stores it beside the weights for `trust_remote_code=True`.
 """
 
 import io
@@ -23,21 +23,21 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 
 NONE_OF_THESE = "none of these"
 DEFAULT_TEMPLATES = ("a photo of {}.",)
-NONE_FITS = 0.25  # of people's questions, as calibration supposes
+NONE_FITS = 0.25  # assumed share of questions in which no label fits
 SCORES = ("softmax", "independent")
 
-# Characters kept per token that the text encoder reads; a token has four or five on average, so that nothing is lost
-# of real text, and 100 kB of it cost no more than a sentence.
+# Characters to keep per token of the text encoder. Tokens have four or five on average, so real text is never cut, and
+# 100 kB of text cost no more than a sentence.
 _CHARACTERS_PER_TOKEN = 32
 _CACHED_LABELS = 20_000
 
 
 def parse_labels(labels: str | Iterable[str]) -> list[str]:
     """
-    Clean labels, in their order: white space is collapsed, blanks and repetitions (whatever their case) are dropped.
+    Clean labels and keep their order: collapse white space, and drop empty labels and repetitions in any case.
 
     Args:
-        labels: a list, or one text whose labels are separated by commas or line breaks.
+        labels: a list, or one text with labels separated by commas or line breaks.
 
     Raises:
         ValueError: no label is left.
@@ -59,10 +59,10 @@ def parse_labels(labels: str | Iterable[str]) -> list[str]:
 
 def parse_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
     """
-    Prompt templates, each with `{}` where the label goes; a single text may hold several, one a line.
+    Prompt templates, each with `{}` for the label. A single text may hold several, one per line.
 
     Raises:
-        ValueError: none is given, or one lacks `{}`.
+        ValueError: there is no template, or one has no `{}`.
     """
     if isinstance(templates, str):
         templates = templates.splitlines()
@@ -77,15 +77,15 @@ def parse_templates(templates: str | Iterable[str]) -> tuple[str, ...]:
 
 def load_processor(model) -> MiniCLIPProcessor:
     """
-    The processor saved beside a loaded model.
+    The processor that was saved with a loaded model.
 
     Raises:
-        ValueError: the model was built, not loaded.
+        ValueError: the model was built and not loaded.
     """
     name = model.config._name_or_path
     if not name:
         raise ValueError("this model was not loaded from a folder or the Hub, so pass its processor: `processor=...`.")
-    # Its code is this file's neighbour and runs already; without the word, transformers would ask on the terminal.
+    # Its code is beside this file, which runs already. Without `trust_remote_code`, transformers would ask the user.
     revision = getattr(model.config, "_commit_hash", None)
     return MiniCLIPProcessor.from_pretrained(name, revision=revision, trust_remote_code=True)
 
@@ -93,16 +93,17 @@ def load_processor(model) -> MiniCLIPProcessor:
 @dataclass(frozen=True)
 class ZeroShotCalibration:
     """
-    From cosine similarities to probabilities, fitted on a validation split.
+    Turns cosine similarities into probabilities. It is fitted on a validation split.
 
-    Similarities are first centred: a label's similarity to the average image is taken off, since short prompts and
-    whole captions lie at different heights. Then a label fits with probability
-    `sigmoid(slope * centred + intercept)` (Platt, 1999, matches and mismatches weighing the same), and the odds that
-    any of the labels fits are a logistic function of the mean of the labels' odds.
+    Similarities are first centred: the label's similarity to the average image is subtracted, because short prompts
+    and whole captions have different levels. A label then fits with probability `sigmoid(slope * centred + intercept)`
+    (Platt, 1999, with equal weights for matches and mismatches). The odds that any of the labels fits are a logistic
+    function of the mean of the labels' odds.
 
     Args:
-        slope, intercept: of the probability that one label fits.
-        none_slope, none_intercept: of the log odds that none of the labels fits, as in [`NONE_FITS`] of all questions.
+        slope, intercept: parameters of the probability that one label fits.
+        none_slope, none_intercept: parameters of the log odds that no label fits, which is assumed to be so in
+            [`NONE_FITS`] of all questions.
         image_mean: `(projection_dim,)` average image embedding.
     """
 
@@ -123,12 +124,11 @@ class ZeroShotCalibration:
         Args:
             image_embeds: `(num_images, projection_dim)` unit vectors.
             label_embeds: `(num_labels, projection_dim)` unit vectors, of prompted labels or of captions.
-            fits: `(num_images, num_labels)`: 1 where the label fits the image, 0 where it does not, and NaN where
-                nobody knows.
-            seed: of the questions that are made up to fit "none of these".
+            fits: `(num_images, num_labels)`: 1 if the label fits the image, 0 if it does not, NaN if that is unknown.
+            seed: seed of the questions that are made up to fit "none of these".
 
         Raises:
-            ValueError: no image has both a label that fits and one that does not.
+            ValueError: no image has both a label that fits and one that does not fit.
         """
         image_embeds, label_embeds, fits = (tensor.float().cpu() for tensor in (image_embeds, label_embeds, fits))
         if not ((fits == 1).any(dim=1) & (fits == 0).any(dim=1)).any():
@@ -145,25 +145,25 @@ class ZeroShotCalibration:
         return cls(slope, intercept, none_slope, none_intercept, image_mean)
 
     def label_log_odds(self, image_embeds: torch.Tensor, label_embeds: torch.Tensor) -> torch.Tensor:
-        """Log odds `(num_images, num_labels)` that each label fits, matches and mismatches being equally likely."""
+        """Log odds `(num_images, num_labels)` that each label fits, if matches and mismatches are equally likely."""
         mean = torch.tensor(self.image_mean, device=image_embeds.device)
         return self.slope * ((image_embeds.float() - mean) @ label_embeds.float().t()) + self.intercept
 
     def none_log_odds(self, label_log_odds: torch.Tensor) -> torch.Tensor:
-        """Log odds `(num_images, 1)` that none of the labels fits, when that is so in one question of four."""
+        """Log odds `(num_images, 1)` that no label fits, if that is so in one question of four."""
         return self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept
 
 
 def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:
-    """Were each label as likely as the next, this would be the log likelihood ratio of "one of them" to "none"."""
+    """If all labels were equally likely, this would be the log likelihood ratio of "one of them" to "none"."""
     return values.logsumexp(dim=-1, keepdim=True) - math.log(values.shape[-1])
 
 
 def _made_up_questions(
     log_odds: torch.Tensor, fits: torch.Tensor, generator: torch.Generator, sizes: Sequence[int] = (2, 3, 5, 10, 20)
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Each image with 2 to 20 labels, once with one that fits and once with none: the log odds of
-    [`_log_mean_exp`] and whether none fits, both `(num_questions,)`."""
+    """Questions about each image with 2 to 20 labels, one with a label that fits and one without. Returns the log odds
+    of [`_log_mean_exp`] and whether no label fits, both `(num_questions,)`."""
     features, targets = [], []
     usable = (fits == 1).any(dim=1) & (fits == 0).any(dim=1)
     log_odds, fits = log_odds[usable], fits[usable]
@@ -177,8 +177,8 @@ def _made_up_questions(
 
 
 def _fit_logistic(feature: torch.Tensor, target: torch.Tensor, steps: int = 50) -> tuple[float, float]:
-    """Slope and intercept of a logistic regression on one feature, both classes weighing the same (Newton's method,
-    with a little shrinkage, so that separable data has an answer)."""
+    """Slope and intercept of a logistic regression on one feature with equal class weights, by Newton's method with a
+    little shrinkage, so that separable data has a solution."""
     feature, target = feature.double(), target.double()
     weight = torch.where(target > 0, 0.5 / target.sum(), 0.5 / (1 - target).sum())
     centre, spread = feature.mean(), feature.std().clamp(min=1e-9)
@@ -199,10 +199,10 @@ def _fit_logistic(feature: torch.Tensor, target: torch.Tensor, steps: int = 50) 
 
 class ZeroShotClassifier:
     """
-    Classify images by labels that nobody trained for.
+    Classifies images by any labels, without training for them.
 
-    Label embeddings are kept: the next image costs the image encoder alone. They are forgotten as soon as the
-    model's weights change. Not a module; holds the model as it is.
+    It caches the embeddings of labels, so the next image only costs the image encoder. It drops them if the weights of
+    the model change. The classifier is not a module, and does not change the model.
 
     Args:
         model: a `MiniCLIPModel`.
@@ -234,7 +234,7 @@ class ZeroShotClassifier:
 
     @property
     def calibration(self) -> "ZeroShotCalibration | None":
-        """What [`calibrate`] stored in the model's config; `None` for a model without."""
+        """The calibration in the model's config; `None` if the model has none."""
         stored = self.model.config.zero_shot_calibration
         return None if stored is None else ZeroShotCalibration(**stored)
 
@@ -255,22 +255,22 @@ class ZeroShotClassifier:
             labels: a list, or one text separated by commas or line breaks; see [`parse_labels`].
             templates: one or several prompts with `{}` for the label, whose embeddings are averaged
                 (CLIP, Radford et al., 2021, section 3.1.4); the model's own by default.
-            scores: `"softmax"` (shares that sum to one) or `"independent"` (each label's own probability to fit,
-                calibrated; any number of labels may fit).
+            scores: `"softmax"` (shares that sum to one) or `"independent"` (the calibrated probability of each label;
+                any number of labels may fit).
             none_of_these: also answer `"none of these"`, with the calibrated probability that no label fits.
-            top_k: keep this many answers; all by default.
-            batch_size: images encoded at a time.
+            top_k: number of answers to keep; by default all.
+            batch_size: number of images that are encoded at a time.
 
         Returns:
-            For one image a list of `{"label": str, "score": float}`, best first, as the transformers pipeline gives;
-            for a list of images a list of such lists.
+            For one image, a list of `{"label": str, "score": float}`, best first, as in the transformers pipeline. For
+            a list of images, a list of such lists.
 
         Raises:
-            ValueError: no labels, a template without `{}`, unknown `scores`, or a model that was never calibrated
-                although the question needs it.
+            ValueError: there are no labels, a template has no `{}`, `scores` is unknown, or the model has no
+                calibration although the question needs one.
         """
         labels = parse_labels(labels)
-        if none_of_these:  # typed as well, it would stand there twice
+        if none_of_these:  # or else a label of this name would occur twice
             labels = parse_labels([label for label in labels if label.casefold() != NONE_OF_THESE])
         single = not isinstance(images, list | tuple)
         image_embeds = self.embed_images([images] if single else images, batch_size)
@@ -288,7 +288,7 @@ class ZeroShotClassifier:
         none_of_these: bool = False,
     ) -> torch.Tensor:
         """
-        Scores `(num_images, num_labels)`, or one column more, the last, with `none_of_these`.
+        Scores `(num_images, num_labels)`; with `none_of_these`, there is one more column at the end.
 
         Args:
             image_embeds: `(num_images, projection_dim)` unit vectors.
@@ -310,12 +310,12 @@ class ZeroShotClassifier:
         if not none_of_these:
             return result
         none = calibration.none_log_odds(calibration.label_log_odds(image_embeds, label_embeds)).sigmoid()
-        # Softmax: what "none" leaves is shared among the labels as before, so their order and ratios stay.
+        # Softmax: the labels share what "none" leaves, so their order and ratios stay the same.
         return torch.cat([result * (1 - none) if scores == "softmax" else result, none], dim=-1)
 
     @torch.no_grad()
     def embed_labels(self, labels: Sequence[str], templates: str | Iterable[str] | None = None) -> torch.Tensor:
-        """Unit vectors `(num_labels, projection_dim)`, one a label as given, from the cache where it has them."""
+        """Unit vectors `(num_labels, projection_dim)`, one for each label as given, from the cache if possible."""
         templates = self.templates if templates is None else parse_templates(templates)
         version = weights_version(self.model.text_model, self.model.text_projection)
         if version != self._labels_version:
@@ -326,7 +326,7 @@ class ZeroShotClassifier:
         if missing:
             known.update(zip(missing, self._encode_labels(missing, templates), strict=True))
         for label, embeds in known.items():
-            cache.pop((label, templates), None)  # put back at the end: the least recently used are dropped first
+            cache.pop((label, templates), None)  # moves to the end, because the least recently used are dropped first
             cache[label, templates] = embeds
         if len(cache) > _CACHED_LABELS:
             for key in list(cache)[: len(cache) - _CACHED_LABELS]:
@@ -344,7 +344,7 @@ class ZeroShotClassifier:
 
     @property
     def templates(self) -> tuple[str, ...]:
-        """The prompts used when none are given."""
+        """The default prompts."""
         return tuple(self.model.config.zero_shot_templates or DEFAULT_TEMPLATES)
 
     @torch.no_grad()
@@ -360,8 +360,8 @@ class ZeroShotClassifier:
         return torch.cat(embeds)
 
     def open_image(self, image):
-        """Paths and bytes as upright RGB images, decoded no larger than twice what the image encoder sees; arrays and
-        tensors as they are.
+        """Open paths and bytes as upright RGB images, at most twice as large as the image encoder needs. Arrays and
+        tensors are returned as they are.
 
         Raises:
             ValueError: the image cannot be read; the message says why.
@@ -375,17 +375,19 @@ class ZeroShotClassifier:
         self, image, label: str, templates: str | Iterable[str] | None = None
     ) -> tuple[Image.Image, torch.Tensor]:
         """
-        Where an image speaks for a label: gradient of their similarity times the encoder's last feature map, summed
-        over channels, positive part (Grad-CAM, Selvaraju et al., 2017, in the form of HiResCAM, Draelos and Carin,
-        2020; the two agree for encoders that average their feature map). Of a vision transformer the last tokens that
-        still reach the result are taken, which are those before the last attention.
+        Show which parts of an image speak for a label.
+
+        The map is the gradient of the similarity times the encoder's last feature map, summed over channels, without
+        negative values (Grad-CAM, Selvaraju et al., 2017, in the form of HiResCAM, Draelos and Carin, 2020; both agree
+        for encoders that average their feature map). For a vision transformer it uses the last tokens that still
+        influence the result, which are those before the last attention.
 
         Returns:
-            The part of the image that the encoder sees, upright RGB, and the map `(height, width)` of that size,
-            scaled so that its largest value is 1 (all 0 where nothing speaks for the label).
+            The part of the image that the encoder sees, upright RGB, and the map `(height, width)` of the same size,
+            scaled to a maximum of 1. It is 0 everywhere if nothing speaks for the label.
 
         Raises:
-            ValueError: nothing in the encoder is laid out like the image.
+            ValueError: the encoder has no feature map with the layout of the image.
         """
         image = self.open_image(image)
         label_embeds = self.embed_labels(parse_labels([label]), templates)
@@ -414,8 +416,8 @@ class ZeroShotClassifier:
 
     @property
     def engines(self) -> dict[str, str | None]:
-        """What runs the `image` and the `text` encoder, such as `"OpenVINO 2026.4.1, bf16"`; `None` before the first
-        image or text."""
+        """The engines of the `image` and the `text` encoder, such as `"OpenVINO 2026.4.1, bf16"`; `None` before the
+        first image or text."""
         if not self.fast:
             return dict.fromkeys(self._towers, "PyTorch, unchanged")
         return {name: tower.engine for name, tower in self._towers.items()}
@@ -454,13 +456,13 @@ def _best(names: list[str], scores: torch.Tensor, top_k: int | None) -> list[dic
 
 def _heat(timm_model: nn.Module, pixel_values: torch.Tensor, similarity: Callable) -> torch.Tensor:
     """
-    Gradient times features of one image's last feature map, `(rows, columns)`.
+    Gradient times features in the last feature map of one image, `(rows, columns)`.
 
     Args:
-        similarity: of pooled features `(1, vision_dim)` to the label, a scalar.
+        similarity: maps pooled features `(1, vision_dim)` to their similarity to the label, a scalar.
 
     Raises:
-        ValueError: nothing in the encoder is laid out like the image.
+        ValueError: the encoder has no feature map with the layout of the image.
     """
     with torch.no_grad():
         features = timm_model.forward_features(pixel_values)
@@ -474,13 +476,13 @@ def _heat(timm_model: nn.Module, pixel_values: torch.Tensor, similarity: Callabl
 
 def _heat_of_modules(timm_model: nn.Module, pixel_values: torch.Tensor, similarity: Callable) -> torch.Tensor:
     """
-    The same for any encoder: of all modules' outputs, the last that is laid out like the image and whose positions
-    all matter. (After the last attention block, only the class token does.)
+    The same for any encoder. It uses the last output of a module that has the layout of the image and whose positions
+    all matter. (After the last attention block, only the class token matters.)
     """
     outputs: list[torch.Tensor] = []
 
     def keep(module, inputs, output):
-        # Leaves compute inner things such as attention between pairs of positions.
+        # Modules without children compute inner results, such as attention between pairs of positions.
         if isinstance(output, torch.Tensor) and any(True for _ in module.children()):
             outputs.append(output)
 
@@ -499,11 +501,11 @@ def _heat_of_modules(timm_model: nn.Module, pixel_values: torch.Tensor, similari
         if (layout(gradient).abs().sum(dim=-1) > 0).float().mean() > 0.5:
             return layout(output * gradient).sum(dim=-1)
     name = type(timm_model).__name__
-    raise ValueError(f"no heat map for this image encoder ({name}): nothing in it is laid out like the image.")
+    raise ValueError(f"no heat map for this image encoder ({name}): it has no feature map in the layout of the image.")
 
 
 def _layout(output: torch.Tensor, timm_model: nn.Module) -> Callable | None:
-    """How to bring an output into the form `(rows, columns, channels)`; `None` if it is no feature map."""
+    """A function that converts an output to `(rows, columns, channels)`; `None` if it is not a feature map."""
     if output.shape[0] != 1:
         return None
     if output.ndim == 4 and min(output.shape[1:]) > 1:
@@ -520,10 +522,10 @@ def _layout(output: torch.Tensor, timm_model: nn.Module) -> Callable | None:
 
 
 def _seen_box(size: tuple[int, int], image_processor) -> tuple[int, int, int, int]:
-    """Pixels (left, top, right, bottom) of an image that are left after the processor's resize and centre crop."""
+    """The box (left, top, right, bottom) of an image that remains after the processor's resize and centre crop."""
     width, height = size
     edge = dict(image_processor.size).get("shortest_edge")
-    if edge is None:  # squashed to the wanted size: everything is seen
+    if edge is None:  # squashed to the wanted size, so nothing is cut off
         return 0, 0, width, height
     scale = min(width, height) / edge
     seen_width = min(width, round(image_processor.crop_size["width"] * scale))

@@ -52,7 +52,10 @@ def train_and_evaluate(run: Path, seed: int, variables: dict[str, str], settings
     train = ["train_accelerate.py", "configs/shapes.yaml", "--seed", str(seed), "--output_dir", str(run)]
     evaluate = ["evaluate_miniclip.py", "--model_name_or_path", str(run), "--dataset_name", "shapes"]
     evaluate += ["--zero_shot_dataset", "shapes", "--zero_shot_split", "unseen", "--templates", *TEMPLATES]
-    for command in ([*train, "--existing_run", "replace", *settings], [*evaluate, "--output_json", run / "results.json"]):
+    for command in (
+        [*train, "--existing_run", "replace", *settings],
+        [*evaluate, "--output_json", run / "results.json"],
+    ):
         subprocess.run([sys.executable, *command], cwd=ROOT, env=environment, check=True)
 
 

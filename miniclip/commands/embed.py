@@ -37,12 +37,12 @@ configs:
 ---
 # Image embeddings
 
-Unit vectors of {dim} numbers ({dtype}): the images of `{dataset}`, split `{split}`, as the MiniCLIP model `{model}`
-embeds them.
+These are the embeddings of the images in `{dataset}`, split `{split}`, by the MiniCLIP model `{model}`: unit vectors of
+{dim} numbers ({dtype}).
 
 - `id`: number of the row in the dataset. In a stream of several files, the rows of file *n* begin at *n* · 10⁹.
-- `embedding`: a dot product of two vectors is the cosine similarity of the images.
-- `captions`, `path`: as in the dataset, as far as it has them.
+- `embedding`: the dot product of two vectors is the cosine similarity of the images.
+- `captions`, `path`: as in the dataset, if it has them.
 
 ```python
 from datasets import load_dataset
@@ -61,7 +61,7 @@ class EmbedArguments:
 
     model_name_or_path: str = setting(None, "folder or Hub id of a MiniCLIP model")
     dataset_name: str = setting(None, "images: a Hub id, a local folder or file, shards as shards/{00000..00331}.tar")
-    output_dir: str = setting("embeddings", "folder for the parquet files; a folder that was begun is continued")
+    output_dir: str = setting("embeddings", "folder for the parquet files; an incomplete one is continued")
     split: str = setting("all", "split to embed")
     dataset_config_name: str | None = setting(None, "configuration of a Hub dataset that has several")
     image_column: str | None = setting(None, "column with the images; found automatically by default")
@@ -73,7 +73,7 @@ class EmbedArguments:
     rows_per_file: int = setting(5000, "rows in a parquet file; an interruption loses those of at most one file")
     batch_size: int = setting(64, "images in a batch")
     mixed_precision: str = setting(
-        "auto", "precision to compute in; auto takes the fastest of the device", metavar="auto|no|bf16|fp16"
+        "auto", "precision; auto chooses the fastest one of the device", metavar="auto|no|bf16|fp16"
     )
     push_to_hub: str | None = setting(None, "OWNER/NAME of a dataset on the Hub to put the embeddings into")
     private: bool = setting(False, "create that dataset as private")
@@ -82,14 +82,14 @@ class EmbedArguments:
 @dataclass
 class Embeddings:
     """
-    What `embed` returns; prints as a line, and as a table in Jupyter.
+    The result of `embed`. It prints as a line, and as a table in Jupyter.
 
     Args:
-        folder: holds the parquet files; `load_dataset` reads it.
-        rows: images with an embedding, those of earlier calls included.
-        skipped: images that could not be read.
-        images_per_s: of this call, all processes together; 0 if there was nothing left to do.
-        url: of the dataset on the Hub.
+        folder: folder with the parquet files; `load_dataset` reads it.
+        rows: number of images with an embedding, including those of earlier calls.
+        skipped: number of images that could not be read.
+        images_per_s: speed of this call, over all processes; 0 if there was nothing left to do.
+        url: address of the dataset on the Hub.
     """
 
     folder: Path
@@ -120,8 +120,8 @@ def embed(
     """
     Embed every image of a dataset into a folder of parquet files.
 
-    A call that was interrupted, even by `kill -9`, is continued by the same call. Several processes started by
-    `accelerate launch` share the work.
+    The same call continues after an interruption, even by `kill -9`. Several processes that `accelerate launch` starts
+    share the work.
 
     Args:
         settings: other fields of [`EmbedArguments`].
@@ -163,7 +163,7 @@ def _check(arguments: EmbedArguments) -> None:
 
 
 def _load(arguments: EmbedArguments):
-    """The dataset, its image column, and its columns with captions, `None` of images alone."""
+    """The dataset, its image column, and its caption columns, or `None` if it has no captions."""
     dataset = load_split(
         arguments.dataset_name,
         arguments.split,
@@ -200,7 +200,7 @@ def _settings(arguments: EmbedArguments, model, dataset, columns: Columns | None
 
 
 def _embed_share(arguments, process, model, processor, dataset, image_column, columns, output) -> int:
-    """This process's share; the first process shows the progress, as if the others were as fast."""
+    """Embed the share of this process. The first process shows the progress, as if all processes were as fast."""
     precision = usable_precision(arguments.mixed_precision, process.device)
     total = len(dataset) if isinstance(dataset, Dataset) else None
     finished, skipped = output.summary()
@@ -229,7 +229,7 @@ def _embed_share(arguments, process, model, processor, dataset, image_column, co
 
 
 def _write_card(arguments: EmbedArguments, output: EmbeddingFolder) -> None:
-    """Unless there is a README.md, which may be the user's."""
+    """Write a card, unless there is a README.md, which may be the user's."""
     file = output.folder / "README.md"
     if not file.exists():
         card = CARD.format(
@@ -245,7 +245,7 @@ def _write_card(arguments: EmbedArguments, output: EmbeddingFolder) -> None:
 
 
 def _name(name_or_path: str) -> str:
-    """A Hub id as it is; of a path the last part, since others need not know where it lies."""
+    """A Hub id, or the last part of a path, because others need not know the whole path."""
     return Path(name_or_path).name if Path(name_or_path).expanduser().exists() else name_or_path
 
 

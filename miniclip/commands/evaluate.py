@@ -70,8 +70,8 @@ class EvaluationArguments:
     templates: list[str] = field(
         default_factory=list,
         metadata={
-            "help": "Prompts with {} for the class name, by default the dataset's own, the model's or CLIP's. "
-            "Their ensemble counts; the first is reported alone too."
+            "help": "Prompts with {} for the class name; by default those of the dataset, of the model, or of CLIP. "
+            "The result is that of their ensemble; that of the first prompt alone is reported as well."
         },
     )
     max_samples: int | None = field(default=None, metadata={"help": "Use this many random rows of each dataset."})
@@ -79,7 +79,7 @@ class EvaluationArguments:
     mixed_precision: str = field(
         default="auto",
         metadata={
-            "help": "Precision to compute in: auto takes the fastest of the device, no is float32.",
+            "help": "Precision: auto chooses the fastest one of the device, and no is float32.",
             "choices": ["auto", "no", "fp16", "bf16"],
         },
     )
@@ -136,13 +136,13 @@ def load_captioned(args: EvaluationArguments, split: str) -> tuple:
 
 
 def classify_if_labelled(args: EvaluationArguments, captioned: tuple | None, labelled: dict) -> tuple | None:
-    """Labels cannot be retrieved one by one, since many images have the same: a dataset that has nothing else joins the
-    zero-shot datasets, and `None` is returned."""
+    """Add a dataset without captions to the zero-shot datasets, and return `None` for retrieval: labels cannot be
+    retrieved one by one, because many images have the same label."""
     if captioned is None or captioned[1].classes is None:
         return captioned
     dataset, columns = captioned
     if args.calibration_split:
-        raise UserError("--calibration_split needs captions, and the dataset has class labels alone")
+        raise UserError("--calibration_split needs captions, but the dataset only has class labels")
     print(f"{args.dataset_name} has class labels and no captions: zero-shot classification instead of retrieval")
     parts = (dataset, columns.image, columns.captions[0], list(columns.classes.names))
     origin = {"dataset_name": args.dataset_name, "split": args.split}
@@ -225,10 +225,10 @@ def tables(results: dict) -> list[str]:
 @dataclass
 class Evaluation:
     """
-    What `evaluate` returns; prints as tables, also in Jupyter.
+    The result of `evaluate`. It prints as tables, also in Jupyter.
 
     Args:
-        results: figures as fractions, and where they come from; what --output_json writes.
+        results: figures as fractions, and their origin, as --output_json writes them.
     """
 
     results: dict
@@ -250,10 +250,10 @@ class Evaluation:
 
 def write_json(args: EvaluationArguments, evaluation: Evaluation) -> None:
     """
-    Write the results, and the model card where they belong to it.
+    Write the results, and the model card if they belong to it.
 
     Raises:
-        UserError: the file cannot be written; the message holds the results, which are not lost.
+        UserError: the file cannot be written. The message contains the results, so they are not lost.
     """
     path = Path(args.output_json)
     try:

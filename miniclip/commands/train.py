@@ -29,12 +29,12 @@ from miniclip.utils.provenance import without_machine_paths
 @dataclass
 class TrainedModel:
     """
-    What `train` returns; prints as a line, and in Jupyter as a table with the curve of training.
+    The result of `train`. It prints as a line, and in Jupyter as a table with the training curves.
 
     Args:
-        folder: holds the model, its processor and the code, as `from_pretrained` takes them.
-        results: of the last stage, with the `history` of its steps and epochs.
-        url: of the model on the Hub, if it was published.
+        folder: folder with the model, its processor and the code, for `from_pretrained`.
+        results: results of the last stage, with the `history` of its epochs.
+        url: address of the model on the Hub, if it was published.
     """
 
     folder: Path
@@ -95,7 +95,7 @@ def _words(value: Any) -> list[str]:
 
 
 def run_stages(stages: list[Arguments]) -> TrainedModel:
-    """Train one stage after another; stages that a run has finished before it was stopped are passed over."""
+    """Train one stage after another. A resumed run skips the stages that it has finished."""
     output_dir = Path(stages[0].training.output_dir).expanduser()
     use_all_cores()
     prepare_output_dir(output_dir, stages[0])
@@ -162,7 +162,7 @@ def create_accelerator(arguments: Arguments, folder: Path) -> Accelerator:
     precision = training_precision(settings.mixed_precision, process.device)
     process.print(precision)
     settings.mixed_precision = precision.name
-    torch.backends.cudnn.benchmark = True  # the fastest convolutions are looked for once, since image sizes stay
+    torch.backends.cudnn.benchmark = True  # search once for the fastest convolutions, because image sizes stay the same
     torch.backends.cuda.enable_cudnn_sdp(False)  # the other attention kernels are faster on texts as short as captions
     return Accelerator(
         cpu=on_cpu(),
@@ -179,7 +179,7 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
     Create the output folder, and delete the run in it if --existing_run says so.
 
     Raises:
-        UserError: the folder holds another run, holds something else than a run, or is not writable.
+        UserError: the folder holds another run or other files, or is not writable.
     """
     settings = arguments.training
     process = PartialState(cpu=on_cpu())
@@ -205,7 +205,7 @@ def delete_run(folder: Path) -> None:
     Delete the folder of a run.
 
     Raises:
-        UserError: the folder holds something else than a run, or is the current directory.
+        UserError: the folder holds other files than a run, or is the current directory.
     """
     content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     ours = holds_run(folder) or content <= {"logs", ".writable"}  # a run that was killed before it saved anything

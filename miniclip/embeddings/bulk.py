@@ -1,8 +1,8 @@
-"""All images of a dataset to embeddings, by any number of processes; what is done already is not done again.
+"""Embeds all images of a dataset with any number of processes, and never embeds an image twice.
 
 Rows are divided into parts by their position alone: part `n` of a source begins with its row `n * rows_per_file`. A
-source is one of the files that a stream consists of, or the whole of a dataset that is not streamed. So a row lands in
-the same part whenever and by however many processes it is embedded.
+source is one of the files of a stream, or a whole dataset that is not streamed. A row therefore always belongs to the
+same part, whatever the number of processes.
 """
 
 from collections import deque
@@ -19,14 +19,14 @@ from miniclip.data.reader import Columns, captions_of
 from miniclip.embeddings.encode import inference
 from miniclip.embeddings.parts import EmbeddingFolder, Part
 
-# Numbers of rows of one source; ids of the next source begin after them.
+# The ids of each source begin at a multiple of this.
 ROWS_OF_A_SOURCE = 10**9
 BATCHES_AHEAD = 4
 
 
 @dataclass
 class Share:
-    """Which process this is, among how many."""
+    """The index of this process, and the number of processes."""
 
     rank: int = 0
     world_size: int = 1
@@ -44,7 +44,7 @@ class _Row:
 
 @dataclass
 class _Batch:
-    """Rows of one part, which may end with them. Without rows: the end of a source, which need not be read again."""
+    """Rows of one part, which may end with them. A batch without rows marks the end of a source."""
 
     source: int
     part: int = 0
@@ -68,17 +68,17 @@ def embed_dataset(
     advance: Callable[[int], None] = lambda count: None,
 ) -> int:
     """
-    Embed what is not in `output` yet. Images are decoded by threads while the model computes.
+    Embed the rows that are not in `output` yet. Threads decode images while the model computes.
 
     Args:
-        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; a stream will do.
-        columns: where the captions are; `None` of a dataset without.
-        num_threads: threads that decode images.
-        share: of the work, where several processes do it together.
-        advance: is told how many more rows are done.
+        dataset: rows with undecoded images, as from [`~miniclip.data.reader.load_split`]; it may be a stream.
+        columns: the caption columns; `None` for a dataset without captions.
+        num_threads: number of threads that decode images.
+        share: this process's share of the work, if several processes do it together.
+        advance: called with the number of rows that have just been done.
 
     Returns:
-        Rows that this process looked at, skipped ones included.
+        The number of rows that this process has read, including skipped ones.
     """
     batches = _batches_of_sources(dataset, output, rows_per_file, batch_size, share or Share())
     done, part = 0, Part()
@@ -99,12 +99,12 @@ def embed_dataset(
 def _batches_of_sources(
     dataset, output: EmbeddingFolder, rows_per_file: int, batch_size: int, share: Share
 ) -> Iterator[_Batch]:
-    """What this process has still to embed."""
+    """The batches that this process still has to embed."""
     if isinstance(dataset, Dataset):
         yield from _batches(_rows_of_dataset(dataset, output, rows_per_file, share), rows_per_file, batch_size)
         return
     count = dataset.num_shards
-    by_source = count >= share.world_size  # else all read every source, and divide its parts
+    by_source = count >= share.world_size  # or else all processes read every source, and divide its parts
     for source in range(count):
         if output.is_read(source) or (by_source and not share.takes(source)):
             continue
@@ -125,7 +125,7 @@ def _rows_of_dataset(dataset: Dataset, output: EmbeddingFolder, rows_per_file: i
 def _rows_of_stream(
     stream: IterableDataset, source: int, output: EmbeddingFolder, rows_per_file: int, share: Share
 ) -> Iterator[_Row]:
-    """What is embedded already is passed over, undecoded."""
+    """Rows of a stream. Rows that are embedded already are skipped without decoding them."""
     for number, record in enumerate(stream):
         part, position = divmod(number, rows_per_file)
         if position == 0:
@@ -135,7 +135,7 @@ def _rows_of_stream(
 
 
 def _batches(rows: Iterator[_Row], rows_per_file: int, batch_size: int) -> Iterator[_Batch]:
-    """Batches that end where their part ends."""
+    """Batches of rows. No batch spans two parts."""
     batch: list[_Row] = []
     for row in rows:
         if batch and (len(batch) == batch_size or _part(row, rows_per_file) != _part(batch[0], rows_per_file)):
@@ -154,7 +154,7 @@ def _part(row: _Row, rows_per_file: int) -> tuple[int, int]:
 def _ahead(
     pool: ThreadPoolExecutor, batches: Iterator[_Batch], processor, image_column: str
 ) -> Iterator[tuple[_Batch, list[Future]]]:
-    """Batches in order, some of them being decoded while earlier ones are embedded."""
+    """The batches in order. Some are decoded while earlier ones are embedded."""
     waiting: deque[tuple[_Batch, list[Future]]] = deque()
     for batch in batches:
         futures = [pool.submit(_pixel_values, processor, row.record[image_column]) for row in batch.rows]
@@ -169,7 +169,7 @@ def _pixel_values(processor, value) -> torch.Tensor:
     One image, `(3, height, width)`.
 
     Raises:
-        ValueError: it cannot be read.
+        ValueError: the image cannot be read.
     """
     image = decode_image(value, processor.decoding_side)
     pixel_values = fast_pixel_values(processor.image_processor, [image])

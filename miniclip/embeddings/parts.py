@@ -21,14 +21,14 @@ DTYPES = {"float16": pa.float16(), "float32": pa.float32()}
 @dataclass
 class Part:
     """
-    What is embedded of up to `rows_per_file` consecutive rows.
+    The embeddings of up to `rows_per_file` consecutive rows.
 
     Args:
-        ids: `(n,)` numbers of the rows that gave an embedding.
+        ids: `(n,)` numbers of the rows that have an embedding.
         embeddings: `(n, projection_dim)` unit vectors.
-        captions: of each row, possibly none.
-        paths: of each row's file, `None` where the dataset does not tell.
-        skipped: the rows that gave none.
+        captions: captions of each row, possibly none.
+        paths: path of each row's file, or `None` if the dataset does not name it.
+        skipped: the rows that were left out.
     """
 
     ids: list[int] = field(default_factory=list)
@@ -40,12 +40,12 @@ class Part:
 
 class EmbeddingFolder:
     """
-    A folder of parquet files with `id`, `embedding`, `captions` and `path`, which `load_dataset` reads as it is.
+    A folder of parquet files with `id`, `embedding`, `captions` and `path` that `load_dataset` can read.
 
     Args:
-        folder: made if missing.
-        settings: what the embeddings depend on. A folder that was begun with other settings is refused.
-        dtype: of the embeddings: `float16` or `float32`.
+        folder: created if it is missing.
+        settings: everything that the embeddings depend on. A folder with other settings is refused.
+        dtype: number format of the embeddings, `float16` or `float32`.
     """
 
     def __init__(self, folder: str | Path, settings: dict, dtype: str = "float16"):
@@ -55,10 +55,10 @@ class EmbeddingFolder:
 
     def begin(self) -> None:
         """
-        Note the settings, or check that they are those that the folder was begun with. For one process of several.
+        Store the settings, or check that they are those of the folder. Only one of several processes calls this.
 
         Raises:
-            UserError: the folder holds something else, or cannot be written.
+            UserError: the folder holds other files, or cannot be written.
         """
         file = self.folder / SETTINGS_FILE
         try:
@@ -69,7 +69,7 @@ class EmbeddingFolder:
                 raise UserError(f"{str(self.folder)!r} holds other parquet files; give a new --output_dir")
             else:
                 _write_whole(file, (json.dumps(self.settings, indent=1) + "\n").encode())
-            for broken in (self.folder / DATA).glob(".*.tmp-*"):  # of a process that was killed while writing
+            for broken in (self.folder / DATA).glob(".*.tmp-*"):  # left over from a process that was killed
                 broken.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"--output_dir {str(self.folder)!r} cannot be written: {error.strerror}") from error
@@ -83,11 +83,11 @@ class EmbeddingFolder:
                 )
 
     def part_file(self, source: int, number: int) -> Path:
-        """The file of a part: which of the dataset's own files it comes from, and which rows of it."""
+        """The file for a part; its name has the number of the source and that of the part."""
         return self.folder / DATA / f"part-{source:05d}-{number:05d}.parquet"
 
     def is_read(self, source: int) -> bool:
-        """Whether all of one of the dataset's own files is embedded, so that it need not be read again."""
+        """Whether a source is completely embedded and need not be read again."""
         return self._read_marker(source).is_file()
 
     def mark_read(self, source: int) -> None:
@@ -97,7 +97,7 @@ class EmbeddingFolder:
         return self.folder / DATA / f".read-{source:05d}"
 
     def write(self, source: int, number: int, part: Part) -> None:
-        """Write a part; after a kill at any moment it is either whole or not there."""
+        """Write a part. After a kill at any moment, its file is either complete or absent."""
         dim = self.settings["projection_dim"]
         matrix = np.stack(part.embeddings) if part.embeddings else np.zeros((0, dim))
         flat = pa.array(matrix.astype(self.dtype).reshape(-1), DTYPES[self.dtype])
@@ -121,7 +121,7 @@ class EmbeddingFolder:
         yield from sorted((self.folder / DATA).glob("part-*.parquet"))
 
     def summary(self) -> tuple[int, SkipReport]:
-        """Embedded rows of all parts, and what was skipped."""
+        """The number of embedded rows in all parts, and the skipped rows."""
         rows, skipped = 0, SkipReport()
         for file in self.parts():
             description = pq.read_schema(file).metadata[b"skipped"]
