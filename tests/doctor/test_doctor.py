@@ -195,7 +195,7 @@ def test_equal_captions_and_copies_of_images(tmp_path, warnings_of, report_on):
     ]
     command_line = write(tmp_path, sick, rows("validation", 20))
     warnings = warnings_of(command_line, "--num_train_epochs", "1")
-    assert '"a photo", is on 50.0% of the images' in only(warnings, "equal captions")
+    assert '"a photo", belongs to 50.0% of the images' in only(warnings, "equal captions")
     only(warnings, "equal images")
     problems, report = report_on(command_line)
     assert problems >= 2 and "same caption" in report and "same image" in report
