@@ -29,11 +29,11 @@ class ExportArguments:
 @dataclass
 class ExportedModel:
     """
-    What `export` returns; prints as a table of files.
+    The result of `export`. It prints as a table of files.
 
     Args:
-        folder: holds the ONNX files, the tokenizer and onnx_config.json.
-        differences: the largest difference from PyTorch's embeddings, by tower.
+        folder: folder with the ONNX files, the tokenizer and onnx_config.json.
+        differences: the largest difference from PyTorch's embeddings for each tower.
     """
 
     folder: Path
@@ -53,7 +53,7 @@ class ExportedModel:
 
 def export(model_name_or_path: str, output_dir: str | Path, **settings) -> ExportedModel:
     """
-    Write the two towers as ONNX files; in int8 as well, where calibration images are given.
+    Write the two towers as ONNX files, and also in int8 if calibration images are given.
 
     Args:
         settings: other fields of [`ExportArguments`].

@@ -20,16 +20,16 @@ def publish(
 
     Args:
         run: folder that training wrote.
-        name: `OWNER/NAME` of the repository, which is created where it does not exist.
-        private: create it as private.
-        example_photos: also publish the example photos that training left beside the model.
-        dry_run: write the files into this new folder instead.
+        name: `OWNER/NAME` of the repository; it is created if it does not exist.
+        private: create the repository as private.
+        example_photos: also publish the example photos that training wrote beside the model.
+        dry_run: write the files into this new folder instead of uploading them.
 
     Returns:
         The address of the model, or the folder of the dry run.
 
     Raises:
-        UserError: no such run, no usable token, or the Hub refuses.
+        UserError: the run does not exist, there is no valid token, or the Hub refuses the upload.
     """
     run, repository = Path(run).expanduser(), Repository(name, private=private)
     check_name(name)

@@ -1,4 +1,4 @@
-"""Results as Jupyter shows them."""
+"""HTML for the results that Jupyter shows."""
 
 import base64
 import tempfile
@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def table_html(rows: Mapping[str, object]) -> str:
-    """Names and values as an HTML table; numbers with four digits. Nested values are left out."""
+    """Names and values as an HTML table, with four digits for floats and without nested values."""
     cells = []
     for name, value in rows.items():
         if isinstance(value, bool | int | str):
@@ -22,7 +22,7 @@ def table_html(rows: Mapping[str, object]) -> str:
 
 
 def figure_html(draw: Callable[[Path], object]) -> str:
-    """A picture that `draw` writes into a PNG file; nothing if it writes none."""
+    """The picture that `draw` writes into a PNG file; empty if it writes none."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figure.png"
         draw(file)

@@ -1,4 +1,4 @@
-"""CLIP_benchmark's retrieval code gives the figures that evaluate_miniclip.py gives."""
+"""CLIP_benchmark's retrieval code gives the same figures as evaluate_miniclip.py."""
 
 import pytest
 import torch

@@ -21,7 +21,7 @@ def name_of(snippet: str) -> str:
 
 @pytest.fixture
 def desk(tmp_path, tiny_folder, photo_file, monkeypatch):
-    """What the page supposes: a model in runs/shapes, photo.png, and a folder of photos."""
+    """A folder with what the page assumes: a model in runs/shapes, photo.png, and a folder of photos."""
     shutil.copytree(tiny_folder, tmp_path / "runs" / "shapes")
     (tmp_path / "photos").mkdir()
     for file in ("photo.png", "photos/1.png", "photos/2.png"):

@@ -1,4 +1,5 @@
-"""transformers' own ways: Trainer, what run_clip.py reads, device_map, pipelines; and PyTorch's compilers."""
+"""Features of transformers (Trainer, the attributes that run_clip.py reads, device_map, pipelines) and PyTorch's
+compilers."""
 
 import pytest
 import torch
@@ -19,7 +20,7 @@ def inputs(tiny_processor):
 
 
 def pairs(folder, size: int) -> list[dict]:
-    """Rows as the collating function of run_clip.py makes them."""
+    """A batch like that of the collate function in run_clip.py."""
     tokens = AutoTokenizer.from_pretrained(folder, **TRUST)(
         CAPTIONS, max_length=30, padding="max_length", truncation=True
     )
@@ -34,7 +35,7 @@ def collate(rows: list[dict]) -> dict:
 
 
 def test_trainer_as_run_clip_uses_it(tiny_folder, tmp_path):
-    """Frozen image encoder, a checkpoint to continue from, evaluation, and a folder that loads again."""
+    """It freezes the image encoder, continues from a checkpoint, evaluates, and saves a folder that loads again."""
     model = AutoModel.from_pretrained(tiny_folder, dtype=torch.float32, **TRUST)
     processor = AutoImageProcessor.from_pretrained(tiny_folder, **TRUST)
     assert len(processor.image_mean) == len(processor.image_std) == 3
@@ -84,7 +85,7 @@ def test_device_map(tiny_folder, inputs, device_map):
 
 
 def test_parts_of_a_device_map(tiny_folder, inputs, tmp_path):
-    """The image encoder here, the rest on the disk until it is needed."""
+    """The image encoder is in memory, and the rest on disk until it is needed."""
     parts = {name: "disk" for name, _ in MiniCLIPModel.from_pretrained(tiny_folder).named_children()}
     parts |= {"vision_model": "cpu", "logit_scale": "cpu"}
     model = AutoModel.from_pretrained(tiny_folder, device_map=parts, offload_folder=tmp_path, **TRUST)
