@@ -7,6 +7,7 @@ from torchvision.transforms import InterpolationMode, v2
 from miniclip.utils.errors import UserError
 
 AUGMENTATIONS = ("none", "light", "strong")
+SMALLEST_CROP = {"none": 1.0, "light": 0.6, "strong": 0.3}  # share of the area
 
 
 def train_transform(image_size: int, augmentation: str) -> v2.Transform:
@@ -24,9 +25,8 @@ def train_transform(image_size: int, augmentation: str) -> v2.Transform:
         return v2.Identity()
     if augmentation not in AUGMENTATIONS:
         raise UserError(f"--augmentation {augmentation} is unknown; choose one of {', '.join(AUGMENTATIONS)}")
-    smallest = {"light": 0.6, "strong": 0.3}[augmentation]
     crop = v2.RandomResizedCrop(
-        image_size, scale=(smallest, 1.0), interpolation=InterpolationMode.BILINEAR, antialias=True
+        image_size, scale=(SMALLEST_CROP[augmentation], 1.0), interpolation=InterpolationMode.BILINEAR, antialias=True
     )
     steps = [crop, v2.RandomHorizontalFlip()]
     if augmentation == "strong":
@@ -44,6 +44,7 @@ class CropDraw:
 
     def __init__(self, transform: v2.Compose, image_size: int):
         self.crop, self.flip = transform.transforms
+        self.image_size = image_size
         self._canvas = torch.empty(1).expand(3, image_size, image_size)
 
     def __call__(self, image: torch.Tensor | None = None) -> torch.Tensor:
