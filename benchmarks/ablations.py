@@ -63,8 +63,14 @@ TUNING = {
     "average of weights": {"ema_decay": 0.98},
     "cosine": {"lr_scheduler_type": "cosine"},
     "encoders' rates halved": {"image_encoder_learning_rate": 1.5e-4, "text_encoder_learning_rate": 5e-5},
-    "taught by the heads that it starts from": {"teacher_name_or_path": START, "distillation_weight": 0.5},
-    "taught by the recipe's own model": {"teacher_name_or_path": "runs/flickr8k_2cores", "distillation_weight": 0.5},
+    "taught by the heads that it starts from": {
+        "teacher_name_or_path": START,
+        "distillation": "contrastive=0.5,relations=0.5",
+    },
+    "taught by the recipe's own model": {
+        "teacher_name_or_path": "runs/flickr8k_2cores",
+        "distillation": "contrastive=0.5,relations=0.5",
+    },
 }
 RESNET18 = {
     "the recipe": {},

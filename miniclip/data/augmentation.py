@@ -43,8 +43,8 @@ class CropDraw:
     """
 
     def __init__(self, transform: v2.Compose, image_size: int):
+        self.transform, self.image_size = transform, image_size
         self.crop, self.flip = transform.transforms
-        self.image_size = image_size
         self._canvas = torch.empty(1).expand(3, image_size, image_size)
 
     def __call__(self, image: torch.Tensor | None = None) -> torch.Tensor:

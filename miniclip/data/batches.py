@@ -7,7 +7,7 @@ import torch
 from miniclip.data.augmentation import crop_images, shrink_images
 
 IMAGE_KEYS = ("pixel_values", "crops", "image_features", "image_ids", "image_keys", "teacher_image")
-TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "text_keys", "teacher_text")
+TEXT_KEYS = ("input_ids", "attention_mask", "text_features", "text_ids", "text_keys", "teacher_text", "text_unpaired")
 
 
 class Chunk(Mapping):
@@ -102,7 +102,7 @@ def _cut(batch: dict, chunk_size: int) -> Iterator[dict[str, torch.Tensor]]:
 
 def _without_padding(chunk: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """Cut the padding to the longest text of the chunk."""
-    if "input_ids" in chunk:
+    if len(chunk.get("input_ids", ())):
         longest = int(chunk["attention_mask"].sum(dim=1).max())
         for name in ("input_ids", "attention_mask"):
             chunk[name] = chunk[name][:, :longest]

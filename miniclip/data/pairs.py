@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,7 +15,9 @@ from transformers import PreTrainedTokenizerBase
 from miniclip.data.augmentation import CropDraw
 from miniclip.data.image_cache import square_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
+from miniclip.data.remembered_crops import crop_tensor
 from miniclip.data.repetitions import caption_keys, pixel_key
+from miniclip.data.teaching import Taught
 
 
 @dataclass
@@ -43,7 +46,8 @@ class PairDataset(Dataset):
         captions_per_image: number of different captions in an example; 0 for all. The captions of an image are never
             each other's negatives.
         text_features: cached outputs of a locked text tower, `(all captions in order, dim)`.
-        teacher: embeddings by a teacher: images `(rows, k)` and captions `(all captions in order, k)`.
+        teacher: embeddings by teachers. A remembered crop replaces the random crop, and of [`ImageFeatures`] the view
+            with its number is taken.
         seed: seed of all random numbers.
     """
 
@@ -58,7 +62,7 @@ class PairDataset(Dataset):
         transform: Callable[[torch.Tensor], torch.Tensor] | None = None,
         captions_per_image: int = 1,
         text_features: torch.Tensor | None = None,
-        teacher: tuple[torch.Tensor, torch.Tensor] | None = None,
+        teacher: Taught | None = None,
         seed: int = 0,
     ):
         self.rows, self.images, self.captions = list(rows), images, captions
@@ -81,25 +85,30 @@ class PairDataset(Dataset):
             "image_key": image_key,
             "text_keys": chosen_keys(self.captions[row], chosen, self.one_meaning),
         }
-        if isinstance(self.images, ImageFeatures):
-            view = random.integers(len(self.images.features))
-            example["image_features"] = self.images.features[view, row]
-        else:
-            try:
-                image = None if self.images is None else self.images[row]
-                if self.image_keys is None:
-                    example["image_key"] = pixel_key(image.numpy())
-                example |= augmented(image, self.transform, random)
-            except ValueError as error:
-                return {"row": row, "unusable": str(error)}
-        positions = torch.as_tensor(self.first_caption[row] + chosen)
+        view = 0 if self.teacher is None else int(random.integers(self.teacher.views))
+        try:
+            example |= self._image(row, view, random)
+        except ValueError as error:
+            return {"row": row, "unusable": str(error)}
+        positions = torch.as_tensor(self.first_caption[row] + chosen, dtype=torch.long)
         if self.text_features is not None:
             example["text_features"] = self.text_features[positions]
         else:
             example["captions"] = [self.captions[row][index] for index in chosen]
         if self.teacher is not None:
-            example["teacher_image"], example["teacher_text"] = self.teacher[0][row], self.teacher[1][positions]
+            example["teacher_image"] = self.teacher.image(view, row)
+            example["teacher_text"] = self.teacher.text(positions.numpy())
         return example
+
+    def _image(self, row: int, view: int, random: np.random.Generator) -> dict[str, torch.Tensor]:
+        """What the model sees of an image, and its key where it is known only now."""
+        remembered = None if self.teacher is None or self.teacher.crops is None else self.teacher.crops[view, row]
+        if isinstance(self.images, ImageFeatures):
+            view = random.integers(len(self.images.features)) if remembered is None else view
+            return {"image_features": self.images.features[view, row]}
+        image = None if self.images is None else self.images[row]
+        key = {"image_key": pixel_key(image.numpy())} if self.image_keys is None else {}
+        return key | augmented(image, self.transform, random, remembered)
 
 
 def chosen_keys(captions: list[str], chosen: np.ndarray, one_meaning: bool) -> list[int]:
@@ -125,12 +134,16 @@ def augment(image: torch.Tensor, transform, random: np.random.Generator) -> torc
         return transform(image)
 
 
-def augmented(image: torch.Tensor | None, transform, random: np.random.Generator) -> dict[str, torch.Tensor]:
-    """Augmented `pixel_values`, or unchanged ones with their `crops` if the transform only draws."""
+def augmented(
+    image: torch.Tensor | None, transform, random: np.random.Generator, remembered: np.ndarray | None = None
+) -> dict[str, torch.Tensor]:
+    """Augmented `pixel_values`, or unchanged ones with their `crops` if the transform only draws. A remembered crop
+    replaces the random one."""
+    change = transform if remembered is None else partial(crop_tensor, crop=remembered, transform=transform)
     if isinstance(transform, CropDraw):
-        crops = {"crops": augment(image, transform, random)}
+        crops = {"crops": augment(image, change, random)}
         return crops if image is None else crops | {"pixel_values": image}
-    return {} if image is None else {"pixel_values": augment(image, transform, random)}
+    return {} if image is None else {"pixel_values": augment(image, change, random)}
 
 
 class StreamingPairs(TorchIterableDataset):
@@ -211,8 +224,9 @@ class PairCollator:
 
     A batch holds `pixel_values` `(n, 3, size, size)` uint8 or `image_features`; `input_ids` and `attention_mask`
     `(m, length)` or `text_features`; `image_ids` `(n,)` and `text_ids` `(m,)`, which pair them; `image_keys` `(n,)` and
-    `text_keys` `(m,)`, which are equal for equal images and captions; and `unusable`, the (row, reason) of examples
-    that were left out.
+    `text_keys` `(m,)`, which are equal for equal images and captions; with a teacher `teacher_image` `(n, k)` and
+    `teacher_text` `(m, k)`, and with images that have no captions `text_unpaired` `(m,)`; and `unusable`, the (row,
+    reason) of examples that were left out.
     """
 
     tokenizer: PreTrainedTokenizerBase
@@ -229,25 +243,31 @@ class PairCollator:
         for name in ("text_features", "teacher_text"):
             if name in usable[0]:
                 batch[name] = torch.cat([example[name] for example in usable])
+        if "text_unpaired" in usable[0]:
+            flags = [flag for example in usable for flag in example["text_unpaired"]]
+            batch["text_unpaired"] = torch.tensor(flags, dtype=torch.bool)
         texts_per_image = [len(e["captions"]) if "captions" in e else len(e["text_features"]) for e in usable]
         batch["image_ids"] = torch.tensor([example["row"] for example in usable])
         batch["text_ids"] = batch["image_ids"].repeat_interleave(torch.tensor(texts_per_image))
         batch["image_keys"] = torch.tensor([example["image_key"] for example in usable])
-        batch["text_keys"] = torch.tensor([key for example in usable for key in example["text_keys"]])
-        if "captions" in usable[0]:
+        keys = [key for example in usable for key in example["text_keys"]]
+        batch["text_keys"] = torch.tensor(keys, dtype=torch.long)
+        if "captions" in usable[0] and len(batch["text_ids"]):
             texts = [caption for example in usable for caption in example["captions"]]
             encoded = self.tokenizer(texts, **self.padding)
             batch["input_ids"], batch["attention_mask"] = encoded["input_ids"], encoded["attention_mask"]
         return batch
 
 
-def find_usable_rows(captions: list[list[str]], unreadable: dict[int, str]) -> tuple[list[int], SkipReport]:
-    """Numbers of the rows with an image and a caption, and a report on the others."""
+def find_usable_rows(
+    captions: list[list[str]], unreadable: dict[int, str], need_captions: bool = True
+) -> tuple[list[int], SkipReport]:
+    """Numbers of the rows with an image and, if needed, a caption, and a report on the others."""
     report, rows = SkipReport(), []
     for row, texts in enumerate(captions):
         if row in unreadable:
             report.add(row, unreadable[row])
-        elif not texts:
+        elif need_captions and not texts:
             report.add(row, "no caption")
         else:
             rows.append(row)

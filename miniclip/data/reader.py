@@ -25,7 +25,7 @@ from miniclip.data.layouts.found import Options
 from miniclip.data.shapes import shapes_split
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import take_inventory
-from miniclip.data.splits import SplitMissing, missing_split, parse_split, select_split
+from miniclip.data.splits import SplitMissing, first_rows, missing_split, parse_split, select_split
 from miniclip.data.understand import is_local_dataset, understand_embedded, understand_named_files
 from miniclip.data.understanding import Understanding, pairs_in_words
 from miniclip.utils.errors import UserError
@@ -167,8 +167,16 @@ def _named_after_file(understanding: Understanding, dataset_name: str, split: st
 
 def _stream_of(understanding: Understanding, splits: dict, split: str) -> IterableDataset:
     (name, part), *more = parse_split(split)
-    if part or more:
-        raise UserError(f"a stream has no slices or sums of splits; for {split!r}, leave out --streaming")
+    first = first_rows(part)
+    if more or (part and first is None):
+        raise UserError(
+            f"of a stream only the first rows can be taken, such as {name}[:1000]; for {split!r}, leave out --streaming"
+        )
+    stream = _whole_stream(understanding, splits, name)
+    return stream if first is None else stream.take(first)
+
+
+def _whole_stream(understanding: Understanding, splits: dict, name: str) -> IterableDataset:
     if name == "all" and name not in splits:
         return understanding.whole if understanding.drawn else datasets.concatenate_datasets(list(splits.values()))
     if name not in splits:

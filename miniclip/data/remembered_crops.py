@@ -1,7 +1,8 @@
 """Crops that are drawn once and kept, so that a student sees the same part of a picture as its teacher did.
 
-The idea is MobileCLIP's reinforced dataset (Vasu et al., 2024). A crop is `(left, top, width, height, mirrored)`, float32,
-the first four as shares of the square image's side, so that teacher and student may look at different resolutions.
+The idea is MobileCLIP's reinforced dataset (Vasu et al., 2024). A crop is `(left, top, width, height, mirrored)`,
+float32, the first four as shares of the square image's side, so that teacher and student may look at different
+resolutions.
 """
 
 import math

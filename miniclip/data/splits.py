@@ -110,12 +110,21 @@ def _union(splits: dict[str, datasets.Dataset]) -> datasets.Dataset:
 def _slice(whole: datasets.Dataset, part: str, split: str) -> datasets.Dataset:
     if not part:
         return whole
+    first = first_rows(part)
+    if first is not None:  # also of a split that has fewer, as `take` does
+        return whole.select(range(min(first, len(whole))))
     try:
         (instruction,) = ReadInstruction.from_spec(f"whole{part}").to_absolute({"whole": len(whole)})
     except (ValueError, AssertionError) as error:
         raise UserError(f"{split!r} cannot be read as a slice of a split: {error}") from error
     start = instruction.from_ or 0
     return whole.select(range(start, len(whole) if instruction.to is None else instruction.to))
+
+
+def first_rows(part: str) -> int | None:
+    """The number in a slice such as `[:1000]`; `None` for slices of other kinds."""
+    match = re.fullmatch(r"\[:(\d+)\]", part.replace("_", ""))
+    return int(match.group(1)) if match else None
 
 
 def missing_split(dataset_name: str, split: str, lengths: dict[str, int | None]) -> str:

@@ -14,6 +14,7 @@ from configuration_miniclip import TEXT_POOLINGS, MiniCLIPConfig
 from losses_miniclip import LOSSES
 from miniclip.data.augmentation import AUGMENTATIONS
 from miniclip.training.deprecated_arguments import DEPRECATED, apply_deprecated, take_deprecated
+from miniclip.training.distillation import Distillation
 from miniclip.training.hints import HINTS
 from miniclip.training.launch import launched_precision
 from miniclip.training.optimization import SCHEDULES
@@ -21,6 +22,7 @@ from miniclip.utils.arguments_parser import DataclassParser, hint, setting
 from miniclip.utils.errors import UserError
 from processing_miniclip import CROP_MODES
 
+DISTILLATION = "embeddings=4,interactive=1"
 MIXED_PRECISIONS = ("auto", "no", "fp16", "bf16")
 
 
@@ -36,7 +38,8 @@ class ModelArguments:
     )
     text_encoder: str = setting(
         "distilbert-base-uncased",
-        "text encoder: a Hub id or a local transformers folder; with --pretrained false also a model type such as bert",
+        "text encoder: a Hub id or a local transformers folder; with --pretrained false also a model type such as "
+        "bert; teacher keeps that of a CLIP or SigLIP given as the teacher, frozen, and its projection",
     )
     model_name_or_path: str | None = setting(
         None,
@@ -136,7 +139,16 @@ class DataArguments:
         "side of training images at the first step in pixels; it grows to --train_image_size during the first two "
         "thirds of training, to save time; for convolutional image encoders",
     )
-    max_train_samples: int | None = setting(None, "train only on this many images, the first ones")
+    unlabelled_images: str | None = setting(
+        None,
+        "photos without captions, which are learnt from the teacher alone (any layout that --dataset_name takes); with "
+        "--dataset_name none there are no others",
+    )
+    unlabelled_texts: str | None = setting(
+        None,
+        "captions without photos, which are learnt from the teacher alone: a text file with one a line, a table with a "
+        "caption column, or a dataset",
+    )
     streaming: bool = setting(
         False, "read the training split as a stream that is never stored whole; needs --max_train_steps"
     )
@@ -189,9 +201,15 @@ class OptimizationArguments:
         0.0, "decay of a moving average of the weights, which is then validated and saved; 0 for none"
     )
     teacher_name_or_path: str | None = setting(
-        None, "MiniCLIP model (folder or Hub id) whose similarities between images and captions the model imitates"
+        None,
+        "learn from this model's embeddings: a CLIP, SigLIP, AltCLIP, Chinese-CLIP, ALIGN, VisionTextDualEncoder or "
+        "MiniCLIP (folder or Hub id); several are separated by commas",
     )
-    distillation_weight: float = setting(0.5, "share of the teacher in the loss, from 0 to 1")
+    distillation: str = setting(
+        DISTILLATION,
+        "weights of the losses with a teacher: contrastive (1 unless named), embeddings, relations, interactive; and "
+        "crops, the number of views of each image that the teacher embeds (0: the whole image)",
+    )
     seed: int = setting(0, "seed of new weights, order, captions, augmentation and dropout")
 
 
@@ -383,7 +401,9 @@ def _parse(settings: dict, command_line: list[str], deprecated: dict[str, Any]) 
 
 
 def _as_text(name: str, value: Any) -> Any:
-    """A YAML value as the command line would give it: mappings as JSON, and `no`, which YAML reads as false."""
+    """A YAML value as the command line would give it: mappings as JSON, lists with commas, `no` for false."""
+    if isinstance(value, list):
+        return ",".join(map(str, value))
     if isinstance(value, dict):
         return json.dumps(value)
     if name in ("mixed_precision", "checkpointing_steps") and value is not None:
@@ -404,12 +424,35 @@ def _check(arguments: Arguments) -> None:
         raise UserError("a stream has no known length: give --max_train_steps with --streaming")
     if data.streaming and 0 in (training.trainable_image_layers, training.trainable_text_layers):
         raise UserError("the outputs of locked encoders cannot be kept for a stream; drop --streaming")
+    _check_teaching(arguments)
+    if data.streaming and training.teacher_name_or_path:
+        raise UserError("a teacher's embeddings cannot be kept for a stream; drop --streaming")
     if training.hub_private_repo and not training.hub_model_id:
         raise UserError("--hub_private_repo needs a name: give --hub_model_id OWNER/NAME")
     if training.report_to not in ("all", "none", *map(str, get_available_trackers())):
         raise UserError(f"--report_to {training.report_to} is not installed: pip install it, or --report_to none")
     if training.checkpointing_steps not in ("epoch", "no") and not training.checkpointing_steps.isdigit():
         raise UserError("--checkpointing_steps must be a number, epoch or no")
+
+
+def _check_teaching(arguments: Arguments) -> None:
+    model, data, training = arguments.model, arguments.data, arguments.training
+    if model.text_encoder == "teacher":
+        if not training.teacher_name_or_path:
+            raise UserError("--text_encoder teacher needs one: give --teacher_name_or_path")
+        training.trainable_text_layers = 0
+    weights = Distillation.parse(training.distillation)
+    for name in ("unlabelled_images", "unlabelled_texts"):
+        if getattr(data, name) and not training.teacher_name_or_path:
+            raise UserError(f"--{name} are learnt from a teacher: give --teacher_name_or_path")
+    if data.dataset_name != "none":
+        return
+    if not data.unlabelled_images:
+        raise UserError("--dataset_name none leaves nothing to learn from: give --unlabelled_images")
+    if not (weights.embeddings or (weights.relations and data.unlabelled_texts)):
+        raise UserError("images without captions are learnt by --distillation embeddings=4")
+    if training.doctor:
+        raise UserError("the doctor examines captioned images; give them by --dataset_name")
 
 
 def _check_choices(arguments: Arguments) -> None:

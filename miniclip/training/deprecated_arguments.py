@@ -64,6 +64,15 @@ def _vocab_size(values: Values, value: Any) -> None:
     values["text_config"] = json.dumps({"vocab_size": value, **json.loads(values["text_config"] or "{}")})
 
 
+def _max_train_samples(values: Values, value: Any) -> None:
+    if value is not None:
+        values["train_split"] = f"{values['train_split']}[:{int(value)}]"
+
+
+def _distillation_weight(values: Values, value: Any) -> None:
+    values["distillation"] = f"contrastive={1 - float(value)},relations={float(value)}"
+
+
 # They are applied in this order, so that resuming takes precedence over replacing, as in version 1.0.
 DEPRECATED = {
     "with_tracking": Deprecated("use --report_to none", _with_tracking),
@@ -74,6 +83,11 @@ DEPRECATED = {
     ),
     "image_cache": Deprecated("use --cache_dir none to decode images in every epoch", _image_cache),
     "vocab_size": Deprecated("use --text_config '{\"vocab_size\": NUMBER}'", _vocab_size),
+    "max_train_samples": Deprecated("use a slice, such as --train_split train[:1000]", _max_train_samples),
+    "distillation_weight": Deprecated(
+        "use --distillation contrastive=SHARE,relations=SHARE, or embeddings=4,interactive=1, which teach more",
+        _distillation_weight,
+    ),
 } | {
     name: Deprecated(advice, _as_it_was(name))
     for name, advice in {

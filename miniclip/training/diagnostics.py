@@ -19,10 +19,14 @@ def embedding_statistics(embeddings: Embeddings) -> dict[str, float]:
         `alignment`: mean squared distance between an image and its texts, in [0, 4], lower is better;
         `image_uniformity`, `text_uniformity`: log of the mean Gaussian potential; low values mean that the embeddings
         are spread out, and 0 that they have collapsed;
-        `modality_gap`: distance between the mean image and the mean text embedding.
+        `modality_gap`: distance between the mean image and the mean text embedding. A batch without
+        captions has the first of the uniformities only.
     """
-    image, text = embeddings.image.float(), embeddings.text.float()
-    positives = embeddings.positives()
+    captioned = embeddings.captioned()
+    if not len(captioned.text):
+        return {"image_uniformity": _uniformity(embeddings.image.float())}
+    image, text = captioned.image.float(), captioned.text.float()
+    positives = captioned.positives()
     squared = 2 - 2 * image @ text.t()
     return {
         "alignment": squared[positives].mean().item(),
@@ -38,8 +42,11 @@ def loss_at_reference_batch(model: MiniCLIPModel, embeddings: Embeddings) -> flo
     Mean InfoNCE after cutting the joint batch into batches of 64. It compares runs with different batch sizes.
 
     InfoNCE grows with the batch: guessing gives ln(batch). Only the first caption of each image counts, and pairs that
-    do not fill a batch of 64 are left out, unless there are no others.
+    do not fill a batch of 64 are left out, unless there are no others. Without any pair it is 0.
     """
+    embeddings = embeddings.captioned()
+    if not len(embeddings.text):
+        return 0.0
     first = (embeddings.text_ids[None, :] == embeddings.image_ids[:, None]).int().argmax(dim=1)
     size = min(REFERENCE_BATCH, len(first))
     whole = len(first) - len(first) % size

@@ -44,6 +44,8 @@ def all_gather(local: torch.Tensor) -> torch.Tensor:
     size = torch.tensor([local.shape[0]], device=local.device)
     sizes = [torch.empty_like(size) for _ in range(world_size())]
     dist.all_gather(sizes, size)
+    if not any(sizes):
+        return local
     return _AllGather.apply(local.contiguous(), [int(size) for size in sizes])
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tqdm.auto import tqdm
 
 from miniclip.data.batches import BatchPreparer
 from miniclip.data.pairs import augment
+from miniclip.data.remembered_crops import crop_tensor
 from miniclip.embeddings.encode import inference
 from miniclip.utils.files import write_whole
 from modeling_miniclip import MiniCLIPModel
@@ -57,53 +59,52 @@ class FeatureCache:
         return self.cache_dir / f"{kind}-{hashlib.sha256(text.encode()).hexdigest()[:16]}.safetensors"
 
     def image_features(
-        self, images, rows: Sequence[int], views: int, transform, seed: int, embed: bool = False
+        self, images, rows: Sequence[int], views: int, transform, seed: int, crops: np.ndarray | None = None
     ) -> torch.Tensor:
         """
         `(views, len(images), dim)`; rows not in `rows` are zero. View 0 is the image itself, view 1 its mirror image
         (unless `transform` is `None`: then one view only), further ones are augmented at random.
 
         Args:
-            embed: unit embeddings instead of the tower's output.
+            crops: `(views, len(images), 5)`: the views are these remembered crops instead.
         """
-        views = 1 if transform is None else views
-        module = self.model if embed else self.model.vision_model
-        kind = "embeds" if embed else "pooled"
-        parts = (self.key, kind, views, seed, transform, len(rows), fingerprint(module))
+        views = len(crops) if crops is not None else 1 if transform is None else views
+        remembered = None if crops is None else hashlib.sha256(crops.tobytes()).hexdigest()
+        parts = (self.key, "pooled", views, seed, transform, len(rows), fingerprint(self.model.vision_model))
+        parts += () if crops is None else (remembered,)
         return cached(
             self._file("image-features", *parts),
-            lambda: self._compute_images(images, rows, views, transform, seed, embed),
+            lambda: self._compute_images(images, rows, views, transform, seed, crops),
         )
 
-    def _compute_images(self, images, rows, views, transform, seed, embed) -> torch.Tensor:
-        encode = self.model.encode_image if embed else self.model.pool_image
+    def _compute_images(self, images, rows, views, transform, seed, crops) -> torch.Tensor:
         features = None
         progress = tqdm(total=views * len(rows), desc="features of the locked image encoder", unit="image", leave=False)
         with inference(self.model, self.mixed_precision), progress:
             for view in range(views):
                 for start in range(0, len(rows), 64):
                     batch = list(rows[start : start + 64])
-                    pixels = [_view(images[row], view, transform, [seed, view, row]) for row in batch]
-                    output = encode(self.prepare.pixels(torch.stack(pixels))).float().cpu()
+                    pixels = [_view(images[row], view, row, transform, seed, crops) for row in batch]
+                    output = self.model.pool_image(self.prepare.pixels(torch.stack(pixels))).float().cpu()
                     if features is None:
                         features = torch.zeros(views, len(images), output.shape[1])
                     features[view, batch] = output
                     progress.update(len(batch))
         return features
 
-    def text_features(self, tokenizer, captions: list[str], embed: bool = False) -> torch.Tensor:
-        """`(len(captions), dim)` outputs of the text tower, or unit embeddings."""
-        module = self.model if embed else self.model.text_model
+    def text_features(self, tokenizer, captions: list[str]) -> torch.Tensor:
+        """`(len(captions), dim)` outputs of the text tower."""
+        if not captions:
+            return torch.zeros(0, self.model.config.text_config.hidden_size)
         digest = hashlib.sha256("\n".join(captions).encode()).hexdigest()
         pooling = self.model.config.text_pooling
-        parts = ("embeds" if embed else "pooled", pooling, tokenizer.model_max_length, digest, fingerprint(module))
+        weights = fingerprint(self.model.text_model)
         return cached(
-            self._file("text-features", *parts),
-            lambda: self._compute_texts(tokenizer, captions, embed),
+            self._file("text-features", "pooled", pooling, tokenizer.model_max_length, digest, weights),
+            lambda: self._compute_texts(tokenizer, captions),
         )
 
-    def _compute_texts(self, tokenizer, captions: list[str], embed: bool) -> torch.Tensor:
-        encode = self.model.encode_text if embed else self.model.pool_text
+    def _compute_texts(self, tokenizer, captions: list[str]) -> torch.Tensor:
         order = sorted(range(len(captions)), key=lambda index: len(captions[index]))  # like lengths need little padding
         features = None
         progress = tqdm(total=len(captions), desc="features of the locked text encoder", unit="text", leave=False)
@@ -112,7 +113,7 @@ class FeatureCache:
                 indices = order[start : start + 128]
                 texts = [captions[index] for index in indices]
                 tokens = tokenizer(texts, padding=True, truncation=True, return_tensors="pt").to(self.prepare.device)
-                output = encode(tokens["input_ids"], tokens["attention_mask"]).float().cpu()
+                output = self.model.pool_text(tokens["input_ids"], tokens["attention_mask"]).float().cpu()
                 if features is None:
                     features = torch.zeros(len(captions), output.shape[1])
                 features[indices] = output
@@ -120,9 +121,10 @@ class FeatureCache:
         return features
 
 
-def _view(image: torch.Tensor, view: int, transform, seed: list[int]) -> torch.Tensor:
-    if view == 0:
-        return image
-    if view == 1:
-        return F.horizontal_flip(image)
-    return augment(image, transform, np.random.default_rng(seed))
+def _view(image: torch.Tensor, view: int, row: int, transform, seed: int, crops: np.ndarray | None) -> torch.Tensor:
+    random = np.random.default_rng([seed, view, row])
+    if crops is not None:
+        return augment(image, partial(crop_tensor, crop=crops[view, row], transform=transform), random)
+    if view < 2:
+        return F.horizontal_flip(image) if view else image
+    return augment(image, transform, random)

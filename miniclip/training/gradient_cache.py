@@ -5,7 +5,7 @@ large one. Here every chunk is first embedded without a graph; the loss of all c
 those embeddings; and each chunk is embedded a second time to carry its share of the gradient into the weights.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 
@@ -14,14 +14,18 @@ from accelerate import Accelerator
 from torch import nn
 
 from miniclip.data.batches import IMAGE_KEYS
+from miniclip.training.distillation import ADAPTORS
 from miniclip.training.distributed import all_gather, largest_of_processes, rank, world_size
-from miniclip.training.losses import ContrastiveLoss, Embeddings
+from miniclip.training.losses import Embeddings
 from miniclip.training.optimization import batch_norm_layers
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 
 MODEL_INPUTS = ("pixel_values", "input_ids", "attention_mask", "image_features", "text_features")
-CARRIED = ("image_ids", "text_ids", "image_keys", "text_keys", "teacher_image", "teacher_text")
+CARRIED = (
+    "image_ids", "text_ids", "image_keys", "text_keys", "teacher_image", "teacher_text", "text_unpaired",
+)  # fmt: skip
+LossFunction = Callable[[MiniCLIPModel, Embeddings], torch.Tensor]
 
 
 @dataclass
@@ -36,7 +40,7 @@ def contrastive_backward(
     accelerator: Accelerator,
     model: nn.Module,
     chunks: Sequence[dict[str, torch.Tensor]],
-    loss_function: ContrastiveLoss,
+    loss_function: LossFunction,
     seed: int = 0,
 ) -> StepResult:
     """
@@ -45,6 +49,7 @@ def contrastive_backward(
     Args:
         model: as `accelerator.prepare` returned it.
         chunks: model inputs, `image_ids` and `text_ids` of each chunk; chunks may differ in size.
+        loss_function: of the model, whose towers it must not run, and the joint batch; a scalar.
         seed: of dropout. Each chunk's two passes draw the same masks because both start from the same seed.
 
     A single chunk is embedded once only; nothing is cached then.
@@ -97,9 +102,32 @@ def _chunk_seed(seed: int, index: int) -> int:
 
 def _embed(accelerator: Accelerator, model: nn.Module, chunk: dict, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
     torch.manual_seed(seed)
+    inputs = {name: chunk[name] for name in MODEL_INPUTS if name in chunk}
+    has_texts = len(chunk["text_ids"]) > 0
+    if not has_texts:
+        inputs = {name: value for name, value in inputs.items() if name in ("pixel_values", "image_features")}
+        inputs |= _any_text(accelerator.unwrap_model(model), chunk)
     with accelerator.autocast():
-        output = model(**{name: chunk[name] for name in MODEL_INPUTS if name in chunk})
-    return output.image_embeds, output.text_embeds
+        output = model(**inputs)
+    image, text = output.image_embeds, output.text_embeds
+    if text is None:
+        return image, image.new_zeros(0, image.shape[1])
+    return image, text if has_texts else text[:0]
+
+
+def _any_text(model: MiniCLIPModel, chunk: dict) -> dict[str, torch.Tensor]:
+    """
+    For a chunk of images without captions: a text whose embedding is dropped. Data-parallel training waits for the
+    gradient of every weight that learns, also where it is zero. Nothing where no weight of the text side learns.
+    """
+    text_side = (*model.text_model.parameters(), *model.text_projection.parameters())
+    if not any(parameter.requires_grad for parameter in text_side):
+        return {}
+    device = chunk["image_ids"].device
+    if not any(parameter.requires_grad for parameter in model.text_model.parameters()):
+        return {"text_features": torch.zeros(1, model.config.text_config.hidden_size, device=device)}
+    ids = torch.zeros(1, 2, dtype=torch.long, device=device)
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 
 def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
@@ -114,7 +142,9 @@ def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
         loss = loss_function(model, joint)
     # torch.autograd.grad, not backward: gradients of scale and bias must pass through the wrapped model's hooks once.
     shared = _shared_parameters(model)
-    gradients = torch.autograd.grad(loss, [image, text, *shared])
+    wanted = [image, text, *shared]
+    gradients = torch.autograd.grad(loss, wanted, allow_unused=True)  # not every loss reads texts or the temperature
+    gradients = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, gradients, strict=True)]
     if accelerator.is_fsdp2:  # it leaves scalars alone; equal gradients would drift apart by rounding
         gradients = [*gradients[:2], *(accelerator.reduce(gradient, "mean") for gradient in gradients[2:])]
     detached = replace(joint, image=joint.image.detach(), text=joint.text.detach())
@@ -122,7 +152,9 @@ def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
 
 
 def _shared_parameters(model: MiniCLIPModel) -> list[nn.Parameter]:
+    """The parameters that the loss reads itself: temperature, bias, and adaptors to teachers."""
     parameters = [model.logit_scale, getattr(model, "logit_bias", None)]
+    parameters += getattr(model, ADAPTORS).parameters() if hasattr(model, ADAPTORS) else []
     return [parameter for parameter in parameters if parameter is not None and parameter.requires_grad]
 
 
@@ -139,7 +171,7 @@ def _carry_back(accelerator, model, chunks, seeds, outputs, gradients) -> None:
             surrogate = (image * image_parts[index]).sum() + (text * text_parts[index]).sum()
             if last:
                 shared = _shared_parameters(accelerator.unwrap_model(model))
-                surrogate = surrogate + sum(p * g for p, g in zip(shared, shared_gradients, strict=True))
+                surrogate = surrogate + sum((p * g).sum() for p, g in zip(shared, shared_gradients, strict=True))
             accelerator.backward(surrogate)
 
 

@@ -7,6 +7,7 @@ LAUNCH = (
 CLIPPED = "gradients are always clipped to a norm of 1"
 WARMUP = "the learning rate rises during the first tenth of the steps, except with --lr_scheduler_type constant"
 VALIDATION = "every epoch is validated on --validation_split"
+SLICE = "give a slice of the split, such as --train_split train[:1000]"
 CONFIG = "name YAML files before all settings: train_accelerate.py config.yaml --name value"
 
 HINTS = {
@@ -69,8 +70,8 @@ HINTS = {
     "caption_key": "caption_columns",
     "text_column": "caption_columns",
     "csv_separator": "the delimiter is detected automatically; --image_column and --caption_columns name the columns",
-    "train_num_samples": "max_train_samples",
-    "max_samples": "max_train_samples",
+    "train_num_samples": SLICE,
+    "max_samples": SLICE,
     "max_eval_samples": "the first 1,000 images are used; for fewer give a slice: --validation_split validation[:500]",
     "max_seq_length": "max_length",
     "max_text_length": "max_length",
@@ -123,6 +124,10 @@ HINTS = {
     "lock_image_unlocked_groups": "trainable_image_layers",
     "lock_text_unlocked_layers": "trainable_text_layers",
     "lock_image_freeze_bn_stats": "freeze_batch_norm",
+    "kd_weight": "distillation",
+    "distill_weight": "distillation",
+    "unlabeled_images": "unlabelled_images",
+    "unlabeled_texts": "unlabelled_texts",
     "distill_model": "teacher_name_or_path",
     "distill_pretrained": "teacher_name_or_path",
     "teacher": "teacher_name_or_path",

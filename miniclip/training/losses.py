@@ -1,9 +1,8 @@
 """Contrastive losses of a joint batch, from embeddings that may come from many chunks and processes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
-import torch.nn.functional as F
 
 from losses_miniclip import LOSSES
 from modeling_miniclip import MiniCLIPModel
@@ -21,7 +20,8 @@ class Embeddings:
         text_ids: `(m,)` integers, the id of the image that each text describes.
         image_keys, text_keys: `(n,)` and `(m,)` integers, equal for equal pictures and for equal captions; without
             them, no two are taken for equal.
-        teacher_image, teacher_text: the same rows embedded by a teacher, `(n, k)` and `(m, k)`.
+        teacher_image, teacher_text: the same rows embedded by the teachers, side by side, `(n, k)` and `(m, k)`.
+        text_unpaired: `(m,)` bool, true for texts that describe no image and only travel with one; without it, none.
     """
 
     image: torch.Tensor
@@ -32,6 +32,26 @@ class Embeddings:
     text_keys: torch.Tensor | None = None
     teacher_image: torch.Tensor | None = None
     teacher_text: torch.Tensor | None = None
+    text_unpaired: torch.Tensor | None = None
+
+    def taught_by(self, image: torch.Tensor, text: torch.Tensor) -> "Embeddings":
+        """The same batch with these embeddings by a teacher, `(n, k)` and `(m, k)`."""
+        return replace(self, teacher_image=image, teacher_text=text)
+
+    def captioned(self) -> "Embeddings":
+        """
+        The images that have a caption, and their captions. The batch itself where `text_unpaired` is not given: then
+        every image has one.
+        """
+        if self.text_unpaired is None:
+            return self
+        texts = ~self.text_unpaired
+        images = torch.isin(self.image_ids, self.text_ids[texts])
+        kept = dict.fromkeys(("image", "image_ids", "image_keys", "teacher_image"), images)
+        kept |= dict.fromkeys(("text", "text_ids", "text_keys", "teacher_text"), texts)
+        values = {name: getattr(self, name) for name in kept}
+        chosen = {name: value if value is None else value[kept[name]] for name, value in values.items()}
+        return replace(self, **chosen, text_unpaired=None)
 
     def positives(self) -> torch.Tensor:
         """
@@ -59,38 +79,22 @@ def _numbered(keys: torch.Tensor) -> torch.Tensor:
     return torch.searchsorted(keys.sort().values, keys)
 
 
-def distillation_loss(logits_per_image: torch.Tensor, teacher_logits: torch.Tensor) -> torch.Tensor:
-    """Cross entropy to the teacher's similarities in both directions (Wu et al., TinyCLIP, 2023); logits `(n, m)`."""
-    image_loss = F.cross_entropy(logits_per_image, teacher_logits.softmax(dim=1))
-    text_loss = F.cross_entropy(logits_per_image.t(), teacher_logits.t().softmax(dim=1))
-    return (image_loss + text_loss) / 2
-
-
 @dataclass
 class ContrastiveLoss:
     """
-    The training loss: the one that `model.config.loss` names, and that of a teacher.
+    The training loss without teachers: the one that `model.config.loss` names.
 
     Args:
         label_smoothing: share of the target spread over the batch (InfoNCE only).
         match_by_id: the pairs of [`Embeddings.positives`] are positives, for batches with several captions an image,
             or with equal captions or pictures. Otherwise text i belongs to image i alone.
-        distillation_weight: share of the teacher's loss, in [0, 1].
-        teacher_logit_scale: factor on the teacher's cosines before its softmax.
     """
 
     label_smoothing: float = 0.0
     match_by_id: bool = False
-    distillation_weight: float = 0.0
-    teacher_logit_scale: float = 50.0
 
     def __call__(self, model: MiniCLIPModel, batch: Embeddings) -> torch.Tensor:
         """The scalar loss of a joint batch, in float32."""
         logits = model.similarity(batch.image, batch.text)
         positives = batch.positives() if self.match_by_id else None
-        loss = LOSSES[model.config.loss].compute(logits, positives, self.label_smoothing)
-        if self.distillation_weight:
-            teacher_logits = self.teacher_logit_scale * batch.teacher_image @ batch.teacher_text.t()
-            distilled = distillation_loss(logits, teacher_logits)
-            loss = (1 - self.distillation_weight) * loss + self.distillation_weight * distilled
-        return loss
+        return LOSSES[model.config.loss].compute(logits, positives, self.label_smoothing)

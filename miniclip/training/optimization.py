@@ -42,6 +42,13 @@ def freeze(model: MiniCLIPModel, trainable_image_layers: int, trainable_text_lay
                 parameter.requires_grad_(False)
 
 
+def freeze_text_side(model: MiniCLIPModel) -> None:
+    """Text encoder, its head and the temperature, where images are all that there is to learn from."""
+    for name, parameter in model.named_parameters():
+        if part_of(name) in ("text_encoder", "logit_scale") or name.startswith("text_projection."):
+            parameter.requires_grad_(False)
+
+
 def layer_ids(model: MiniCLIPModel, part: str) -> dict[str, int]:
     """
     Depth of each parameter of a tower, counted from the input (0).
@@ -174,13 +181,13 @@ def batch_norm_layers(model: nn.Module) -> Iterator[nn.Module]:
 
 def set_train_mode(model: MiniCLIPModel, freeze_batch_norm: bool) -> None:
     """
-    Put the model into train mode, except for locked towers and, if `freeze_batch_norm`, BatchNorm.
+    Put the model into train mode, except for locked towers, a locked text head and, if `freeze_batch_norm`, BatchNorm.
 
     Statistics of small batches, or of images unlike the encoder's own, would spoil what the encoder has learned. Fixed
     statistics also make batches in chunks exact.
     """
     model.train()
-    for tower in (model.vision_model, model.text_model):
+    for tower in (model.vision_model, model.text_model, model.text_projection):
         if not any(parameter.requires_grad for parameter in tower.parameters()):
             tower.eval()
     for layer in batch_norm_layers(model):

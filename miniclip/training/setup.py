@@ -1,7 +1,7 @@
 """From settings to a model, its processor and its training data."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from pathlib import Path
 
@@ -22,19 +22,31 @@ from miniclip.data.reader import (
     SkipReport,
     dataset_templates,
     find_columns,
+    find_image_column,
     load_split,
     said_back,
+    understanding_of,
     usable_captions,
 )
 from miniclip.data.repetitions import picture_groups
 from miniclip.data.sampling import ShardedBatchSampler
+from miniclip.data.texts import read_texts
 from miniclip.data.tokenizer import train_tokenizer
+from miniclip.data.unlabelled import MixedDataset, UnpairedTexts
 from miniclip.training.arguments import Arguments, json_setting
+from miniclip.training.distillation import TeacherFacts
 from miniclip.training.distributed import rank, world_size
-from miniclip.training.feature_cache import FeatureCache, fingerprint
+from miniclip.training.feature_cache import FeatureCache
 from miniclip.training.folding import fold_frozen_batch_norm
+from miniclip.training.kept_text_encoder import (
+    TEACHERS_OWN,
+    KeptTextEncoder,
+    freeze_text_projection,
+)
 from miniclip.training.launch import cores_per_process
 from miniclip.training.optimization import freeze
+from miniclip.training.teacher_cache import ImagesToEmbed
+from miniclip.training.teaching import Examples, crops_to_remember, learn_of_teachers
 from miniclip.utils.errors import UserError
 from miniclip.utils.hub import go_offline_if_unreachable
 from miniclip.utils.loading import load_model
@@ -56,12 +68,14 @@ class TrainingData:
         dataset: the examples.
         sampler: `None` for a stream.
         skipped: unusable rows that are known before training.
+        teachers: in the order in which their embeddings stand in a batch.
     """
 
     loader: DataLoader
-    dataset: PairDataset | StreamingPairs
+    dataset: PairDataset | MixedDataset | StreamingPairs
     sampler: ShardedBatchSampler | None
     skipped: SkipReport
+    teachers: list[TeacherFacts] = field(default_factory=list)
     _endless: Iterator[dict] = field(default=iter(()), init=False, repr=False)
     _next: tuple[int, int] | None = field(default=None, init=False, repr=False)  # epoch and batch
 
@@ -101,10 +115,15 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
         UserError: an encoder or model cannot be loaded, or a setting is out of range.
     """
     settings, training = arguments.model, arguments.training
+    kept = None
     if settings.model_name_or_path:
         model, processor = load_model(settings.model_name_or_path, **_dropout(arguments))
         model.config.zero_shot_calibration = None  # it was measured with the weights before training
     else:
+        if settings.text_encoder == TEACHERS_OWN:
+            kept = KeptTextEncoder(arguments)
+            arguments = replace(arguments, model=replace(settings, text_encoder=kept.folder))
+            settings = arguments.model
         go_offline_if_unreachable(*(settings.image_encoder, settings.text_encoder) if settings.pretrained else ())
         try:
             tokenizer = _learn_tokenizer(arguments, captions)
@@ -121,6 +140,10 @@ def build_model(arguments: Arguments, captions: list[list[str]]) -> tuple[MiniCL
     full_size = train_image_size(arguments, processor)
     _check_image_sizes(model, {processor.image_size, full_size, arguments.data.start_image_size or full_size})
     freeze(model, training.trainable_image_layers, training.trainable_text_layers)
+    if kept is not None:
+        kept.keep(model, processor)
+    elif settings.text_encoder == TEACHERS_OWN:  # since an earlier stage
+        freeze_text_projection(model)
     if training.freeze_batch_norm:
         fold_frozen_batch_norm(model.vision_model.timm_model, full_size)
     return model.to(memory_format=torch.channels_last), processor
@@ -144,6 +167,8 @@ def _learn_tokenizer(arguments: Arguments, captions: list[list[str]]) -> PreTrai
     settings = arguments.model
     if settings.pretrained or Path(settings.text_encoder).is_dir():
         return None
+    if not any(captions):
+        raise UserError("a tokenizer cannot be learnt without captions: give a --text_encoder that has one")
     vocab_size = json_setting(settings.text_config, "text_config").get("vocab_size", MOST_WORD_PIECES)
     return train_tokenizer(chain.from_iterable(captions), vocab_size, settings.max_length)
 
@@ -197,6 +222,8 @@ def load_training_split(arguments: Arguments):
         UserError: the dataset is not found, or it has no images or no captions.
     """
     data = arguments.data
+    if data.dataset_name == "none":
+        return load_unlabelled_images(arguments)
     dataset = load_split(
         data.dataset_name,
         data.train_split,
@@ -205,8 +232,6 @@ def load_training_split(arguments: Arguments):
         image_column=data.image_column,
         caption_columns=data.caption_columns,
     )
-    if data.max_train_samples is not None:
-        dataset = dataset.take(data.max_train_samples)
     templates = data.caption_templates or dataset_templates(data.dataset_name)
     columns = find_columns(dataset, data.image_column, data.caption_columns, templates)
     rows = islice(dataset, 10_000) if data.streaming else dataset
@@ -216,6 +241,26 @@ def load_training_split(arguments: Arguments):
     if not any(captions):
         raise UserError(f"the caption column {', '.join(columns.captions)} is empty in every row")
     return dataset, columns, captions
+
+
+def load_unlabelled_images(arguments: Arguments):
+    """
+    The photos without captions: all of them or, of a dataset that has splits of its own, its training split.
+
+    Returns:
+        As [`load_training_split`], every list of captions empty.
+
+    Raises:
+        UserError: not found, or no images in it.
+    """
+    data, name = arguments.data, arguments.data.unlabelled_images
+    understanding = understanding_of(name, image_column=data.image_column) if name != "shapes" else None
+    whole = understanding is not None and understanding.drawn and name != data.dataset_name
+    dataset = load_split(name, "all" if whole else "train", image_column=data.image_column)
+    columns = Columns(find_image_column(dataset, data.image_column), ())
+    if rank() == 0:
+        print(f"{name}: {len(dataset):,} images to learn from the teacher alone", flush=True)
+    return dataset, columns, [[] for _ in range(len(dataset))]
 
 
 def create_preparer(processor: MiniCLIPProcessor, device: torch.device, chunk_size: int) -> BatchPreparer:
@@ -241,40 +286,65 @@ def build_training_data(
         UserError: no row is usable, or there are fewer usable rows than processes.
     """
     data, training = arguments.data, arguments.training
-    image_size, crop_mode = train_image_size(arguments, processor), processor.crop_mode
+    image_size = train_image_size(arguments, processor)
     transform = None if data.augmentation == "none" else train_transform(image_size, data.augmentation)
     shared = {"transform": transform, "captions_per_image": data.captions_per_image, "seed": training.seed}
     if augments_on_device(accelerator.device, data.augmentation):
         shared["transform"] = CropDraw(transform, image_size)
     if data.streaming:
         return _stream(arguments, dataset, columns, processor, shared)
+    sources = [(dataset, columns, captions)]
+    if data.unlabelled_images and columns.captions:
+        sources.append(load_unlabelled_images(arguments))
+    texts = read_texts(data.unlabelled_texts) if data.unlabelled_texts else []
     with accelerator.main_process_first():  # the other processes then read its cache
-        images, rows, skipped = _readable_images(arguments, dataset, columns, captions, processor)
-        features = FeatureCache(
-            model,
-            prepare,
-            cache_folder(arguments) or Path(training.output_dir).expanduser() / "features",
-            f"{dataset._fingerprint} {columns} {image_size} {crop_mode} {prepare.mean.tolist()} {prepare.std.tolist()}",
-            accelerator.mixed_precision,
-        )
-        extra = {
-            "image_keys": _picture_keys(arguments, images, dataset, columns),
-            "one_meaning": columns.classes is not None,
-        }
-        extra |= _cached_features(arguments, features, model, processor, images, rows, captions, transform)
-        images = extra.pop("images", images)
-        if training.teacher_name_or_path:
-            extra["teacher"] = _teacher_embeddings(arguments, accelerator, features, images, rows, captions)
-    if fits_on_device(images, accelerator.device, data.augmentation):
-        prepare.resident, images = images.on_device(accelerator.device), None
-    pairs = PairDataset(rows, images, captions, **shared, **extra)
+        parts = [_examples(accelerator, arguments, source, model, processor, prepare, shared) for source in sources]
+        text_features = _text_features(accelerator, arguments, model, processor, prepare, texts)
+    skipped = SkipReport()
+    for part in parts:
+        skipped.extend(part.skipped)
+    pairs, teachers = parts[0].pairs, []
+    if training.teacher_name_or_path:
+        folder = features_folder(arguments)
+        teachers, taught_texts = learn_of_teachers(accelerator, training, parts, texts, folder, num_workers(arguments))
+        if len(parts) > 1 or texts or not columns.captions:
+            unpaired = UnpairedTexts(texts, taught_texts, text_features) if texts else None
+            pairs = MixedDataset([part.pairs for part in parts], unpaired)
+    if pairs is parts[0].pairs and fits_on_device(pairs.images, accelerator.device, data.augmentation):
+        prepare.resident, pairs.images = pairs.images.on_device(accelerator.device), None
     sampler = ShardedBatchSampler(len(pairs), joint_batch_size(arguments), rank(), world_size(), training.seed)
     if sampler.num_batches == 0:
         raise UserError(f"{len(pairs)} usable pairs are fewer than the {world_size()} processes that share them")
     loader = DataLoader(
         pairs, batch_sampler=sampler, collate_fn=PairCollator(processor.tokenizer), **_loader_options(arguments)
     )
-    return TrainingData(loader, pairs, sampler, skipped)
+    return TrainingData(loader, pairs, sampler, skipped, teachers)
+
+
+def _examples(accelerator, arguments: Arguments, source: tuple, model, processor, prepare, shared: dict) -> Examples:
+    """The usable rows of a dataset, with the outputs of locked encoders, and what of them the teachers are to see."""
+    dataset, columns, captions = source
+    size, crop_mode = train_image_size(arguments, processor), processor.crop_mode
+    images, rows, skipped = _readable_images(arguments, dataset, columns, captions, processor)
+    key = f"{dataset._fingerprint} {columns} {size} {crop_mode} {prepare.mean.tolist()} {prepare.std.tolist()}"
+    features = FeatureCache(model, prepare, features_folder(arguments), key, accelerator.mixed_precision)
+    extra = {
+        "image_keys": _picture_keys(arguments, images, dataset, columns),
+        "one_meaning": columns.classes is not None,
+    }
+    crops, transform = crops_to_remember(arguments, len(dataset)), shared["transform"]
+    transform = transform.transform if isinstance(transform, CropDraw) else transform
+    extra |= _cached_features(arguments, features, model, processor, images, rows, captions, transform, crops)
+    pairs = PairDataset(rows, extra.pop("images", images), captions, **shared, **extra)
+    return Examples(pairs, ImagesToEmbed(dataset, columns.image, crop_mode, rows, crops), skipped)
+
+
+def _text_features(accelerator, arguments, model, processor, prepare, texts: list[str]) -> torch.Tensor | None:
+    """Of the unpaired texts, by a locked text encoder."""
+    if arguments.training.trainable_text_layers != 0 or not texts:
+        return None
+    cache = FeatureCache(model, prepare, features_folder(arguments), "", accelerator.mixed_precision)
+    return cache.text_features(processor.tokenizer, texts)
 
 
 def augments_on_device(device: torch.device, augmentation: str) -> bool:
@@ -312,10 +382,21 @@ def joint_batch_size(arguments: Arguments) -> int:
     return training.per_device_train_batch_size * training.gradient_accumulation_steps * world_size()
 
 
-def _loader_options(arguments: Arguments) -> dict:
+def features_folder(arguments: Arguments) -> Path:
+    """Where outputs of encoders and teachers are kept."""
+    return cache_folder(arguments) or Path(arguments.training.output_dir).expanduser() / "features"
+
+
+def num_workers(arguments: Arguments) -> int:
+    """Processes that read images beside each training process."""
     workers = arguments.training.dataloader_num_workers
     if workers is None:
         workers = min(16, cores_per_process()) if torch.cuda.is_available() else 0
+    return workers
+
+
+def _loader_options(arguments: Arguments) -> dict:
+    workers = num_workers(arguments)
     # Workers persist for streams too: an epoch of a short stream takes no longer than starting the workers.
     return {"num_workers": workers, "persistent_workers": workers > 0, "pin_memory": torch.cuda.is_available()}
 
@@ -346,10 +427,10 @@ def _readable_images(arguments, dataset, columns, captions, processor):
     folder = cache_folder(arguments)
     if folder is not None:
         images = cache_images(dataset, columns.image, size, folder, crop_mode)
-        rows, skipped = find_usable_rows(captions, images.unreadable)
+        rows, skipped = find_usable_rows(captions, images.unreadable, bool(columns.captions))
     else:
         images = DecodedImages(dataset, columns.image, size, crop_mode)
-        rows, skipped = find_usable_rows(captions, {})
+        rows, skipped = find_usable_rows(captions, {}, bool(columns.captions))
     if not rows:
         raise UserError(f"dataset {data.dataset_name!r} has no usable row: {skipped}")
     return images, rows, skipped
@@ -364,24 +445,14 @@ def _picture_keys(arguments, images, dataset, columns) -> np.ndarray | None:
     return None
 
 
-def _cached_features(arguments, features: FeatureCache, model, processor, images, rows, captions, transform) -> dict:
+def _cached_features(
+    arguments, features: FeatureCache, model, processor, images, rows, captions, transform, crops
+) -> dict:
     training, extra = arguments.training, {}
     if training.trainable_text_layers == 0:
         extra["text_features"] = features.text_features(processor.tokenizer, list(chain.from_iterable(captions)))
     if training.trainable_image_layers == 0:
         number = training.feature_views or FEATURE_VIEWS[arguments.data.augmentation]
-        views = features.image_features(images, rows, number, transform, training.seed)
+        views = features.image_features(images, rows, number, transform, training.seed, crops)
         extra["images"] = ImageFeatures(views)
     return extra
-
-
-def _teacher_embeddings(arguments, accelerator, features, images, rows, captions) -> tuple[torch.Tensor, torch.Tensor]:
-    """The teacher's unit embeddings of all images and all captions. Its own processor normalises the images."""
-    teacher, processor = load_model(arguments.training.teacher_name_or_path, accelerator.device)
-    prepare = create_preparer(processor, accelerator.device, chunk_size=64)
-    cache = FeatureCache(
-        teacher, prepare, features.cache_dir, f"{features.key} {fingerprint(teacher)}", features.mixed_precision
-    )
-    image_embeds = cache.image_features(images, rows, views=1, transform=None, seed=0, embed=True)[0]
-    text_embeds = cache.text_features(processor.tokenizer, list(chain.from_iterable(captions)), embed=True)
-    return image_embeds, text_embeds

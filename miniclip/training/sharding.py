@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from miniclip.training.arguments import TrainingArguments
+from miniclip.training.distillation import ADAPTORS
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 
@@ -67,10 +68,15 @@ def make_shardable(accelerator: Accelerator, model: MiniCLIPModel) -> MiniCLIPMo
     if accelerator.is_fsdp2:
         model.to(memory_format=torch.contiguous_format)
         plugin = accelerator.state.fsdp_plugin
-        plugin.ignored_modules = [nn.ParameterList(p for p in model.parameters() if p.ndim == 0)]
+        plugin.ignored_modules = [nn.ParameterList(_kept_whole(model))]
         if plugin.transformer_cls_names_to_wrap is None:
             plugin.transformer_cls_names_to_wrap = repeated_layers(model)
     return model
+
+
+def _kept_whole(model: nn.Module) -> list[nn.Parameter]:
+    """What the loss reads itself, outside of the layers that gather their weights."""
+    return [p for name, p in model.named_parameters() if p.ndim == 0 or name.startswith(f"{ADAPTORS}.")]
 
 
 def repeated_layers(model: nn.Module) -> list[str]:
@@ -105,7 +111,7 @@ def whole_model(accelerator: Accelerator, model: nn.Module) -> MiniCLIPModel:
         copied = MiniCLIPModel(copy.deepcopy(unwrapped.config))
     if accelerator.is_main_process:
         copied = copied.to_empty(device=accelerator.device)
-        copied.load_state_dict(state)
+        copied.load_state_dict({name: value for name, value in state.items() if not name.startswith(f"{ADAPTORS}.")})
         for name, buffer in unwrapped.named_buffers():  # also those outside the state dict, such as position ids
             copied.get_buffer(name).copy_(buffer)
     return copied

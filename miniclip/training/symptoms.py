@@ -98,7 +98,7 @@ def collapsed(statistics: dict[str, float]) -> Finding | None:
         statistics: from [`~miniclip.training.diagnostics.embedding_statistics`], for a model that has trained for a
             while. A uniformity of -0.4 is a mean cosine of 0.9; dropout alone spreads equal inputs by about as much.
     """
-    kinds = [kind for kind in ("image", "text") if statistics[f"{kind}_uniformity"] > -0.4]
+    kinds = [kind for kind in ("image", "text") if statistics.get(f"{kind}_uniformity", -1) > -0.4]
     if not kinds:
         return None
     return Finding(

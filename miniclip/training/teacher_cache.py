@@ -1,8 +1,8 @@
 """A teacher's embeddings of a dataset, computed once by all processes and kept on disk in half precision.
 
-Each folder belongs to one teacher, one dataset and one set of crops; its name is a hash of all three, so that embeddings
-of another teacher, other data or other crops are never used. Work is cut into shards that appear whole or not at all: after
-a kill, the next run computes only those that are missing.
+Each folder belongs to one teacher, one dataset and one set of crops; its name is a hash of all three, so that
+embeddings of another teacher, other data or other crops are never used. Work is cut into shards that appear whole or
+not at all: after a kill, the next run computes only those that are missing.
 """
 
 import hashlib
@@ -22,7 +22,8 @@ from tqdm.auto import tqdm
 
 from miniclip.data.image_cache import DecodedImages
 from miniclip.data.remembered_crops import crop_picture, draw_crops
-from miniclip.training.distributed import rank, world_size
+from miniclip.data.teaching import ArrayFile
+from miniclip.training.distributed import any_process, rank, world_size
 from miniclip.training.teachers import ImageInputs, Teacher
 from miniclip.utils.errors import UserError
 from miniclip.utils.files import write_whole
@@ -43,8 +44,8 @@ class ImagesToEmbed:
         column: where they are.
         crop_mode: how an image becomes square; see [`~miniclip.data.image_cache.square_image`].
         rows: those with a readable image; the others' embeddings are zero.
-        crops: `(views, len(dataset), 5)` from [`~miniclip.data.remembered_crops.draw_crops`]; `None` for one view of the
-            whole image.
+        crops: `(views, len(dataset), 5)` from [`~miniclip.data.remembered_crops.draw_crops`]; `None` for one view of
+            the whole image.
     """
 
     dataset: Dataset
@@ -79,19 +80,22 @@ class TeacherCache:
         self.precision = accelerator.mixed_precision
         self.folder, self._teacher_key = folder, teacher.fingerprint()
 
-    def images(self, images: ImagesToEmbed) -> np.ndarray:
+    def images(self, images: ImagesToEmbed) -> ArrayFile:
         """`(views, len(images.dataset), width)` float16 unit vectors, memory-mapped."""
         count = images.views * len(images.dataset)
         source = _Views(images, self.teacher.image_inputs)
-        array = self._computed("images", images.key(), count, IMAGE_SHARD, partial(self._embed_images, source))
+        file = self._computed("images", images.key(), count, IMAGE_SHARD, partial(self._embed_images, source))
         if images.crops is not None and self.accelerator.is_main_process:
             self._remember(images)
-        return array.reshape(images.views, len(images.dataset), -1)
+        return ArrayFile(file, (images.views, len(images.dataset), self.teacher.width))
 
-    def texts(self, texts: Sequence[str]) -> np.ndarray:
+    def texts(self, texts: Sequence[str]) -> ArrayFile:
         """`(len(texts), width)` float16 unit vectors, memory-mapped."""
-        key = hashlib.sha256("\0".join(texts).encode(errors="surrogatepass")).hexdigest()
-        return self._computed("texts", key, len(texts), TEXT_SHARD, partial(self._embed_texts, texts))
+        digest = hashlib.sha256()
+        for text in texts:
+            digest.update(text.encode(errors="surrogatepass") + b"\0")
+        key = digest.hexdigest()
+        return ArrayFile(self._computed("texts", key, len(texts), TEXT_SHARD, partial(self._embed_texts, texts)))
 
     def _remember(self, images: ImagesToEmbed) -> None:
         """Beside the embeddings, the crops that they are of."""
@@ -103,13 +107,11 @@ class TeacherCache:
         digest = hashlib.sha256(f"{self._teacher_key} {self.precision} {key}".encode()).hexdigest()[:16]
         return self.folder / f"teacher-{kind}-{digest}"
 
-    def _computed(self, kind: str, key: str, count: int, size: int, embed: Callable[[range, tqdm], np.ndarray]):
-        """The array of a folder, after this and the other processes have computed the shards that it lacks."""
+    def _computed(self, kind: str, key: str, count: int, size: int, embed: Callable[[range, tqdm], np.ndarray]) -> Path:
+        """The array's file, after this and the other processes have computed the shards that it lacks."""
         folder = self._folder(kind, key)
         whole, shape = folder / "embeddings.npy", (count, self.teacher.width)
-        self.accelerator.wait_for_everyone()  # nobody may look for the array after another process has written it
-        if not _holds(whole, shape):
-            self.accelerator.wait_for_everyone()
+        if any_process(not _holds(whole, shape), self.accelerator.device):
             shards = [range(start, min(start + size, count)) for start in range(0, count, size)]
             try:
                 folder.mkdir(parents=True, exist_ok=True)
@@ -123,7 +125,7 @@ class TeacherCache:
                     "space or choose another --cache_dir, then start again: what is there is kept"
                 ) from error
             self.accelerator.wait_for_everyone()
-        return np.load(whole, mmap_mode="r")
+        return whole
 
     def _compute_shards(self, folder: Path, shards: list[range], embed, kind: str) -> None:
         """Those of this process that are missing."""
@@ -140,6 +142,9 @@ class TeacherCache:
                 write_whole(_shard(folder, number), partial(_save_array, array))
 
     def _merge(self, folder: Path, shards: list[range], whole: Path, shape: tuple[int, int], kind: str) -> None:
+        if _holds(whole, shape):  # by another run
+            return
+
         def write(part: Path) -> None:
             with part.open("wb") as file:
                 header = {"descr": "<f2", "fortran_order": False, "shape": shape}

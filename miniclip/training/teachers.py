@@ -134,14 +134,9 @@ class Teacher:
             return F.normalize(features.float(), dim=-1).cpu()
 
 
-def load_teachers(names: str, device: torch.device) -> list[Teacher]:
-    """
-    The teachers of a comma-separated list, in float32.
-
-    Raises:
-        UserError: one cannot be loaded, or cannot teach.
-    """
-    return [load_teacher(name.strip(), device) for name in names.split(",") if name.strip()]
+def teacher_names(names: str) -> list[str]:
+    """Those in a comma-separated list."""
+    return [name.strip() for name in names.split(",") if name.strip()]
 
 
 def load_teacher(name: str, device: torch.device | str = "cpu") -> Teacher:
@@ -179,8 +174,8 @@ def _check_model(name: str, model: nn.Module, info: dict) -> None:
 
 def _unusable(name: str, reason: str) -> str:
     return (
-        f"{name!r} cannot be a teacher: {reason}. Choose a model with an image and a text encoder, such as CLIP, SigLIP, "
-        "AltCLIP, Chinese-CLIP, ALIGN or MiniCLIP"
+        f"{name!r} cannot be a teacher: {reason}. Choose a model with an image and a text encoder, such as CLIP, "
+        "SigLIP, AltCLIP, Chinese-CLIP, ALIGN or MiniCLIP"
     )
 
 

@@ -23,8 +23,9 @@ from miniclip.training.diagnostics import (
     locate_non_finite,
     loss_at_reference_batch,
 )
+from miniclip.training.distillation import Distillation, DistillationLoss, attach_adaptors, without_adaptors
 from miniclip.training.distributed import any_process, world_size
-from miniclip.training.gradient_cache import StepResult, contrastive_backward
+from miniclip.training.gradient_cache import LossFunction, StepResult, contrastive_backward
 from miniclip.training.losses import ContrastiveLoss
 from miniclip.training.memory import keep_freed_memory
 from miniclip.training.optimization import (
@@ -32,6 +33,7 @@ from miniclip.training.optimization import (
     compile_encoders,
     create_optimizer,
     create_schedule,
+    freeze_text_side,
     parameter_groups,
     set_train_mode,
     warmup_steps,
@@ -94,21 +96,20 @@ class Trainer:
         training = arguments.training
         dataset, columns, captions = load_training_split(arguments)
         model, self.processor = build_model(arguments, captions)
-        make_shardable(accelerator, model.to(accelerator.device))
+        model.to(accelerator.device)
         self.prepare = create_preparer(self.processor, accelerator.device, training.per_device_train_batch_size)
         self.data = build_training_data(
             accelerator, arguments, dataset, columns, captions, model, self.processor, self.prepare
         )
+        if not (columns.captions or arguments.data.unlabelled_texts):
+            freeze_text_side(model)
+        self.loss_function = self._create_loss(model)
+        make_shardable(accelerator, model)
         if columns.classes is not None:  # use the model with the prompts that it has learnt from
             model.config.zero_shot_templates = list(columns.classes.templates)
         self.validator = self._create_validator(model, columns)
         self.total_steps = training.max_train_steps or training.num_train_epochs * self.data.batches_per_epoch
         self.logging_interval = training.logging_steps or (10 if self.total_steps >= 100 else 1)
-        self.loss_function = ContrastiveLoss(
-            label_smoothing=training.label_smoothing,
-            match_by_id=True,
-            distillation_weight=training.distillation_weight if training.teacher_name_or_path else 0.0,
-        )
         self.average = average_weights(model, training.ema_decay) if training.ema_decay else None
         if training.gradient_checkpointing:
             model.gradient_checkpointing_enable()
@@ -135,6 +136,8 @@ class Trainer:
         keys = getattr(self.data.dataset, "image_keys", None)
         if keys is not None and (text := describe_copies(dataset, columns.image, keys)):
             self._say(text)
+        if not columns.captions:
+            return
         words, text = examine_words(self.arguments, self.unwrapped, self.processor.tokenizer, captions)
         self._say(f"captions: {text}")
         self.doctor.tell(*words, *examine_repetitions(self.arguments, dataset, columns, captions, keys))
@@ -143,9 +146,20 @@ class Trainer:
         training = self.arguments.training
         return parameter_groups(model, training.learning_rates, training.weight_decay, training.layer_decay)
 
+    def _create_loss(self, model) -> LossFunction:
+        """The ordinary loss or, with teachers, that and theirs, for which the model gets adaptors."""
+        training = self.arguments.training
+        contrastive = ContrastiveLoss(training.label_smoothing, match_by_id=True)
+        if not self.data.teachers:
+            return contrastive
+        weights = Distillation.parse(training.distillation)
+        if weights.needs_adaptors:
+            attach_adaptors(model, [facts.width for facts in self.data.teachers])
+        return DistillationLoss(contrastive, weights, self.data.teachers)
+
     def _create_validator(self, model, columns) -> Validator | None:
         data = self.arguments.data
-        if not data.validation_split or not self.accelerator.is_main_process:
+        if not data.validation_split or not columns.captions or not self.accelerator.is_main_process:
             return None
         try:
             dataset = load_split(
@@ -249,7 +263,7 @@ class Trainer:
         self.unwrapped.clamp_logit_scale()
         if self.average is not None:
             self.average.update_parameters(self.unwrapped)
-        return result, len(result.embeddings.text)
+        return result, max(len(result.embeddings.text), len(result.embeddings.image))
 
     def _image_side(self) -> int:
         full = train_image_size(self.arguments, self.processor)
@@ -278,7 +292,8 @@ class Trainer:
     def _log_step(self, progress: tqdm, result: StepResult, loss: float, speed: float) -> None:
         rates = {group["part"]: group["lr"] for group in self.optimizer.param_groups}
         scale = self.unwrapped.logit_scale.exp().item()
-        self.doctor.after_step(self.state.step, loss, len(result.embeddings.image), len(result.embeddings.text))
+        if not self.data.teachers:  # with them, no value of the loss means guessing
+            self.doctor.after_step(self.state.step, loss, len(result.embeddings.image), len(result.embeddings.text))
         # A moving average, because the speed of single steps varies with the length of their captions.
         self._speed = speed if self._speed is None else 0.9 * self._speed + 0.1 * speed
         progress.update()
@@ -365,7 +380,8 @@ class Trainer:
         """Replace the model's files in the run's folder one by one, each at once, so that it can always be loaded."""
 
         def write(part: Path) -> None:
-            model.save_pretrained(part)
+            with without_adaptors(model):
+                model.save_pretrained(part)
             self.processor.save_pretrained(part)
 
         staging = self.output_dir / ".model"

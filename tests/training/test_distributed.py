@@ -7,16 +7,21 @@ import sys
 
 import pytest
 import torch
+import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from conftest import ROOT, build_tiny
 
+from miniclip.training.distillation import Distillation, DistillationLoss, TeacherFacts, attach_adaptors
 from miniclip.training.gradient_cache import contrastive_backward
 from miniclip.training.losses import ContrastiveLoss
 
 JOINT = 12
 LOSSES, CHUNKS, SPLITS = ("infonce", "sigmoid"), (1, 3), ((6, 6), (7, 5))
-CASES = list(itertools.product(LOSSES, CHUNKS, SPLITS, (False, True)))
+CASES = [(*case, "") for case in itertools.product(LOSSES, CHUNKS, SPLITS, (False, True))]
+TAUGHT = "contrastive=1,embeddings=2,relations=1,interactive=1"
+CASES += [("infonce", chunks, (7, 5), equals, TAUGHT) for chunks in CHUNKS for equals in (False, True)]
+CASES += [("infonce", 2, (7, 5), False, "unpaired")]
 
 
 def joint_batch(vocab_size: int, has_equals: bool) -> dict[str, torch.Tensor]:
@@ -33,14 +38,36 @@ def joint_batch(vocab_size: int, has_equals: bool) -> dict[str, torch.Tensor]:
     }
 
 
-def gradients(accelerator, tokenizer, loss: str, chunks: int, rows: slice, has_equals: bool) -> dict[str, torch.Tensor]:
-    """Gradient of this process's rows in eval mode (dropout would differ between processes), and the loss."""
-    model = accelerator.prepare_model(build_tiny(tokenizer, loss=loss).eval())
-    batch = {name: value[rows] for name, value in joint_batch(len(tokenizer), has_equals).items()}
+def with_teachers(batch: dict[str, torch.Tensor], unpaired: bool) -> dict[str, torch.Tensor]:
+    """Two teachers of 16 and 6 numbers; if `unpaired`, texts 0 to 3 and every other one describe no image."""
+    generator = torch.Generator().manual_seed(1)
+    for name in ("teacher_image", "teacher_text"):
+        vectors = [F.normalize(torch.randn(JOINT, width, generator=generator), dim=1) for width in (16, 6)]
+        batch[name] = torch.cat(vectors, dim=1).half()
+    if unpaired:
+        batch["text_unpaired"] = (torch.arange(JOINT) < 4) | (torch.arange(JOINT) % 2 == 0)
+    return batch
+
+
+def gradients(
+    accelerator, tokenizer, loss: str, chunks: int, rows: slice, has_equals: bool, taught: str
+) -> dict[str, torch.Tensor]:
+    """Of this process's rows in eval mode (dropout would differ by process), plus the loss."""
+    model = build_tiny(tokenizer, loss=loss).eval()
+    whole, loss_function = joint_batch(len(tokenizer), has_equals), ContrastiveLoss(match_by_id=has_equals)
+    if taught:
+        whole = with_teachers(whole, taught == "unpaired")
+        attach_adaptors(model, [16, 6])
+        weights = Distillation.parse(TAUGHT)
+        loss_function = DistillationLoss(
+            ContrastiveLoss(match_by_id=True), weights, [TeacherFacts(16, 20.0), TeacherFacts(6, 10.0)]
+        )
+    model = accelerator.prepare_model(model)
+    batch = {name: value[rows] for name, value in whole.items()}
     parts = [
         dict(zip(batch, values, strict=True)) for values in zip(*(v.chunk(chunks) for v in batch.values()), strict=True)
     ]
-    result = contrastive_backward(accelerator, model, parts, ContrastiveLoss(match_by_id=has_equals))
+    result = contrastive_backward(accelerator, model, parts, loss_function)
     named = accelerator.unwrap_model(model).named_parameters()
     return {"loss": result.loss} | {name: parameter.grad for name, parameter in named}
 
@@ -55,9 +82,9 @@ def work(output: str, tokenizer_folder: str) -> None:
     assert accelerator.num_processes == 2
     found = {}
     for case in CASES:
-        loss, chunks, (first, _), has_equals = case
+        loss, chunks, (first, _), has_equals, taught = case
         rows = slice(0, first) if accelerator.process_index == 0 else slice(first, JOINT)
-        found[case] = gradients(accelerator, tokenizer, loss, chunks, rows, has_equals)
+        found[case] = gradients(accelerator, tokenizer, loss, chunks, rows, has_equals, taught)
     torch.save(found, f"{output}-{accelerator.process_index}.pt")
     accelerator.end_training()
 
@@ -77,11 +104,11 @@ def by_two(tmp_path_factory, tiny_tokenizer):
 
 
 @pytest.mark.parametrize(
-    "case", CASES, ids=lambda case: f"{case[0]}-{case[1]}chunks-{case[2][0]}+{case[2][1]}-equals{case[3]}"
+    "case", CASES, ids=lambda case: f"{case[0]}-{case[1]}chunks-{case[2][0]}+{case[2][1]}-equals{case[3]}{case[4][:8]}"
 )
 def test_two_processes_are_one_joint_batch(by_two, tiny_tokenizer, case):
     AcceleratorState._reset_state(reset_partial_state=True)
-    expected = gradients(Accelerator(cpu=True), tiny_tokenizer, case[0], 1, slice(0, JOINT), case[3])
+    expected = gradients(Accelerator(cpu=True), tiny_tokenizer, case[0], 1, slice(0, JOINT), *case[3:])
     largest = max(gradient.norm() for gradient in expected.values())
     for found in by_two:
         assert found[case].keys() == expected.keys()

@@ -8,7 +8,7 @@ from conftest import CAPTIONS
 from PIL import Image
 from tiny_teachers import BUILDERS, LONGEST, load_plainly, save_teacher
 
-from miniclip.training.teachers import load_teacher, load_teachers
+from miniclip.training.teachers import load_teacher, teacher_names
 from miniclip.utils.errors import UserError
 
 MAX_LENGTH = ("siglip", "siglip2")  # padded to the end; the others to the longest text of the batch
@@ -76,7 +76,7 @@ def test_the_fingerprint_knows_weights_and_processor(tokenizer, tmp_path):
 
 def test_a_miniclip_and_a_clip_may_teach_together(tiny_folder, tokenizer, tmp_path):
     clip = save_teacher("clip", tmp_path / "clip", tokenizer)
-    teachers = load_teachers(f"{tiny_folder}, {clip}", torch.device("cpu"))
+    teachers = [load_teacher(name) for name in teacher_names(f"{tiny_folder}, {clip}")]
     assert [teacher.width for teacher in teachers] == [16, 24]
     assert all(1 <= teacher.logit_scale <= 100 for teacher in teachers)
 
