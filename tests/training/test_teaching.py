@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from conftest import CAPTIONS, TINY_SETTINGS, run_python
+from conftest import CAPTIONS, TINY_SETTINGS, TINY_TEXT, run_python
 from safetensors.torch import load_file
 from test_training import launch_two
 from tiny_teachers import save_teacher
@@ -187,3 +187,14 @@ def test_two_processes_share_the_teachers_work_and_are_one(data, tmp_path):
         for one, other in zip(*files, strict=True):
             assert one.parent.name == other.parent.name
             assert np.allclose(np.load(one), np.load(other), atol=2e-3)
+
+
+def test_the_presets_train_in_miniature(data, tmp_path):
+    tiny = ["--image_encoder", "test_resnet", "--image_size", "32", "--pretrained", "false", "--num_train_epochs", "1"]
+    tiny += ["--mixed_precision", "no", "--report_to", "none", "--cache_dir", data / "cache"]
+    pairs = ["--text_encoder", "distilbert", "--text_config", json.dumps(TINY_TEXT), "--dataset_name", data / "pairs"]
+    photos = ["--unlabelled_images", data / "photos"]
+    for preset, own, teacher in (("resnet18", [*pairs, *photos], "siglip"), ("images", photos, "clip")):
+        command = ["train_accelerate.py", f"configs/distil_{preset}.yaml", *tiny, *own]
+        run_python(*command, "--teacher_name_or_path", data / teacher, "--output_dir", tmp_path / preset)
+        MiniCLIPModel.from_pretrained(tmp_path / preset)
