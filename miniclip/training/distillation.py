@@ -187,10 +187,11 @@ def attach_adaptors(model: MiniCLIPModel, widths: Sequence[int]) -> None:
     There is none for a teacher of the student's own width: the student then learns to stand in for it.
     """
     own = model.config.projection_dim
+    generator = torch.Generator().manual_seed(0)  # the global one has moved on where a teacher had to be asked
     adaptors = [nn.Identity() if width == own else nn.Linear(own, width, bias=False) for width in widths]
     for adaptor in adaptors:
         if isinstance(adaptor, nn.Linear):
-            nn.init.orthogonal_(adaptor.weight)
+            nn.init.orthogonal_(adaptor.weight, generator=generator)
     model.add_module(ADAPTORS, nn.ModuleList(adaptors).to(model.device))
 
 
