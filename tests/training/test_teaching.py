@@ -177,7 +177,7 @@ def test_texts_in_any_layout(tmp_path):
         read_texts(str(tmp_path / "empty.txt"))
 
 
-@pytest.mark.parametrize("kind", ["miniclip"])
+@pytest.mark.parametrize("kind", ["miniclip", "clip", "siglip"])
 def test_a_teachers_text_encoder_is_kept_without_a_caption(data, tiny_folder, tmp_path, kind):
     """Photos alone teach an image encoder to stand in for the teacher's; words are embedded as by the teacher."""
     name = str(tiny_folder if kind == "miniclip" else data / kind)
