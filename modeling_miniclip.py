@@ -138,6 +138,16 @@ class MiniCLIPModel(PreTrainedModel):
     def set_input_embeddings(self, value: nn.Module) -> None:
         self.text_model.set_input_embeddings(value)
 
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict:
+        """As in transformers, and the weights that blocks of the image encoder share, as those of CoaT do. Each name
+        that is not saved, with the one that is."""
+        first: dict[int, str] = {}
+        shared = {}
+        for name, parameter in self.vision_model.named_parameters("vision_model", remove_duplicate=False):
+            if first.setdefault(id(parameter), name) != name:
+                shared[name] = first[id(parameter)]
+        return super().get_expanded_tied_weights_keys(all_submodels) | shared
+
     def _set_gradient_checkpointing(self, enable: bool = True, **kwargs) -> None:
         """transformers reaches the blocks of the text encoder, but timm's blocks have their own switch."""
         if self.vision_model.supports_gradient_checkpointing:

@@ -146,16 +146,48 @@ def onnx_config(model, processor) -> dict:
 
 def export_vision_model(model, settings: dict, path: Path) -> None:
     """Write the image tower, for any number of images of the size that `settings` of [`onnx_config`] name."""
-    _export(_ImageTower(model), random_images(settings, 2), {0: "batch"}, path)
+    name = f"image encoder {model.config.vision_config.architecture}"
+    _export(_ImageTower(model), random_images(settings, 2), {0: "batch"}, path, name)
 
 
 def export_text_model(model, max_length: int, path: Path) -> None:
     """Write the text tower, for any number of texts of up to `max_length` tokens."""
     length = torch.export.Dim("length", max=max_length)
-    _export(_TextTower(model), random_texts(model, 2, min(9, max_length)), {0: "batch", 1: length}, path)
+    name = f"text encoder {model.config.text_config.model_type}"
+    inputs, axes = random_texts(model, 2, min(9, max_length)), {0: "batch", 1: length}
+    try:
+        _export(_TextTower(model), inputs, axes, path, name)
+    except UserError:  # T5's attention can only be exported in its plain form
+        attention = model.text_model.config._attn_implementation
+        model.text_model.set_attn_implementation("eager")
+        try:
+            _export(_TextTower(model), inputs, axes, path, name)
+        finally:
+            model.text_model.set_attn_implementation(attention)
 
 
-def _export(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dict, path: Path) -> None:
+def _export(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dict, path: Path, name: str) -> None:
+    """
+    Raises:
+        UserError: PyTorch cannot export this encoder.
+    """
+    try:
+        _write(tower, inputs, dynamic_axes, path)
+    except Exception as error:  # the exporter and what it is built on have errors of many kinds
+        raise UserError(
+            f"PyTorch cannot export the {name} to ONNX ({_root_cause(error)}); use it with PyTorch or with fast=True"
+        ) from error
+
+
+def _root_cause(error: BaseException) -> str:
+    """What the exporter's error began with, in one line."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    message = next(iter(str(error).strip().splitlines()), "")
+    return f"{type(error).__name__}: {message[:100]}" if message else type(error).__name__
+
+
+def _write(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dict, path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the towers share axis names, and the exporter uses deprecated code
         torch.onnx.export(

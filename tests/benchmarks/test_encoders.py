@@ -11,8 +11,9 @@ import encoder_table
 import encoders
 
 RESULTS = ROOT / "benchmarks" / "results" / "encoders.json"
-# Class tokens that join late, tokens without position, a mixer, windows, convolutions without norms.
+# Class tokens that join late, a mixer, tokens, convolutions with and without norms, blocks that share weights.
 IMAGE_ENCODERS = ("xcit_nano_12_p8_224", "cait_xxs24_224", "mixer_s32_224", "test_vit", "test_convnext", "test_nfnet")
+IMAGE_ENCODERS += ("coat_tiny",)
 # Shared layers, layers in several lists, causal, half of an encoder-decoder, own padding, own pooling, odd positions.
 TEXT_ENCODERS = (
     *("albert", "xlm", "gpt2", "qwen3", "t5", "siglip_text_model", "clip_text_model"),
