@@ -100,7 +100,8 @@ class MiniCLIPModel(PreTrainedModel):
         self.text_model = _create_text_model(config.text_config)
         timm_model = self.vision_model.timm_model
         vision_dim = getattr(timm_model, "head_hidden_size", None) or timm_model.num_features
-        text_dim = config.text_config.hidden_size
+        self._tied_weights_keys = _shared_weights(self.vision_model, "vision_model") or None
+        text_dim = config.text_config.hidden_size * (2 if config.text_config.model_type == "reformer" else 1)
         self._longest_text = _longest_text(self.text_model)
         self.feature_dropout = nn.Dropout(config.feature_dropout)
         self.visual_projection = self._create_head(vision_dim)
@@ -139,14 +140,9 @@ class MiniCLIPModel(PreTrainedModel):
         self.text_model.set_input_embeddings(value)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict:
-        """As in transformers, and the weights that blocks of the image encoder share, as those of CoaT do. Each name
-        that is not saved, with the one that is."""
-        first: dict[int, str] = {}
-        shared = {}
-        for name, parameter in self.vision_model.named_parameters("vision_model", remove_duplicate=False):
-            if first.setdefault(id(parameter), name) != name:
-                shared[name] = first[id(parameter)]
-        return super().get_expanded_tied_weights_keys(all_submodels) | shared
+        """As in transformers, which would look at tied word embeddings alone, and the shared weights of the image
+        encoder."""
+        return super().get_expanded_tied_weights_keys(all_submodels) | (self._tied_weights_keys or {})
 
     def _set_gradient_checkpointing(self, enable: bool = True, **kwargs) -> None:
         """transformers reaches the blocks of the text encoder, but timm's blocks have their own switch."""
@@ -396,6 +392,15 @@ def _padded_as_siglip(input_ids: torch.Tensor, attention_mask: torch.Tensor | No
     return F.pad(input_ids, (0, text_config.max_position_embeddings - length), value=pad)
 
 
+def _shared_weights(module: nn.Module, prefix: str) -> dict[str, str]:
+    """Names of weights that blocks share, as those of CoaT do, each with the name under which they are saved."""
+    first: dict[int, str] = {}
+    names = [
+        (name, first.setdefault(id(p), name)) for name, p in module.named_parameters(prefix, remove_duplicate=False)
+    ]
+    return {name: saved for name, saved in names if name != saved}
+
+
 def _longest_text(text_model: PreTrainedModel) -> int:
     """Number of positions of the text encoder. In RoBERTa and similar models they start after the padding index."""
     for name, module in text_model.named_modules():
@@ -420,7 +425,7 @@ def _create_text_model(config) -> PreTrainedModel:
 
 
 # Poolers that cannot be left out, and attention to selected tokens, which MiniCLIP does not select.
-_UNUSED = re.compile(r"(^|\.)pooler\.|_global\.")
+_UNUSED = re.compile(r"(^|\.)pooler\.|_global\.|(^|\.)(mask_emb|seg_embed|r_s_bias)$")
 
 
 def _text_model_class(config) -> type[PreTrainedModel]:
