@@ -32,10 +32,10 @@ from datasets import Dataset, Features, Image, Value
 from PIL import Image as PILImage
 from records import MEGABYTE, RESULTS, ROOT, save
 
+from miniclip.commands.train import create_accelerator
 from miniclip.data.shapes import shapes_split
 from miniclip.training.arguments import Arguments, parse_arguments
 from miniclip.training.trainer import Trainer
-from train_accelerate import create_accelerator
 
 FILES = 8  # at least one for each worker
 DISTINCT = 1000  # pictures; further pairs repeat them with other captions

@@ -38,11 +38,11 @@ from records import MEGABYTE, RESULTS, high_water_mark, save
 from torch.utils.flop_counter import FlopCounterMode
 from training_speed import TimedTrainer
 
+from miniclip.commands.train import create_accelerator
 from miniclip.training.arguments import Arguments, parse_arguments
 from miniclip.training.optimization import set_train_mode
 from miniclip.utils.errors import UserError, exit_on_user_error
 from miniclip.utils.loading import default_device
-from train_accelerate import create_accelerator
 
 SAMPLES_PER_S = 5
 REPORTED_STEPS = 10  # at the start and at the end of a run; their mean loss is reported

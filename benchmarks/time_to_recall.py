@@ -30,6 +30,7 @@ from accelerate.utils import set_seed  # noqa: E402
 from records import RESULTS, ROOT, save  # noqa: E402
 from rivals import MODEL_NAME, train_open_clip, write_open_clip_config, write_pairs  # noqa: E402
 
+from miniclip.commands.train import create_accelerator  # noqa: E402
 from miniclip.data.images import decode_image  # noqa: E402
 from miniclip.data.reader import captions_of, find_columns, load_split  # noqa: E402
 from miniclip.evaluation.retrieval import retrieval_metrics  # noqa: E402
@@ -38,7 +39,6 @@ from miniclip.training.trainer import Trainer  # noqa: E402
 from miniclip.training.validation import HEADLINE  # noqa: E402
 from miniclip.utils.errors import exit_on_user_error  # noqa: E402
 from miniclip.utils.loading import default_device  # noqa: E402
-from train_accelerate import create_accelerator  # noqa: E402
 
 CONTEXT_LENGTH = 32
 

@@ -17,9 +17,9 @@ from accelerate.utils import set_seed
 from records import RESULTS, save
 from training_speed import MIXED_PRECISION, TimedTrainer, our_settings
 
+from miniclip.commands.train import create_accelerator
 from miniclip.utils.errors import exit_on_user_error
 from miniclip.utils.loading import default_device
-from train_accelerate import create_accelerator
 
 # An operator belongs to the first kind that has a word in its name.
 KINDS = {

@@ -51,13 +51,13 @@ from rivals import (
     write_pairs,
 )
 
+from miniclip.commands.train import create_accelerator
 from miniclip.training.arguments import Arguments, parse_arguments
 from miniclip.training.trainer import Trainer
 from miniclip.utils.errors import exit_on_user_error
 from miniclip.utils.loading import default_device
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor
-from train_accelerate import create_accelerator
 
 MIXED_PRECISION = {"bf16": "bf16", "fp32": "no"}  # their names in MiniCLIP
 OPEN_CLIP_PRECISION = {"bf16": "amp_bf16", "fp32": "fp32"}
