@@ -1,4 +1,4 @@
-"""Outputs of locked encoders, computed once and kept on disk: epochs of head training then take about a second."""
+"""Computes the outputs of locked encoders once and keeps them on disk, so an epoch of the heads takes a second."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -21,7 +21,7 @@ from modeling_miniclip import MiniCLIPModel
 
 
 def fingerprint(module: nn.Module) -> str:
-    """Hash of a module's weights and buffers, so that a changed encoder never meets another's features."""
+    """Hash of a module's weights and buffers, so that a changed encoder never gets the features of another."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
         digest.update(name.encode())
@@ -30,7 +30,7 @@ def fingerprint(module: nn.Module) -> str:
 
 
 def cached(file: Path, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
-    """What `compute` returns, in float16 on disk (half the space, and the towers compute in half precision anyway)."""
+    """The result of `compute`, stored in float16: half the space, and often what the towers computed in."""
     if not file.is_file():
         file.parent.mkdir(parents=True, exist_ok=True)
         features = compute().half().contiguous()
@@ -40,13 +40,13 @@ def cached(file: Path, compute: Callable[[], torch.Tensor]) -> torch.Tensor:
 
 class FeatureCache:
     """
-    Features of a dataset's images and captions by the towers of one model.
+    Features of a dataset's images and captions from the towers of one model.
 
     Args:
-        model: in whatever mode; towers run in eval mode.
+        model: a model in any mode; its towers run in eval mode.
         prepare: moves a batch of image tensors to the device and normalises it.
-        cache_dir: where features are kept.
-        key: names the images and what was done to them; captions name themselves.
+        cache_dir: folder for the features.
+        key: identifies the images and their preprocessing; captions identify themselves.
         mixed_precision: `"no"`, `"bf16"` or `"fp16"`.
     """
 
@@ -105,7 +105,8 @@ class FeatureCache:
         )
 
     def _compute_texts(self, tokenizer, captions: list[str]) -> torch.Tensor:
-        order = sorted(range(len(captions)), key=lambda index: len(captions[index]))  # like lengths need little padding
+        # Similar lengths need little padding.
+        order = sorted(range(len(captions)), key=lambda index: len(captions[index]))
         features = None
         progress = tqdm(total=len(captions), desc="features of the locked text encoder", unit="text", leave=False)
         with inference(self.model, self.mixed_precision), progress:

@@ -1,8 +1,8 @@
 """Exact large-batch contrastive gradients in the memory of a small batch (GradCache, Gao et al., 2021).
 
-A contrastive loss couples all pairs of its batch, so summing the gradients of small batches is not the gradient of a
-large one. Here every chunk is first embedded without a graph; the loss of all chunks, of all processes, is taken on
-those embeddings; and each chunk is embedded a second time to carry its share of the gradient into the weights.
+A contrastive loss couples all pairs of its batch, so the sum of the gradients of small batches is not the gradient of a
+large one. Here, every chunk is first embedded without a graph. The loss is computed from these embeddings of all chunks
+and processes. Then each chunk is embedded again, to carry its share of the gradient into the weights.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -44,23 +44,23 @@ def contrastive_backward(
     seed: int = 0,
 ) -> StepResult:
     """
-    Accumulate the gradient of the joint batch's loss into every trainable parameter, as one big backward would.
+    Accumulate the gradient of the joint batch's loss in every trainable parameter, as one large backward pass would.
 
     Args:
-        model: as `accelerator.prepare` returned it.
+        model: the model that `accelerator.prepare` returned.
         chunks: model inputs, `image_ids` and `text_ids` of each chunk; chunks may differ in size.
-        loss_function: of the model, whose towers it must not run, and the joint batch; a scalar.
-        seed: of dropout. Each chunk's two passes draw the same masks because both start from the same seed.
+        loss_function: called with the model, whose towers it must not run, and the joint batch; returns a scalar.
+        seed: seed of dropout. The two passes of a chunk draw the same masks, because both start from the same seed.
 
-    A single chunk is embedded once only; nothing is cached then.
+    A single chunk is embedded only once, and nothing is cached.
 
-    Data-parallel training wraps the model; the first pass goes past the wrapper, since there is nothing to synchronise.
-    FSDP2 wraps nothing: its hooks, which gather the weights, belong to the model itself and run in both passes.
+    Data-parallel training wraps the model, and the first pass bypasses the wrapper, because there is nothing to
+    synchronise. FSDP2 has no wrapper: its hooks, which gather the weights, belong to the model and run in both passes.
     """
     unwrapped: MiniCLIPModel = accelerator.unwrap_model(model)
     chunks = _as_many_everywhere(chunks, accelerator.device)
     seeds = [_chunk_seed(seed, index) for index in range(len(chunks))]
-    # One process need not synchronise, and one chunk may keep its graph instead of being embedded twice.
+    # A single process need not synchronise, so a single chunk can keep its graph instead of being embedded twice.
     if len(chunks) == 1:
         outputs = [_embed(accelerator, model, chunks[0], seeds[0])]
     else:
@@ -73,9 +73,9 @@ def contrastive_backward(
 
 def _as_many_everywhere(chunks: Sequence[dict], device: torch.device) -> Sequence[dict]:
     """
-    No process may make fewer passes than another, since some passes communicate: FSDP gathers weights in each, and
-    data-parallel training BatchNorm's statistics in a step's first. A process whose batch is shorter, because it is
-    the last one or rows turned out unusable, cuts its chunks in two until it has as many.
+    Let all processes make the same number of passes, because some passes communicate: FSDP gathers weights in each
+    pass, and data-parallel training synchronises BatchNorm's statistics in the first pass of a step. A process with a
+    shorter batch (the last one, or one with unusable rows) cuts its chunks in two until it has as many.
     """
     chunks, wanted = list(chunks), largest_of_processes(len(chunks), device)
     while len(chunks) < wanted:
@@ -88,7 +88,7 @@ def _halves(chunk: dict[str, torch.Tensor]) -> list[dict[str, torch.Tensor]]:
     """The two halves of a chunk's images, each with their texts."""
     middle = len(chunk["image_ids"]) // 2
     if middle == 0:
-        raise UserError("fewer usable images in a process's batch than chunks; raise --per_device_train_batch_size")
+        raise UserError("a process has fewer usable images than chunks; raise --per_device_train_batch_size")
     first = torch.isin(chunk["text_ids"], chunk["image_ids"][:middle])
     return [
         {name: value[:middle] if name in IMAGE_KEYS else value[first] for name, value in chunk.items()},
@@ -131,7 +131,7 @@ def _any_text(model: MiniCLIPModel, chunk: dict) -> dict[str, torch.Tensor]:
 
 
 def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
-    """Loss of the joint batch, and its gradient for this process's embeddings and for scale and bias."""
+    """The loss of the joint batch, and its gradient for the embeddings of this process and for scale and bias."""
     image = torch.cat([image for image, _ in outputs]).detach().requires_grad_()
     text = torch.cat([text for _, text in outputs]).detach().requires_grad_()
     carried = {name: torch.cat([chunk[name] for chunk in chunks]) for name in CARRIED if name in chunks[0]}
@@ -140,12 +140,12 @@ def _loss_and_gradients(accelerator, model, chunks, outputs, loss_function):
     )
     with torch.enable_grad():
         loss = loss_function(model, joint)
-    # torch.autograd.grad, not backward: gradients of scale and bias must pass through the wrapped model's hooks once.
+    # Not `backward`, because the gradients of scale and bias must pass through the hooks of the wrapper only once.
     shared = _shared_parameters(model)
     wanted = [image, text, *shared]
     gradients = torch.autograd.grad(loss, wanted, allow_unused=True)  # not every loss reads texts or the temperature
     gradients = [torch.zeros_like(w) if g is None else g for w, g in zip(wanted, gradients, strict=True)]
-    if accelerator.is_fsdp2:  # it leaves scalars alone; equal gradients would drift apart by rounding
+    if accelerator.is_fsdp2:  # FSDP2 ignores scalars, and rounding would let their gradients drift apart
         gradients = [*gradients[:2], *(accelerator.reduce(gradient, "mean") for gradient in gradients[2:])]
     detached = replace(joint, image=joint.image.detach(), text=joint.text.detach())
     return detached, loss, gradients
@@ -159,8 +159,8 @@ def _shared_parameters(model: MiniCLIPModel) -> list[nn.Parameter]:
 
 
 def _carry_back(accelerator, model, chunks, seeds, outputs, gradients) -> None:
-    """Second pass: a surrogate whose gradient is the cached one. Data-parallel training averages over processes,
-    and each process holds only its own rows' share, hence the factor; scale and bias are equal on all of them."""
+    """Second pass: a surrogate loss whose gradient is the cached one. Data-parallel training averages over processes,
+    but each process only has the share of its own rows, hence the factor. Scale and bias are equal on all processes."""
     image_gradients, text_gradients, *shared_gradients = gradients
     image_parts = image_gradients.mul(world_size()).split([image.shape[0] for image, _ in outputs])
     text_parts = text_gradients.mul(world_size()).split([text.shape[0] for _, text in outputs])
@@ -177,7 +177,7 @@ def _carry_back(accelerator, model, chunks, seeds, outputs, gradients) -> None:
 
 @contextmanager
 def _frozen_running_statistics(model: nn.Module) -> Iterator[None]:
-    """The first pass normalises as the second will, but only the second may move BatchNorm's running statistics."""
+    """Keep the running statistics of BatchNorm. Both passes normalise alike, but only the second may update them."""
     layers = list(batch_norm_layers(model))
     momenta = [layer.momentum for layer in layers]
     try:

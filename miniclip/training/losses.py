@@ -1,4 +1,4 @@
-"""Contrastive losses of a joint batch, from embeddings that may come from many chunks and processes."""
+"""The contrastive loss of a joint batch, whose embeddings may come from many chunks and processes."""
 
 from dataclasses import dataclass, replace
 
@@ -11,15 +11,15 @@ from modeling_miniclip import MiniCLIPModel
 @dataclass
 class Embeddings:
     """
-    Embeddings of one batch and what pairs them.
+    The embeddings of one batch, and the ids that pair them.
 
     Args:
         image: `(n, d)` unit vectors.
         text: `(m, d)` unit vectors; m may exceed n.
-        image_ids: `(n,)` different integers.
+        image_ids: `(n,)` distinct integers.
         text_ids: `(m,)` integers, the id of the image that each text describes.
-        image_keys, text_keys: `(n,)` and `(m,)` integers, equal for equal pictures and for equal captions; without
-            them, no two are taken for equal.
+        image_keys, text_keys: `(n,)` and `(m,)` integers; equal images have equal keys, and so have equal captions.
+            Without keys, all images and all captions count as different.
         teacher_image, teacher_text: the same rows embedded by the teachers, side by side, `(n, k)` and `(m, k)`.
         text_unpaired: `(m,)` bool, true for texts that describe no image and only travel with one; without it, none.
     """
@@ -57,9 +57,8 @@ class Embeddings:
         """
         Which texts fit which images, `(n, m)` bool.
 
-        A text fits the image it belongs to, every copy of that picture, and every image that has the same caption: a
-        photo that shares the caption "a photo of a dog" is no negative of it. Nothing here depends on values in a way
-        that would make a GPU wait.
+        A text fits its own image, every copy of that image, and every image with the same caption: an image that also
+        has the caption "a photo of a dog" is not a negative of it. No size depends on values, so a GPU need not wait.
         """
         owned = self.image_ids[:, None] == self.text_ids[None, :]
         if self.image_keys is None and self.text_keys is None:
@@ -69,13 +68,13 @@ class Embeddings:
         image_of_text = order[torch.searchsorted(self.image_ids[order], self.text_ids)]
         texts = torch.arange(len(self.text_ids), device=owned.device)
         captions = texts if self.text_keys is None else _numbered(self.text_keys)
-        says = torch.zeros_like(owned)  # whether a picture has a caption, both by number
+        says = torch.zeros_like(owned)  # whether an image has a caption, by their numbers
         says[pictures[image_of_text], captions] = True
         return says[pictures][:, captions]
 
 
 def _numbered(keys: torch.Tensor) -> torch.Tensor:
-    """Integers below `len(keys)`, equal where the keys are."""
+    """Integers below `len(keys)`; equal keys have equal integers."""
     return torch.searchsorted(keys.sort().values, keys)
 
 
@@ -85,9 +84,9 @@ class ContrastiveLoss:
     The training loss without teachers: the one that `model.config.loss` names.
 
     Args:
-        label_smoothing: share of the target spread over the batch (InfoNCE only).
-        match_by_id: the pairs of [`Embeddings.positives`] are positives, for batches with several captions an image,
-            or with equal captions or pictures. Otherwise text i belongs to image i alone.
+        label_smoothing: share of the target that is spread over the batch (InfoNCE only).
+        match_by_id: take the positives from [`Embeddings.positives`], for batches with several captions per image, or
+            with equal captions or images. Otherwise text i belongs to image i alone.
     """
 
     label_smoothing: float = 0.0
