@@ -22,7 +22,7 @@ from datasets import Dataset, IterableDataset
 from miniclip.data.columns import Columns, captions_of, find_columns, find_image_column, find_label_column
 from miniclip.data.layouts import embedded
 from miniclip.data.layouts.found import Options
-from miniclip.data.shapes import shapes_split
+from miniclip.data.shapes import SPLIT_SIZES, shapes_split
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import take_inventory
 from miniclip.data.splits import SplitMissing, first_rows, missing_split, parse_split, select_split
@@ -78,7 +78,7 @@ def load_split(
         UserError: the dataset is not found, not understood, unreachable or empty, or has no such split.
     """
     if dataset_name == "shapes":
-        dataset = shapes_split(split)
+        dataset = _drawn_shapes(split)
         return embedded.undecoded(dataset.to_iterable_dataset(num_shards=4) if streaming else dataset)
     understanding = understanding_of(
         dataset_name,
@@ -96,6 +96,17 @@ def load_split(
     if understanding.whole is not None:
         splits = {**splits, "all": understanding.whole}
     return select_split(splits, split, dataset_name)
+
+
+def _drawn_shapes(split: str) -> Dataset:
+    if split in SPLIT_SIZES:
+        return shapes_split(split)
+    wanted = [name for name, _ in parse_split(split)]
+    names = [name for name in SPLIT_SIZES if name in wanted or ("all" in wanted and name != "unseen")]
+    for name in wanted:
+        if name != "all" and name not in SPLIT_SIZES:
+            raise SplitMissing(missing_split("shapes", name, SPLIT_SIZES))
+    return select_split({name: shapes_split(name) for name in names}, split, "shapes")
 
 
 def understanding_of(

@@ -10,7 +10,9 @@ from conftest import run_python
 from PIL import Image
 
 from miniclip.data import shapes
+from miniclip.data.reader import load_split
 from miniclip.data.shapes import COLOURS, COMBINATIONS, SEEN, SHAPES, UNSEEN, shapes_split
+from miniclip.utils.errors import UserError
 
 SIZE_WORDS = {word: size for size, (_, words) in shapes.SIZES.items() for word in words}
 OBJECT = re.compile(rf"(?:({'|'.join(SIZE_WORDS)}) )?({'|'.join(COLOURS)}) ({'|'.join(SHAPES)})")
@@ -193,3 +195,11 @@ def test_images_are_small_rgb_pngs(train):
 def test_an_unknown_split_names_the_choices():
     with pytest.raises(ValueError, match="train, validation, test, unseen"):
         shapes_split("dev")
+
+
+def test_slices_and_sums_of_splits():
+    rows = load_split("shapes", "validation[:5]+test[:3]")
+    expected = [shapes_split("validation", 5), shapes_split("test", 3)]
+    assert list(rows["captions"]) == [captions for part in expected for captions in part["captions"]]
+    with pytest.raises(UserError, match="unknown split"):
+        load_split("shapes", "middle[:5]")

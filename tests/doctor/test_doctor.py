@@ -229,9 +229,9 @@ def test_expected_repetitions_are_those_of_drawn_batches():
 def test_a_temperature_at_its_bound(healthy, warnings_of, report_on):
     setting = ["--logit_scale_init_value", "4.6051"]
     warnings = warnings_of(healthy, "--num_train_epochs", "1", *setting)
-    assert "has reached 100" in only(warnings, "temperature at its bound")
+    assert "has reached its upper bound, 100" in only(warnings, "temperature at its bound")
     problems, report = report_on(healthy, *setting)
-    assert problems == 1 and "has reached 100" in report
+    assert problems == 1 and "has reached its upper bound, 100" in report
 
 
 def test_an_exploding_gradient(healthy, warnings_of, monkeypatch):
