@@ -210,19 +210,17 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(config, finis
 
 
 SPAWNED = """
-import multiprocessing, runpy, sys
-if __name__ == "__main__":
-    multiprocessing.set_start_method("spawn")
-    runpy.run_path("train_accelerate.py", run_name="__main__")
+import multiprocessing, runpy
+multiprocessing.set_start_method("spawn")
+runpy.run_path("train_accelerate.py", run_name="__main__")
 """
 
 
 def test_worker_processes_change_nothing(config, finished, tmp_path):
     """Workers stay alive between epochs, but captions and augmentation change in each epoch. They are spawned, as on
     macOS and Windows, so everything that they need must be picklable."""
-    (tmp_path / "spawned.py").write_text(SPAWNED)
     options = ("--output_dir", tmp_path / "run", "--dataloader_num_workers", "2")
-    run_python(tmp_path / "spawned.py", config, *options, PYTHONPATH=str(ROOT))
+    run_python("-c", SPAWNED, config, *options)
     assert_same_run(tmp_path / "run", finished)
 
 
