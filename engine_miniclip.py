@@ -30,6 +30,8 @@ logger = logging.get_logger(__name__)
 # A compiled tower is not used if the cosine between its features of noise and the exact ones is smaller than this.
 # Rounding to bfloat16 gives 0.999, and a graph that was captured wrongly can give anything.
 _SAME_FEATURES = 0.99
+# Engines of the process that this one was forked from.
+_OF_PARENT: list[Callable] = []
 _RESAMPLING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
 
 
@@ -69,10 +71,12 @@ class FastTower:
         dtype = next(self.tower.parameters()).dtype
         inputs = tuple(tensor.to(dtype) if tensor.is_floating_point() else tensor for tensor in inputs)
         with self._lock:
-            # A fork has no threads of the engine. Texts may vary in length, but images may not vary in size.
+            # Texts may vary in length, but images may not vary in size.
             shape = None if self.dynamic else tuple(inputs[0].shape[1:])
             version = (weights_version(self.tower), shape, torch.get_num_threads())
             if version != self._version or self._process != os.getpid():
+                if self._process not in (None, os.getpid()):
+                    _OF_PARENT.append(self._run)  # freeing it would wait for threads that a fork does not have
                 self._run = None  # free the old copy first
                 self._run, self.engine = _compile(self.tower, inputs, self.dynamic, self.name)
                 self._version, self._process = version, os.getpid()
@@ -135,7 +139,9 @@ def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool) -> Non
 
 def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:
     """OpenVINO in the fastest precision of the processor. Images run one at a time, which suits a few cores."""
-    core = _openvino_core(os.getpid())
+    core, process = _openvino_core()
+    if process != os.getpid():
+        raise RuntimeError("OpenVINO's threads do not survive a fork")
     import openvino
 
     if next(tower.parameters()).dtype != torch.float32:  # weights pass through numpy, which has no bfloat16
@@ -164,9 +170,9 @@ def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable,
 
 
 @functools.cache
-def _openvino_core(process: int):
+def _openvino_core() -> tuple:
     """
-    One core per process, because a fork has none of its threads. It is never freed.
+    The core and the process that has its threads. The core is never freed.
 
     Each new `Core` gives the compiling thread a stack for signal handlers, and restores the earlier stack when it is
     freed. If two cores were freed in the order of their creation, the thread would keep a stack that no longer exists,
@@ -176,7 +182,7 @@ def _openvino_core(process: int):
     sys.modules.setdefault("openvino_telemetry", None)
     import openvino
 
-    return openvino.Core()
+    return openvino.Core(), os.getpid()
 
 
 def _capture(tower: nn.Module, sample: tuple):

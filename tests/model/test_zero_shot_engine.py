@@ -4,6 +4,7 @@ import copy
 import io
 import json
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -471,6 +472,28 @@ del second
 gc.collect()
 os.kill(os.getpid(), signal.SIGTERM)
 """
+
+
+FORKED = """
+import os, sys
+import torch
+torch.set_num_threads(1)  # PyTorch's own threads do not survive a fork either
+from zero_shot_miniclip import ZeroShotClassifier
+classifier = ZeroShotClassifier.from_pretrained(sys.argv[1], fast=True)
+expected = classifier(sys.argv[2], "a red circle, a child")
+if os.fork() == 0:
+    found = classifier(sys.argv[2], "a red circle, a child")
+    assert all(abs(a["score"] - b["score"]) < 1e-2 for a, b in zip(found, expected, strict=True))
+    print("answered", flush=True)
+    os._exit(0)
+os.wait()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_fork_answers(tiny_folder, photo_file):
+    """As in a server that forks its workers after a first answer. OpenVINO would wait for threads that it lost."""
+    assert run_python("-c", FORKED, tiny_folder, photo_file, timeout=100).stdout == "answered\n"
 
 
 def test_signals_are_handled_after_classifiers_are_gone(tiny_folder):
