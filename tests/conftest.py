@@ -1,5 +1,6 @@
 """Fixtures: a tiny untrained MiniCLIP, small datasets drawn in code, and fresh processes with the network off."""
 
+import copy
 import os
 import shutil
 import subprocess
@@ -49,7 +50,18 @@ def shared() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer():
-    return train_tokenizer(CAPTIONS, vocab_size=200, max_length=32)
+    tokenizer = train_tokenizer(CAPTIONS, vocab_size=200, max_length=32)
+    yield tokenizer
+    assert tokenizer.model_max_length == 32, "a test changed the shared tokenizer; take cut_at(length, tokenizer)"
+        "a test changed the tokenizer that all share; take cut_at(length, tokenizer)"
+    )
+
+
+def cut_at(length: int, tokenizer):
+    """A copy of a tokenizer for texts of at most `length` tokens."""
+    tokenizer = copy.deepcopy(tokenizer)
+    tokenizer.model_max_length = length
+    return tokenizer
 
 
 def build_tiny(tokenizer, image_encoder="test_resnet", text_encoder="distilbert", text_config=None, **config):

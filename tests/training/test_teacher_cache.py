@@ -7,6 +7,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from conftest import cut_at
 from PIL import Image
 from tiny_teachers import save_teacher
 
@@ -24,8 +25,8 @@ TEXTS = [f"{number} dogs {'run ' * (number % 7)}on the beach" for number in rang
 
 @pytest.fixture(scope="module")
 def teacher(tmp_path_factory, tiny_tokenizer) -> Teacher:
-    tiny_tokenizer.model_max_length = 24
-    return load_teacher(str(save_teacher("clip", tmp_path_factory.mktemp("teacher"), tiny_tokenizer)))
+    folder = save_teacher("clip", tmp_path_factory.mktemp("teacher"), cut_at(24, tiny_tokenizer))
+    return load_teacher(str(folder))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import transformers
-from conftest import CAPTIONS
+from conftest import CAPTIONS, cut_at
 from PIL import Image
 from tiny_teachers import BUILDERS, LONGEST, load_plainly, save_teacher
 
@@ -16,8 +16,7 @@ MAX_LENGTH = ("siglip", "siglip2")  # padded to the end; the others to the longe
 
 @pytest.fixture(scope="module")
 def tokenizer(tiny_tokenizer):
-    tiny_tokenizer.model_max_length = LONGEST
-    return tiny_tokenizer
+    return cut_at(LONGEST, tiny_tokenizer)
 
 
 @pytest.fixture(scope="module", params=BUILDERS)

@@ -8,7 +8,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
-from conftest import CAPTIONS, ROOT, TINY_SETTINGS, TINY_TEXT, run_python
+from conftest import CAPTIONS, ROOT, TINY_SETTINGS, TINY_TEXT, cut_at, run_python
 from safetensors.torch import load_file
 from test_training import launch_two
 from tiny_teachers import save_teacher
@@ -50,9 +50,8 @@ def data(tmp_path_factory, tiny_tokenizer):
     for number, row in enumerate(shapes_split("test", 30)):
         row["image"].save(folder / "photos" / f"{number}.png")
     (folder / "words.txt").write_text("\n".join(f"{caption} {number}" for caption in CAPTIONS for number in range(6)))
-    tiny_tokenizer.model_max_length = 24
     for kind in ("clip", "siglip"):
-        save_teacher(kind, folder / kind, tiny_tokenizer)
+        save_teacher(kind, folder / kind, cut_at(24, tiny_tokenizer))
     (folder / "tiny.yaml").write_text(
         f"{SETTINGS}\ndataset_name: {folder / 'pairs'}\ncache_dir: {folder / 'cache'}\n"
         f"teacher_name_or_path: {folder / 'clip'}\n"
