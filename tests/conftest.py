@@ -53,8 +53,6 @@ def tiny_tokenizer():
     tokenizer = train_tokenizer(CAPTIONS, vocab_size=200, max_length=32)
     yield tokenizer
     assert tokenizer.model_max_length == 32, "a test changed the shared tokenizer; take cut_at(length, tokenizer)"
-        "a test changed the tokenizer that all share; take cut_at(length, tokenizer)"
-    )
 
 
 def cut_at(length: int, tokenizer):
