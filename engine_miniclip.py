@@ -3,6 +3,7 @@
 It imports no other part of the project, because the Hub stores it beside the weights for `trust_remote_code=True`.
 """
 
+import contextlib
 import copy
 import functools
 import importlib.util
@@ -185,12 +186,24 @@ def _openvino_core() -> tuple:
     return openvino.Core(), os.getpid()
 
 
+@contextlib.contextmanager
+def _without_remarks_on_losses() -> Iterator[None]:
+    """Tracing looks at every attribute, and transformers warns that it knows no `loss_function` for an encoder."""
+    remarks = logging.get_logger("transformers.modeling_utils")
+    level = remarks.level
+    remarks.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        remarks.setLevel(level)
+
+
 def _capture(tower: nn.Module, sample: tuple):
     """The tower as an OpenVINO graph. This avoids `openvino.convert_model`, which reports its use over the network."""
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _without_remarks_on_losses():
         # torch.jit.trace warns that Python values become constants. `_check` finds out whether that matters, so no
         # second trace is needed for comparison, either.
         warnings.simplefilter("ignore")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 from accelerate.utils import set_seed
-from records import RESULTS, save
-from training_speed import MIXED_PRECISION, TimedTrainer, our_settings
+from records import save
+from training_speed import TimedTrainer, our_settings, parse_common
 
 from miniclip.commands.train import create_accelerator
 from miniclip.utils.errors import exit_on_user_error
@@ -105,18 +105,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--pairs", type=int, default=512, help="number of pairs to train on")
-    parser.add_argument("--precision", choices=MIXED_PRECISION, default="bf16")
     parser.add_argument("--warmup_steps", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="profiled")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output_json", type=Path)
-    parser.add_argument(
-        "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
-    )
-    args = parser.parse_args()
-    name = "training_profile.json" if args.precision == "bf16" else f"training_profile_{args.precision}.json"
-    args.output_json = args.output_json or RESULTS / name
-    return args
+    return parse_common(parser, "training_profile")
 
 
 @exit_on_user_error

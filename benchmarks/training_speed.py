@@ -231,19 +231,24 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--warmup_steps", type=int, default=3)
     parser.add_argument("--steps", type=int, default=12, help="number of steps that count, in each process")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--precision", choices=MIXED_PRECISION, default="bf16")
     parser.add_argument("--avx2", action="store_true", help="compute like a processor without AVX-512")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output_json", type=Path)
     parser.add_argument("--work_dir", type=Path, help=argparse.SUPPRESS)  # of the processes that measure one way
     parser.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     parser.add_argument("--measurement", type=Path, help=argparse.SUPPRESS)
+    return parse_common(parser, "training_speed")
+
+
+def parse_common(parser: argparse.ArgumentParser, name: str) -> argparse.Namespace:
+    """Add what all benchmarks of training take, and name the result file after the benchmark and the precision."""
+    parser.add_argument("--precision", choices=MIXED_PRECISION, default="bf16")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output_json", type=Path)
     parser.add_argument(
         "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
     )
     args = parser.parse_args()
-    name = "training_speed.json" if args.precision == "bf16" else f"training_speed_{args.precision}.json"
-    args.output_json = args.output_json or RESULTS / name
+    suffix = "" if args.precision == "bf16" else f"_{args.precision}"
+    args.output_json = args.output_json or RESULTS / f"{name}{suffix}.json"
     return args
 
 
