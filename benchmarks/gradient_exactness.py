@@ -22,12 +22,11 @@ the batch. Writes benchmarks/results/gradient_exactness.json.
 """
 
 import argparse
+import multiprocessing
 import os
-import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -54,12 +53,13 @@ class Step:
 
     Args:
         args: arguments of the command line.
+        precision: a name in [`PRECISIONS`].
         pairs: number of pairs in the batch.
         chunk_size: number of pairs in a chunk.
     """
 
-    def __init__(self, args: argparse.Namespace, pairs: int, chunk_size: int):
-        self.accelerator = Accelerator(cpu=args.device == "cpu", mixed_precision=PRECISIONS[args.precision])
+    def __init__(self, args: argparse.Namespace, precision: str, pairs: int, chunk_size: int):
+        self.accelerator = Accelerator(cpu=args.device == "cpu", mixed_precision=PRECISIONS[precision])
         set_seed(args.seed)
         settings = ["--dataset_name", args.dataset_name, "--image_encoder", args.image_encoder]
         settings += ["--text_encoder", args.text_encoder, "--augmentation", "none", "--seed", str(args.seed)]
@@ -118,13 +118,13 @@ class Step:
 METHODS = ("naive", "two_pass", "two_pass_new_dropout", "ours")
 
 
-def measure(args: argparse.Namespace) -> None:
-    """Measure gradient, peak memory and time of one method in a new process, and write them to `args.measurement`."""
-    step = Step(args, args.pairs, args.chunk_size)
-    run: Callable[[], None] = getattr(step, args.method)
+def measure(args: argparse.Namespace, method: str, precision: str, pairs: int, chunk_size: int, repeat: bool) -> dict:
+    """Peak memory of one method's first step, and if it is repeated, its gradient and the time of the second step."""
+    step = Step(args, precision, pairs, chunk_size)
+    run: Callable[[], None] = getattr(step, method)
     run()
     figures = {"peak_megabytes": round(step.peak_memory() / MEGABYTE, 1), "pairs": step.pairs}
-    if not args.memory_only:
+    if repeat:
         figures["gradient"] = step.gradient()
         step.model.zero_grad(set_to_none=True)
         started = time.perf_counter()
@@ -132,20 +132,21 @@ def measure(args: argparse.Namespace) -> None:
         if step.accelerator.device.type == "cuda":
             torch.cuda.synchronize()
         figures["seconds"] = round(time.perf_counter() - started, 2)
-    torch.save(figures, args.measurement)
+    return figures
 
 
-def in_new_process(args: argparse.Namespace, method: str, precision: str, pairs: int, chunk_size: int, *more) -> dict:
-    """Run [`measure`] in a new process."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "measurement.pt"
-        options = {"--method": method, "--precision": precision, "--pairs": pairs, "--chunk_size": chunk_size}
-        options |= {"--measurement": file, "--seed": args.seed, "--cache_dir": args.cache_dir, "--device": args.device}
-        options |= {f"--{name}": getattr(args, name) for name in ("dataset_name", "image_encoder", "text_encoder")}
-        words = [str(word) for option in options.items() for word in option]
-        script = [sys.executable, __file__, *words, *more, "--training_settings", *args.training_settings]
-        subprocess.run(script, check=True)
-        return torch.load(file)
+def in_new_process(*arguments, repeat: bool = True) -> dict:
+    """
+    Run [`measure`] in a new process, since the peak memory of a process never falls.
+
+    Where the system can fork, the libraries are imported once for all processes.
+    """
+    kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
+    context = multiprocessing.get_context(kind)
+    if kind == "forkserver":
+        context.set_forkserver_preload(["torch", "transformers", "timm", "datasets", "accelerate"])
+    with ProcessPoolExecutor(1, mp_context=context) as executor:
+        return executor.submit(measure, *arguments, repeat).result()
 
 
 def compare(gradient: dict[str, torch.Tensor], reference: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -175,8 +176,8 @@ def compare_methods(args: argparse.Namespace, precision: str) -> dict:
 
 def compare_memory(args: argparse.Namespace) -> dict:
     """Compare the memory of a large batch in chunks with that of a small batch in one graph, both in bf16."""
-    graph = in_new_process(args, "joint", "bf16", args.graph_pairs, args.graph_pairs, "--memory_only")
-    chunked = in_new_process(args, "ours", "bf16", args.large_pairs, args.large_chunk_size, "--memory_only")
+    graph = in_new_process(args, "joint", "bf16", args.graph_pairs, args.graph_pairs, repeat=False)
+    chunked = in_new_process(args, "ours", "bf16", args.large_pairs, args.large_chunk_size, repeat=False)
     return {
         "one_graph_pairs": graph["pairs"],
         "one_graph_peak_megabytes": graph["peak_megabytes"],
@@ -201,9 +202,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--cache_dir", default="~/.cache/miniclip", help="folder for decoded images")
     parser.add_argument("--output_json", type=Path, default=RESULTS / "gradient_exactness.json")
-    for name in ("method", "precision", "measurement"):
-        parser.add_argument(f"--{name}", help=argparse.SUPPRESS)  # of the processes that measure one method
-    parser.add_argument("--memory_only", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument(
         "--training_settings", nargs=argparse.REMAINDER, default=[], help="further settings of train_accelerate.py"
     )
@@ -213,9 +211,6 @@ def parse() -> argparse.Namespace:
 @exit_on_user_error
 def main() -> None:
     args = parse()
-    if args.method:
-        measure(args)
-        return
     figures = {precision: compare_methods(args, precision) for precision in PRECISIONS}
     references = {precision: figures[precision].pop("reference") for precision in PRECISIONS}
     figures["bf16_rounding"] = compare(references["bf16"], references["fp32"])

@@ -126,13 +126,14 @@ def check(folder, kind: str, content: bytes, whole: bool) -> None:
     """Load the folder, and check everything that was loaded."""
     COUNTED[kind] += 1
     target = folder / ("shard.tar" if kind == "tar" else f"captions.{kind}")
-    target.write_bytes(content)
+    target.write_bytes(damaged := content)
     name = str(target if kind == "tar" or COUNTED[kind] % 2 else folder)
     reader._understood.clear()
     try:
         dataset = load_split(name, "all", streaming=kind == "tar")
         columns = find_columns(dataset)
         rows = list(dataset)
+        understanding = understanding_of(name, streaming=kind == "tar")
     except UserError as error:
         assert str(error) and "\n" not in str(error)
         return
@@ -150,6 +151,21 @@ def check(folder, kind: str, content: bytes, whole: bool) -> None:
             assert len(caption) <= 100_000
             if number is not None and whole:
                 assert set(re.findall(r"<(\d)>", caption)) <= {str(number)}, "a caption of another picture"
+    if not (understanding.skipped.count or understanding.notes):
+        loaded = {caption for row in rows for caption in captions_of(row, columns)}
+        assert intact_captions(kind, damaged) <= loaded, "dropped uncounted"
+
+
+def intact_captions(kind: str, content: bytes) -> set[str]:
+    """Captions whose line in the file is as it was written."""
+    if kind == "csv":
+        present = set(content.splitlines())
+        rows = zip(csv_file().splitlines()[1:], (text for n in range(NUMBER) for text in texts(n)), strict=True)
+        return {text for line, text in rows if line in present}
+    if kind == "jsonl":
+        present = set(content.splitlines())
+        return {text for n, line in enumerate(jsonl_file().splitlines()) if line in present for text in texts(n)}
+    return set()
 
 
 @pytest.mark.parametrize("kind", EXAMPLES)
