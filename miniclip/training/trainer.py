@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from miniclip.data.reader import SplitMissing, load_split
 from miniclip.training.arguments import Arguments, DataArguments
 from miniclip.training.checkpoints import CheckpointStore, TrainerState, write_atomically
+from miniclip.training.depthwise import fast_depthwise_gradients
 from miniclip.training.diagnostics import (
     embedding_statistics,
     gradient_norms,
@@ -253,7 +254,8 @@ class Trainer:
         accelerator, training = self.accelerator, self.arguments.training
         seed = training.seed * 1_000_003 + self.state.step
         chunks = self.prepare(batch, self._image_side())
-        result = contrastive_backward(accelerator, self.model, chunks, self.loss_function, seed)
+        with nullcontext() if training.torch_compile else fast_depthwise_gradients(accelerator.device):
+            result = contrastive_backward(accelerator, self.model, chunks, self.loss_function, seed)
         self._stop_if_not_finite(result)
         self._gradient_norms = self._measure_gradients()
         accelerator.clip_grad_norm_(self.model.parameters(), training.max_grad_norm)
