@@ -105,6 +105,25 @@ def recall() -> str:
     )
 
 
+def encoder() -> str:
+    """Forward and backward passes of image encoders, with each change to PyTorch."""
+    body, notes = [], []
+    for name in ("image_encoder_speed", "image_encoder_speed_avx2"):
+        if not (RESULTS / f"{name}.json").is_file():
+            continue
+        run = read(name)
+        for encoder_name, measured in run["encoders"].items():
+            for precision in ("fp32", "bf16"):
+                if figures := measured.get(precision):
+                    words = f"{precision}, AVX2 only" if name.endswith("_avx2") else precision
+                    ratios = (figures[f"{ratio}_ratio"] for ratio in ("channels_last", "folded", "depthwise", "all"))
+                    cells = [f"{1000 * figures[way]:,.0f}" for way in ("plain", "ours")]
+                    body.append([encoder_name, words, *cells, *(f"{ratio:.2f}" for ratio in ratios)])
+        notes.append(f"{run['batch_size']} images of {run['image_size']} px. {origin(run)}")
+    header = ["encoder", "precision", "PyTorch, ms", "ours, ms", "channels last", "folding", "depthwise", "all three"]
+    return f"{rows(header, body)}\n\nHow many times as fast a step gets by each change. {' '.join(notes)}"
+
+
 def growth() -> str:
     """Time and memory as the dataset grows."""
     run, body = read("cost_growth"), []
@@ -158,6 +177,7 @@ TABLES = {
     "exactness": (exactness, "gradient_exactness.json"),
     "speed": (speed, "training_speed.json"),
     "recall": (recall, "time_to_recall.json"),
+    "encoder": (encoder, "image_encoder_speed.json"),
     "growth": (growth, "cost_growth.json"),
     "gpu": (gpu, "gpu_speed.json"),
 }

@@ -103,7 +103,29 @@ def understand_columns(
         captions = caption_names(rest)
     rest = {name: sample for name, sample in rest.items() if name not in captions}
     label = next((name for name in rest if plain_name(name) in LABEL_NAMES and rest[name]), None)
-    return TableColumns(image, captions, label, _split_column(rest))
+    split = _split_column(rest)
+    if not captions and label is None:
+        rest.pop(split, None)
+        label = _label_by_value({name: columns[name] for name in rest})
+        captions = () if label else _only_words(rest)
+    return TableColumns(image, captions, label, split)
+
+
+def _label_by_value(columns: dict[str, list]) -> str | None:
+    """The first column of short texts, or the only column of numbers, that repeats few values."""
+    for name, values in columns.items():
+        different = {str(value).strip() for value in values if value is not None and value != ""}
+        words = any(character.isalpha() for value in different for character in value) or len(columns) == 1
+        few = 2 <= len(different) <= len(values) / 2 and max(map(len, different)) <= 80
+        if words and few and not _looks_like_no_caption(name, list(different)[:SAMPLED_VALUES]):
+            return name
+    return None
+
+
+def _only_words(samples: dict[str, list]) -> tuple[str, ...]:
+    """A column of single words that differ, such as names of products, if no other column has texts."""
+    texts = [name for name, sample in samples.items() if _holds_texts(sample)]
+    return tuple(texts) if len(texts) == 1 and not _looks_like_no_caption(texts[0], samples[texts[0]]) else ()
 
 
 def find_path_column(samples: dict[str, list], finder: ImageFinder) -> str | None:

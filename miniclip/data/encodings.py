@@ -53,13 +53,27 @@ def detect_encoding(content: bytes) -> str:
         return wide
     if _is_utf_8(content):
         return "utf-8"
-    # Non-ASCII letters of Windows-1252 stand alone between ASCII letters. Those of Cyrillic or East Asian encodings
-    # follow one another.
-    high = re.findall(rb"[\x80-\xff]+", content[: 10 * SAMPLED_BYTES])
-    if high and sum(len(run) == 1 for run in high) >= 0.6 * len(high):
+    if _is_windows_1252(content[: 10 * SAMPLED_BYTES]):
         return "cp1252"
     best = from_bytes(sample).best()
     return best.encoding if best is not None else "cp1252"
+
+
+def _is_windows_1252(content: bytes) -> bool:
+    """
+    Whether non-ASCII letters are where Western European languages have them.
+
+    They stand alone between ASCII letters, or belong to words that are mostly ASCII letters. In Cyrillic or East Asian
+    encodings, they follow one another. Few of them are below 0xA0, where Windows-1252 has mainly quotation marks and
+    dashes, but Mac OS Roman and Shift JIS have letters.
+    """
+    high = re.findall(rb"[\x80-\xff]", content)
+    if len(re.findall(rb"[\x81-\x84\x86-\x90\x98\x9a-\x9f]", content)) > 0.3 * len(high):
+        return False
+    runs = re.findall(rb"[\x80-\xff]+", content)
+    words = b"".join(re.findall(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*", content))
+    alone = sum(len(run) == 1 for run in runs) >= 0.6 * len(runs)
+    return alone or sum(byte < 0x80 for byte in words) >= 0.5 * len(words)
 
 
 def _utf_16_without_mark(sample: bytes) -> str | None:

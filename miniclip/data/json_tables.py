@@ -1,9 +1,11 @@
-"""Reads JSON in all usual forms: lists of records, columns, names with captions, COCO, Karpathy, LLaVA."""
+"""Reads JSON and YAML in all usual forms: lists of records, columns, names with captions, COCO, Karpathy, LLaVA."""
 
 import ast
 import json
 import re
 from collections.abc import Iterable
+
+import yaml
 
 from miniclip.data.encodings import decode_table
 from miniclip.data.names import (
@@ -19,7 +21,20 @@ from miniclip.data.tables import MAX_CELL, MAX_COLUMNS, Table, split_lines
 from miniclip.utils.errors import UserError
 
 TEXT_FIELDS = ("raw", "caption", "text", "sentence", "sent", "value", "content", "description", "prompt", "title", "p")
+TEXT_FIELDS += ("result",)  # the last one is Label Studio's
 ANSWERERS = ("gpt", "assistant", "model")
+
+
+def read_yaml_table(content: bytes, name: str) -> Table | None:
+    """A table from the bytes of a YAML file, such as lines of `001.jpg: a caption`; `None` if it holds no records."""
+    text, encoding = decode_table(content, name)
+    try:
+        records = records_of(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        place = getattr(error, "problem_mark", None)
+        where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
+        raise UserError(f"{name} is no valid YAML{where}: correct it there") from error
+    return None if records is None else _table(records, f"yaml, {encoding}")
 
 
 def read_json_table(content: bytes, name: str) -> Table | None:
@@ -175,7 +190,7 @@ def texts_of(value) -> list[str]:
         written = _list_in_text(value)
         return [value] if written is None else written
     if isinstance(value, dict):
-        name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list)), None)
+        name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list | dict)), None)
         return texts_of(value[name]) if name else [text for part in value.values() for text in texts_of(part)]
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         parts = list(value)
@@ -210,6 +225,7 @@ def _python_list(text: str) -> list | None:
 
 def _table(records: list[dict], how: str) -> Table:
     names: dict[str, None] = {}
+    records = [_flat(record) for record in records]
     for record in records:
         names.update(dict.fromkeys(map(_field, record)))
         if len(names) > MAX_COLUMNS:
@@ -223,6 +239,18 @@ def _table(records: list[dict], how: str) -> Table:
         for name, column in table.columns.items():
             column.append(record.get(name))
     return table
+
+
+def _flat(record: dict) -> dict:
+    """Take the image out of a record inside the record, such as `{"data": {"image": "1.jpg"}}` of Label Studio."""
+    inside = [
+        cell
+        for cell in record.values()
+        if isinstance(cell, dict) and any(isinstance(part, str) and is_image_name(part) for part in cell.values())
+    ]
+    for cell in inside:
+        record = {**cell, **record}
+    return record
 
 
 def _field(name: object) -> str:

@@ -44,3 +44,35 @@ class ClassCaptions:
     def knows(self, label: int | None) -> bool:
         """Whether the label is one of the classes."""
         return label is not None and 0 <= label < len(self.names)
+
+
+def with_joined_indicators(columns: dict[str, list], image: str) -> dict[str, list]:
+    """
+    Columns in which one column of class names replaces columns of 0 and 1, one for each class.
+
+    If no row has more than one class, the new column is `label`. Otherwise it is `caption`, with the names of all
+    classes of a row. Columns of other kinds stay as they are.
+
+    Args:
+        image: column that names the images.
+    """
+    indicators = [name for name, values in columns.items() if name != image and _is_indicator(values)]
+    if len(indicators) < 2:
+        return columns
+    rows = zip(*(columns[name] for name in indicators), strict=True)
+    classes = [[name.strip() for name, cell in zip(indicators, row, strict=True) if _number(cell) == 1] for row in rows]
+    joined = [", ".join(names) or None for names in classes]
+    name = "label" if max(map(len, classes)) <= 1 else "caption"
+    return {name: values for name, values in columns.items() if name not in indicators} | {name: joined}
+
+
+def _is_indicator(values: list) -> bool:
+    numbers = {_number(value) for value in values}
+    return 1 in numbers and numbers <= {0, 1}
+
+
+def _number(cell: object) -> float | None:
+    try:
+        return float(cell)
+    except (TypeError, ValueError):
+        return None

@@ -18,19 +18,12 @@ CAPTION_NAMES = (
     *("caption", "captions", "text", "txt", "texts", "sentences", "sentence", "raw", "description", "descriptions"),
     *("comment", "comments", "alt_text", "alt", "alttext", "prompt", "prompts", "title", "titles", "caption_text"),
     *("caption_str", "reference_strs", "image_caption", "image_description", "blip_caption", "conversations"),
-    *("messages", "phrase", "beschreibung", "bildunterschrift", "titel", "query", "answer", "p"),
+    *("messages", "response", "answer", "completion", "output", "suffix", "phrase", "beschreibung"),
+    *("bildunterschrift", "titel", "query", "p"),
 )
 LABEL_NAMES = (
-    "label",
-    "labels",
-    "cls",
-    "class",
-    "class_name",
-    "classname",
-    "category",
-    "fine_label",
-    "target",
-    "species",
+    *("label", "labels", "cls", "class", "class_name", "classname", "category", "category_name", "fine_label"),
+    *("target", "species", "breed", "dx", "diagnosis", "klasse", "kategorie"),
 )
 SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_split")
 URL_NAMES = ("url", "image_url", "img_url", "urls", "link", "image_link", "photo_image_url", "imageurl")

@@ -21,7 +21,7 @@ from datasets import Dataset, IterableDataset
 
 from miniclip.data.columns import Columns, captions_of, find_columns, find_image_column, find_label_column
 from miniclip.data.layouts import embedded
-from miniclip.data.layouts.found import Options
+from miniclip.data.layouts.found import ONLY_IMAGES, Options
 from miniclip.data.shapes import SPLIT_SIZES, shapes_split
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import take_inventory
@@ -90,6 +90,8 @@ def load_split(
     _last_understood[dataset_name] = understanding
     if understanding.drawn:
         _tell_once(f"{dataset_name}: {understanding.split_line()}")
+    if understanding.layout == ONLY_IMAGES and understanding.notes:
+        _tell_once(f"{dataset_name}: no captions were found; {'; '.join(understanding.notes[:3])}")
     splits = _named_after_file(understanding, dataset_name, split)
     if streaming:
         return _stream_of(understanding, splits, split)

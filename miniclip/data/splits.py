@@ -27,6 +27,11 @@ def held_out_size(num_images: int) -> int:
     return min(max(1, int(HELD_OUT_SHARE * num_images)), HELD_OUT_MOST)
 
 
+def held_out_share(num_images: int) -> float:
+    """The share of the images that a validation or test split takes, if it is drawn."""
+    return min(HELD_OUT_SHARE, HELD_OUT_MOST / num_images)
+
+
 def split_hash(key: str | bytes, seed: int = SPLIT_SEED) -> int:
     """A 63-bit number that decides the split of an image."""
     key = key.encode(errors="surrogateescape") if isinstance(key, str) else key

@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from miniclip.data.layouts.found import Found
 
-FORMAT = 1  # increase this if the format of the files changes, or if tables are understood differently
+FORMAT = 2  # increase this if the format of the files changes, or if tables are understood differently
 SMALLEST = 20_000  # images; fewer are read in less than a second
 
 
@@ -51,6 +51,9 @@ def store_found(signature: str, found: Found) -> None:
         return
     folder = cache_folder(signature)
     part = folder.with_name(f"{folder.name}.part{os.getpid()}")
+    for old in folder.parent.glob("tables-*"):
+        if not old.name.startswith(f"tables-{FORMAT}-"):
+            shutil.rmtree(old, ignore_errors=True)
     try:
         part.mkdir(parents=True, exist_ok=True)
         splits = {}

@@ -227,7 +227,7 @@ def _problem(row: list[str]) -> str | None:
 
 
 def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
-    """A table of lines such as `name.jpg some words`."""
+    """A table of lines such as `name.jpg some words`, or `name.jpg 3` with the number of a class."""
     if not lines or sum(bool(NAME_THEN_TEXT.fullmatch(line.strip())) for line in lines) < 0.8 * len(lines):
         return None
     table = Table({"image": [], "caption": []}, f"a file name and a text in each line, {encoding}")
@@ -237,4 +237,6 @@ def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
             table.columns["caption"].append(match.group(2))
         elif line.strip():
             table.skipped.add(number, "not a file name and a text")
+    if all(text.isdigit() for text in table.columns["caption"]):
+        table.columns["label"] = table.columns.pop("caption")
     return table

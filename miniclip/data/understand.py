@@ -2,6 +2,7 @@
 
 import functools
 import json
+import math
 import os
 import re
 from collections import Counter
@@ -17,12 +18,12 @@ from miniclip.data.encodings import decode_text
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts import embedded, webdataset
 from miniclip.data.layouts.class_folders import find_class_folders
-from miniclip.data.layouts.found import Found, Options
+from miniclip.data.layouts.found import ONLY_IMAGES, Found, Options
 from miniclip.data.layouts.side_files import find_side_files
-from miniclip.data.layouts.tables import NO_TABLES, READERS, find_tables
+from miniclip.data.layouts.tables import NO_TABLES, READERS, find_tables, without_compression
 from miniclip.data.repetitions import picture_groups
 from miniclip.data.sources import Inventory, expand, has_pattern, is_url, take_inventory, unpacked
-from miniclip.data.splits import bounds_of, draw_splits, split_hash
+from miniclip.data.splits import DRAWN, bounds_of, draw_splits, held_out_share, split_hash
 from miniclip.data.table_cache import cache_folder, load_found, store_found
 from miniclip.data.understanding import Understanding
 from miniclip.utils.errors import UserError
@@ -33,12 +34,13 @@ COMPARED_IMAGES = 100_000  # images that are decoded before training to find cop
 EXACT_HASHES = 20e9  # bytes; smaller streams are read once to draw splits of exact sizes
 MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # how many to look through beside the folder of a table, for its images
 SAMPLES_A_SHARD = 10_000  # img2dataset's default, if nothing tells how many images a stream has
+FEWEST_A_SHARD = 1_000
 # Asked in turn if no table is found; docs/contributing.md shows how to add one.
 LAYOUTS = (
     find_side_files,
     find_class_folders,  # last, because it accepts any folder of images
 )
-KINDS = "csv, tsv, txt, json, jsonl, parquet, arrow, feather, xlsx, tar, zip"
+KINDS = "csv, tsv, txt, json, jsonl, yaml, parquet, arrow, feather, xlsx, tar, zip"
 
 
 def understand_local(path: Path, name: str, options: Options, streaming: bool) -> Understanding:
@@ -84,7 +86,7 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
             found.skipped.extend(inventory.refused)
         if found is not None and not remote:
             store_found(signature, found)
-    if found is not None and found.layout != _ONLY_IMAGES:
+    if found is not None and found.layout != ONLY_IMAGES:
         return _of_found(found, name, streaming)
     held = [file for file in inventory.files if PurePosixPath(file).suffix.lower() in embedded.BUILDERS]
     tars = [file for file in inventory.files if file.lower().endswith(ARCHIVES)]
@@ -103,16 +105,13 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
     raise UserError(_not_understood(inventory, name, seen))
 
 
-_ONLY_IMAGES = "images without captions or labels"
-
-
 def _find_paths(inventory: Inventory, options: Options) -> tuple[Found | None, list[str]]:
     """Try the layouts in which each image is a file."""
     finder = ImageFinder(inventory)
     found, broken, seen = find_tables(inventory, finder, options)
     for find in LAYOUTS:
         found = found or find(inventory, finder)
-    if broken and found is not None and found.layout == _ONLY_IMAGES:
+    if broken and found is not None and found.layout == ONLY_IMAGES:
         return None, broken + seen  # there are captions, so nobody wants the images alone
     return found, broken + seen
 
@@ -187,7 +186,7 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
 
 def _suffix(file: str) -> str:
     lower = file.lower()
-    return ".tar.gz" if lower.endswith(".tar.gz") else PurePosixPath(lower).suffix
+    return ".tar.gz" if lower.endswith(".tar.gz") else PurePosixPath(without_compression(lower)).suffix
 
 
 def _common_root(files: list[str]) -> tuple[str, list[str]]:
@@ -348,7 +347,7 @@ def _draw_embedded(understanding: Understanding, whole, options: Options, read_f
     if read_first:
         hashes = [split_hash(split_key(row[image])) for row in whole.select_columns([image])]
         bounds = bounds_of(np.array(hashes, dtype=np.int64))
-    _draw_stream(understanding, whole, image, _known_length(whole), bounds)
+    _draw_stream(understanding, whole, image, bounds)
 
 
 def _image_keys(dataset: Dataset, image: str) -> list[bytes]:
@@ -365,27 +364,34 @@ def split_key(value) -> bytes:
     return value if isinstance(value, bytes) else str(value).encode()
 
 
-def _known_length(stream: IterableDataset) -> int:
-    splits = stream.info.splits or {}
-    known = sum(info.num_examples or 0 for info in splits.values())
-    return known or SAMPLES_A_SHARD * stream.num_shards
-
-
-def _draw_stream(understanding: Understanding, whole: IterableDataset, image: str, length: int, bounds=None) -> None:
+def _draw_stream(understanding: Understanding, whole: IterableDataset, image: str, exact: tuple | None) -> None:
     """Split by hashes of the images. Sizes are exact if all images could be read before, and otherwise approximate."""
-    if bounds is None:
-        share = min(0.05, 1000 / max(length, 1))
-        bounds = int(share * 2**63), int(2 * share * 2**63)
+    first, second = exact or (None, None)
+    bounds = (first, second, second) if exact else _bounds_before_reading(whole)
     keep = functools.partial(_falls_into, image=image, bounds=bounds)
-    understanding.splits = {
-        split: whole.filter(functools.partial(keep, split=split)) for split in ("train", "validation", "test")
-    }
+    understanding.splits = {split: whole.filter(functools.partial(keep, split=split)) for split in DRAWN}
     understanding.whole, understanding.drawn = whole, True
 
 
-def _falls_into(row: dict, image: str, bounds: tuple[int, int], split: str) -> bool:
+def _bounds_before_reading(stream: IterableDataset) -> tuple[int, int, int]:
+    """
+    Bounds of the hashes of a stream that is too large, or too far away, to be read twice.
+
+    Without streaming, the same dataset has splits of exact sizes. Training therefore also leaves out a margin, so that
+    it sees no image that such a test split holds.
+    """
+    known = sum(info.num_examples or 0 for info in (stream.info.splits or {}).values())
+    share = held_out_share(known or SAMPLES_A_SHARD * stream.num_shards)
+    fewest = known or FEWEST_A_SHARD * stream.num_shards
+    most = 2 * held_out_share(fewest)
+    margin = 3 * math.sqrt(most / fewest)  # three standard deviations of the number of hashes below a bound
+    return tuple(int(bound * 2**63) for bound in (share, 2 * share, most + margin))
+
+
+def _falls_into(row: dict, image: str, bounds: tuple[int, int, int], split: str) -> bool:
+    validation, test, train = bounds
     number = split_hash(split_key(row[image]))
-    return split == ("validation" if number < bounds[0] else "test" if number < bounds[1] else "train")
+    return {"validation": number < validation, "test": validation <= number < test, "train": number >= train}[split]
 
 
 # ---------------------------------------------------------------- archives

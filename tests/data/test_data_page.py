@@ -22,6 +22,10 @@ ROWS = {
     "a tab-separated list of `filepath` and `title`, as for open_clip": "open_clip_filepath_and_title",
     "a text file beside each photo: `001.jpg`, `001.txt`": "text_files",
     "a `.caption` file beside each photo": "caption_files",
+    "photos with descriptions from Google Takeout": "google_takeout",
+    "`{name: captions}` as YAML": "yaml_mapping",
+    "a table that is compressed": "compressed_table",
+    "an export of Label Studio and its `upload/`": "export_of_label_studio",
     "`train.csv`, `val.csv` and `test.csv` beside `images/`": "by_csv_files",
     "parquet files that hold the images": "by_parquet_names",
     "what `save_to_disk` of `datasets` wrote": "saved_to_disk",
@@ -30,6 +34,9 @@ ROWS = {
     "a zip or tar of any of these folders": "zip_of_a_folder",
 }
 WITHOUT_CAPTIONS = [
+    ("a table of names and labels, such as `id,breed`", "`--dataset_name photos`"),
+    ("a list of paths and class numbers, with `classes.txt`", "`--dataset_name photos`"),
+    ("a table with a column of 0 and 1 for each class", "`--dataset_name photos`"),
     ("a folder of photos for each class", "`--zero_shot_dataset photos`"),
     ("CLIP_benchmark's export: `classnames.txt`, templates and `test/0.tar`", "`--zero_shot_dataset photos`"),
     ("a dataset on the Hub", "`--dataset_name owner/name`"),

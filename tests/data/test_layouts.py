@@ -1,5 +1,6 @@
 """Layouts that people have, drawn in code: each loads as the same pictures with the same captions."""
 
+import gzip
 import io
 import json
 import os
@@ -14,6 +15,7 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 from datasets import Dataset, DatasetDict
 from PIL import Image
 
@@ -484,6 +486,69 @@ def shards_with_json_alone(folder):
     return str(folder / "train-*.tar"), ONE
 
 
+@layout
+def google_takeout(folder):
+    for number, name in enumerate(write_images(folder / "Photos from 2020", "IMG_{:04d}.jpg")):
+        ending = (".json", ".supplemental-metadata.json", ".supplemental-me.json")[number % 3]
+        record = {"title": name, "description": captions(number)[0], "creationTime": {"timestamp": "1"}}
+        (folder / "Photos from 2020" / f"{name}{ending}").write_text(json.dumps(record))
+    return str(folder), ONE
+
+
+@layout
+def compressed_table(folder):
+    text = csv_text(rows(write_images(folder / "images")))
+    (folder / "captions.csv.gz").write_bytes(gzip.compress(text.encode()))
+    return str(folder / "captions.csv.gz"), ALL
+
+
+@layout
+def yaml_mapping(folder):
+    names = write_images(folder)
+    (folder / "captions.yaml").write_text(yaml.safe_dump({name: captions(n) for n, name in enumerate(names)}))
+    return str(folder), ALL
+
+
+@layout
+def export_of_label_studio(folder):
+    tasks = []
+    for number, name in enumerate(write_images(folder / "upload")):
+        result = [{"value": {"text": [text]}, "from_name": "caption", "type": "textarea"} for text in captions(number)]
+        annotations = [{"id": number, "created_at": "2026-01-01T10:00:00Z", "result": result}]
+        tasks.append({"id": number, "data": {"image": f"/data/upload/{name}"}, "annotations": annotations})
+    (folder / "project.json").write_text(json.dumps(tasks))
+    return str(folder), ALL
+
+
+@layout
+def questions_and_answers(folder):
+    names = write_images(folder / "images")
+    lines = [
+        json.dumps({"query": "describe the picture", "response": captions(n)[0], "images": [f"images/{name}"]})
+        for n, name in enumerate(names)
+    ]
+    (folder / "data.jsonl").write_text("\n".join(lines))
+    return str(folder), ONE
+
+
+@layout
+def coco_with_booleans_as_in_vizwiz(folder):
+    names = write_images(folder / "train")
+    images = [{"file_name": name, "id": n, "text_detected": n % 2 == 0} for n, name in enumerate(names)]
+    notes = [{"image_id": n, "caption": text, "is_rejected": False} for n in range(NUMBER) for text in captions(n)]
+    (folder / "annotations").mkdir()
+    (folder / "annotations" / "train.json").write_text(json.dumps({"images": images, "annotations": notes}))
+    return str(folder), ALL
+
+
+@layout
+def names_and_single_words(folder):
+    names = write_images(folder)
+    words = [f"product{chr(97 + number)}" for number in range(NUMBER)]
+    (folder / "products.csv").write_text("\n".join(["file,name", *map(",".join, zip(names, words, strict=True))]))
+    return str(folder), {number: [word] for number, word in enumerate(words)}
+
+
 def pictures_and_captions(dataset) -> dict[int, list[str]]:
     columns = find_columns(dataset)
     found: dict[int, list[str]] = {}
@@ -684,6 +749,36 @@ def test_a_table_of_labels(tmp_path):
     dataset = load_split(str(tmp_path), "all")
     assert find_label_column(dataset) == ("label", ["kind 0", "kind 1", "kind 2"])
     assert [row["label"] for row in dataset] == [number % 3 for number in range(NUMBER)]
+
+
+def test_a_table_of_breeds_without_suffixes(tmp_path):
+    names = write_images(tmp_path / "train", "{:032x}.jpg")
+    kinds = ["boston_bull", "dingo", "pekinese"]
+    lines = [f"{Path(name).stem},{kinds[number % 3]}" for number, name in enumerate(names)]
+    (tmp_path / "labels.csv").write_text("\n".join(["id,breed", *lines]))
+    dataset = load_split(str(tmp_path), "all")
+    assert find_columns(dataset).captions == ("breed",)
+    assert captions_of(dataset[1], find_columns(dataset)) == ["a photo of a dingo."]
+
+
+def test_a_list_of_paths_and_class_numbers(tmp_path):
+    names = write_images(tmp_path / "images")
+    (tmp_path / "train.txt").write_text("".join(f"images/{name} {n % 3}\n" for n, name in enumerate(names)))
+    (tmp_path / "classes.txt").write_text("red car\nblue car\ngreen car\n")
+    dataset = load_split(str(tmp_path), "all")
+    assert find_label_column(dataset) == ("label", ["red car", "blue car", "green car"])
+    assert dataset["label"] == [number % 3 for number in range(NUMBER)]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_columns_of_zeros_and_ones(tmp_path, several):
+    names = write_images(tmp_path / "train")
+    lines = [f"{name}, {int(n % 2 == 0)}, {int(n % 2 == 1)}, {int(several)}" for n, name in enumerate(names)]
+    (tmp_path / "train" / "_classes.csv").write_text("\n".join(["filename, cat, dog, bird", *lines]))
+    dataset = load_split(str(tmp_path), "train")
+    expected = [["cat, bird"], ["dog, bird"]] if several else [["a photo of a cat."], ["a photo of a dog."]]
+    found = {number_of(row["filename"]): captions_of(row, find_columns(dataset)) for row in dataset}
+    assert all(texts == expected[number % 2] for number, texts in found.items()) and found
 
 
 def test_an_export_of_clip_benchmark(tmp_path):

@@ -15,8 +15,10 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker as torch_worker
 
+from miniclip.data import understand
 from miniclip.data.pairs import PairCollator, StreamingPairs
-from miniclip.data.reader import Columns
+from miniclip.data.reader import Columns, load_split
+from miniclip.data.splits import DRAWN, draw_splits
 
 COLUMNS = Columns("image", ("caption",))
 ROWS = 40
@@ -89,6 +91,19 @@ def test_each_row_exactly_once(files, num_files, world_size, workers, buffer, se
         assert [example["captions"] for example in again] == [example["captions"] for example in examples]
     assert seen == expected
     assert len(set(numbers)) == len(numbers)
+
+
+def test_a_stream_that_is_not_read_twice_trains_on_no_image_of_the_exact_test_split(tmp_path, monkeypatch):
+    keys = [number.to_bytes(2, "big") for number in range(3000)]
+    rows = [{"image": {"bytes": key, "path": None}, "caption": str(number)} for number, key in enumerate(keys)]
+    Dataset.from_list(rows).to_parquet(tmp_path / "all.parquet")
+    monkeypatch.setattr(understand, "EXACT_HASHES", 0)
+    streams = {split: load_split(str(tmp_path / "all.parquet"), split, streaming=True) for split in DRAWN}
+    streamed = {split: {row["image"]["bytes"] for row in part} for split, part in streams.items()}
+    exact = {split: {keys[row] for row in numbers} for split, numbers in draw_splits(keys).items()}
+    assert streamed["train"] and not streamed["train"] & (exact["validation"] | exact["test"])
+    assert not streamed["train"] & (streamed["validation"] | streamed["test"])
+    assert streamed["test"] and not streamed["validation"] & streamed["test"]
 
 
 def test_order_depends_on_seed_and_epoch(files):

@@ -5,7 +5,7 @@ from pathlib import PurePosixPath
 
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts.class_names import as_words, names_file, says_nothing
-from miniclip.data.layouts.found import Found, Rows, build
+from miniclip.data.layouts.found import ONLY_IMAGES, Found, Rows, build
 from miniclip.data.layouts.tables import folder_splits, split_lists
 from miniclip.data.names import SPLIT_WORDS, is_image_name
 from miniclip.data.sources import Inventory
@@ -26,7 +26,7 @@ def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | Non
     rows.splits = splits if any(splits) else None
     classes = [class_of(image) for image in images]
     if None in classes or len(set(classes)) < 2:
-        found = build(rows, "images without captions or labels", [], inventory)
+        found = build(rows, ONLY_IMAGES, [], inventory)
         found.captions.clear()
         return found
     names = sorted(set(classes))

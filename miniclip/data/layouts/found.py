@@ -19,6 +19,8 @@ from miniclip.data.image_paths import MISSING
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 
+ONLY_IMAGES = "images without captions or labels"  # the name of this layout
+
 
 @dataclass
 class Options:
@@ -171,7 +173,7 @@ def _plain_column(values: list) -> tuple[pa.Array, object] | None:
         allowed = (int, float) if kind is float else kind
         if all(value is None or isinstance(value, allowed) for value in values):
             try:
-                return arrow_texts(values, getattr(pa, feature)()), Value(feature)
+                return arrow_texts(values, Value(feature).pa_type), Value(feature)
             except (pa.ArrowInvalid, OverflowError):
                 return None
     return None

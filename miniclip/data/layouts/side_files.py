@@ -15,6 +15,8 @@ from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
 
 SUFFIXES = (".txt", ".caption", ".cap", ".json")
+# Google Takeout writes IMG_1.jpg.supplemental-metadata.json, and cuts off long names anywhere in the second part.
+SUPPLEMENT = re.compile(r"(?<=\.\w{3}|\w{4})\.su[a-z-]*$")
 CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "title", "sentences", "tags")
 
 
@@ -49,8 +51,9 @@ def _text_files(inventory: Inventory, images: list[str]) -> dict[str, str]:
     for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
         for file in inventory.files:
             if file.lower().endswith(suffix):
-                beside[folded(file[: -len(suffix)])] = file
-                by_stem.setdefault(folded(PurePosixPath(file).stem), []).append(file)
+                name = SUPPLEMENT.sub("", file[: -len(suffix)])
+                beside[folded(name)] = file
+                by_stem.setdefault(folded(name.rpartition("/")[2]), []).append(file)
     found = {}
     for image in images:
         stem = image.rpartition(".")[0]

@@ -1,7 +1,11 @@
 """Tables and JSON files that name images: Kaggle, COCO, Karpathy, ImageFolder, spreadsheets, lists for fine-tuning."""
 
+import bz2
+import gzip
 import io
+import lzma
 import re
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -11,7 +15,8 @@ import pyarrow.parquet as pq
 
 from miniclip.data.columns import TableColumns, understand_columns, url_column
 from miniclip.data.image_paths import ImageFinder, folded
-from miniclip.data.json_tables import read_json_table
+from miniclip.data.json_tables import read_json_table, read_yaml_table
+from miniclip.data.labels import with_joined_indicators
 from miniclip.data.layouts.class_names import NAMES_FILES, names_file
 from miniclip.data.layouts.embedded import may_hold_bytes
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
@@ -22,6 +27,7 @@ from miniclip.data.tables import Table, read_text_table, split_lines
 from miniclip.utils.errors import UserError
 
 MOST_TABLES = 2000
+DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 NO_TABLES = re.compile(
     r"(readme|license|licence|requirements|nshards|classnames|zeroshot_|dataset_info|dataset_dict|state|config|"
     r"instances_|person_keypoints_|stuff_|panoptic_|image_info_|changelog|citation).*|.*_stats\.json",
@@ -82,10 +88,7 @@ def find_tables(
             continue
         if table is None or not len(table):
             continue
-        candidate = Candidate(file, table, None)
-        near = finder.near_table(_folder(file), candidate.split)
-        candidate.columns = understand_columns(table.columns, near, options.image_column, options.caption_columns)
-        candidates.append(candidate)
+        candidates.append(_understood(Candidate(file, table, None), finder, options))
     chosen = choose_tables(candidates)
     if not chosen:
         return None, broken, [_why_not(candidate) for candidate in candidates[:5]]
@@ -97,12 +100,23 @@ def find_tables(
     return found, [], []
 
 
+def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> Candidate:
+    near = finder.near_table(_folder(candidate.file), candidate.split)
+    given = options.image_column, options.caption_columns
+    candidate.columns = columns = understand_columns(candidate.table.columns, near, *given)
+    if columns is not None and not columns.captions and not columns.label:
+        joined = with_joined_indicators(candidate.table.columns, columns.image)
+        candidate.table.columns = joined
+        candidate.columns = understand_columns(joined, near, *given)
+    return candidate
+
+
 def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
     """Files that may be tables, without texts beside single images and files that only describe the dataset."""
     stems = None
     files = []
     for file in inventory.files:
-        path = PurePosixPath(file)
+        path = PurePosixPath(without_compression(file))
         if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
             continue
         if path.name.lower() in NAMES_FILES and path.stem.lower() != "labels" and path.suffix.lower() != ".csv":
@@ -131,13 +145,27 @@ def read_table(inventory: Inventory, file: str) -> Table | None:
     Raises:
         UserError: the file is broken, or of a kind that cannot be read.
     """
-    reader = READERS[PurePosixPath(file).suffix.lower()]
+    reader = READERS[PurePosixPath(without_compression(file)).suffix.lower()]
     try:
-        return reader(inventory.read(file), file)
+        return reader(_decompressed(inventory.read(file), file), file)
     except (pa.ArrowException, MemoryError, RecursionError) as error:
         raise UserError(
             f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again"
         ) from error
+
+
+def without_compression(file: str) -> str:
+    """The name of a file without `.gz`, `.bz2` or `.xz` at its end."""
+    stem, _, suffix = file.rpartition(".")
+    return stem if f".{suffix.lower()}" in DECOMPRESS else file
+
+
+def _decompressed(content: bytes, file: str) -> bytes:
+    decompress = DECOMPRESS.get(PurePosixPath(file).suffix.lower())
+    try:
+        return decompress(content) if decompress else content
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{file} cannot be unpacked ({error}): download it again") from error
 
 
 def _parquet(content: bytes, file: str) -> Table | None:
@@ -178,6 +206,7 @@ def _spreadsheet(content: bytes, file: str) -> Table | None:
 READERS: dict[str, Callable[[bytes, str], Table | None]] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), read_text_table),
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), read_json_table),
+    **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
     ".parquet": _parquet,
     ".feather": _feather,
     **dict.fromkeys((".xlsx", ".xls", ".ods"), _spreadsheet),
