@@ -53,6 +53,16 @@ def split_in_name(text: str) -> str | None:
     return found[0] if found else None
 
 
+def described_image(stem: str) -> str:
+    """
+    The name of the image that a text file describes, perhaps without its suffix, from the file's own name.
+
+    Google Takeout writes `1.jpg.supplemental-metadata.json`, and cuts long names off anywhere in the second part.
+    """
+    image, _, ending = stem.rpartition(".")
+    return image if is_image_name(image) and ending and "supplemental-metadata".startswith(ending) else stem
+
+
 def is_image_name(name: str) -> bool:
     """Whether a file has the suffix of an image format."""
     return name.rpartition(".")[2].lower() in IMAGE_SUFFIXES and "." in name

@@ -9,14 +9,12 @@ from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Found, Rows, build
 from miniclip.data.layouts.tables import folder_splits
-from miniclip.data.names import is_image_name
+from miniclip.data.names import described_image, is_image_name
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
 
 SUFFIXES = (".txt", ".caption", ".cap", ".json")
-# Google Takeout writes IMG_1.jpg.supplemental-metadata.json, and cuts off long names anywhere in the second part.
-SUPPLEMENT = re.compile(r"(?<=\.\w{3}|\w{4})\.su[a-z-]*$")
 CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "title", "sentences", "tags")
 
 
@@ -51,7 +49,7 @@ def _text_files(inventory: Inventory, images: list[str]) -> dict[str, str]:
     for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
         for file in inventory.files:
             if file.lower().endswith(suffix):
-                name = SUPPLEMENT.sub("", file[: -len(suffix)])
+                name = described_image(file[: -len(suffix)])
                 beside[folded(name)] = file
                 by_stem.setdefault(folded(name.rpartition("/")[2]), []).append(file)
     found = {}

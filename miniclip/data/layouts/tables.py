@@ -20,7 +20,15 @@ from miniclip.data.labels import with_joined_indicators
 from miniclip.data.layouts.class_names import NAMES_FILES, names_file
 from miniclip.data.layouts.embedded import may_hold_bytes
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
-from miniclip.data.names import CAPTION_NAMES, SPLIT_WORDS, canonical_split, is_image_name, plain_name, split_in_name
+from miniclip.data.names import (
+    CAPTION_NAMES,
+    SPLIT_WORDS,
+    canonical_split,
+    described_image,
+    is_image_name,
+    plain_name,
+    split_in_name,
+)
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import Table, read_text_table, split_lines
@@ -113,7 +121,7 @@ def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> 
 
 def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
     """Files that may be tables, without texts beside single images and files that only describe the dataset."""
-    stems = None
+    described = None
     files = []
     for file in inventory.files:
         path = PurePosixPath(without_compression(file))
@@ -122,9 +130,10 @@ def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
         if path.name.lower() in NAMES_FILES and path.stem.lower() != "labels" and path.suffix.lower() != ".csv":
             continue
         if path.suffix.lower() in (".txt", ".json"):
-            if stems is None:
-                stems = {folded(PurePosixPath(name).stem) for name in finder.images}
-            if folded(path.stem) in stems:
+            if described is None:
+                images = [PurePosixPath(name) for name in finder.images]
+                described = {folded(name) for image in images for name in (image.name, image.stem)}
+            if folded(described_image(path.stem)) in described:
                 continue
         files.append(file)
     return sorted(files, key=_split_last)[:MOST_TABLES]
