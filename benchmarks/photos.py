@@ -1,24 +1,23 @@
 """Measure photos per second from encoded bytes to a model's square input: decoded at full and at reduced scale.
 
-    python benchmarks/photos.py --output_json runs/photos.json
+    python benchmarks/photos.py
 
 The pictures are drawn in code. Both ways take turns in one run, so the ratio also holds on a busy machine.
 """
 
 import argparse
 import io
-import json
-import sys
 import time
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+import torch
 from PIL import Image, ImageOps
+from records import RESULTS, save
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from miniclip.data.image_cache import square_image  # noqa: E402
-from miniclip.data.images import decode_image  # noqa: E402
+from miniclip.data.image_cache import square_image
+from miniclip.data.images import decode_image
 
 SIZES = {"500 px": (500, 375), "1,280 px": (1280, 960), "12 megapixels": (4032, 3024)}
 FORMATS = {"JPEG": {"quality": 90}, "PNG": {"compress_level": 6}, "WEBP": {"quality": 85, "method": 2}}
@@ -57,7 +56,7 @@ def compare(content: bytes, repetitions: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repetitions", type=int, default=7)
-    parser.add_argument("--output_json", type=Path)
+    parser.add_argument("--output_json", type=Path, default=RESULTS / "photos.json")
     args = parser.parse_args()
     results: dict = {}
     print(f"{'one core':24}{'full /s':>10}{'scaled /s':>11}{'ratio':>8}{'difference':>12}")
@@ -71,9 +70,7 @@ def main() -> None:
                 f"{size + ', ' + kind:24}{found['full_photos_per_s']:10.1f}{found['scaled_photos_per_s']:11.1f}"
                 f"{found['ratio']:8.1f}{found['mean_difference']:12.4f}"
             )
-    if args.output_json:
-        args.output_json.parent.mkdir(parents=True, exist_ok=True)
-        args.output_json.write_text(json.dumps(results, indent=1) + "\n")
+    save({"photos": results}, args.output_json, seed=0, device=torch.device("cpu"))
 
 
 if __name__ == "__main__":

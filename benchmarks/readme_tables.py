@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import ablation_tables
+import data_tables
 import encoder_table
 import flickr8k_table
 import training_tables
@@ -154,6 +155,7 @@ TABLES = (
         "embedding_speed": (embedding_speed, "embedding_speed.json"),
         "encoders": (encoder_table.encoders, "encoders.json"),
     }
+    | data_tables.TABLES
     | training_tables.TABLES
     | flickr8k_table.TABLES
     | ablation_tables.TABLES

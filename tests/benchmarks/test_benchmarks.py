@@ -86,6 +86,12 @@ def test_image_encoder_speed(tmp_path, monkeypatch):
     assert "mobilenetv3_small_050" in table_of("encoder", output, monkeypatch)
 
 
+def test_photos(tmp_path):
+    figures = run_benchmark("photos", tmp_path / "photos.json", "--repetitions", "1")["photos"]
+    assert figures["12 megapixels"]["JPEG"]["ratio"] > 0
+    assert all(found["mean_difference"] < 0.01 for kinds in figures.values() for found in kinds.values())
+
+
 def test_training_profile(photos, tmp_path, tiny_encoders):
     output = tmp_path / "training_profile.json"
     image_encoder, text_encoder = tiny_encoders
