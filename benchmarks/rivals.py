@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 from transformers import AutoTokenizer, BertConfig, BertModel, DistilBertModel
 
+from miniclip.data.head import head
 from miniclip.data.image_cache import DecodedImages
 from miniclip.data.reader import captions_of, find_columns, load_split
 from modeling_miniclip import MiniCLIPModel
@@ -37,7 +38,7 @@ BATCH_TIME = re.compile(r"Batch \(t\): ([\d.]+)")
 
 def write_pairs(folder: Path, dataset_name: str, num_images: int, image_size: int, captions_per_image: int = 1) -> None:
     """Write the first training images as JPEG files, and a table with their paths and first captions."""
-    dataset = load_split(dataset_name, "train").take(num_images)
+    dataset = head(load_split(dataset_name, "train"), num_images)
     columns = find_columns(dataset)
     images = DecodedImages(dataset, columns.image, image_size)
     with (folder / CSV_FILE).open("w", newline="") as file:

@@ -31,6 +31,7 @@ from records import RESULTS, ROOT, save  # noqa: E402
 from rivals import MODEL_NAME, train_open_clip, write_open_clip_config, write_pairs  # noqa: E402
 
 from miniclip.commands.train import create_accelerator  # noqa: E402
+from miniclip.data.head import head
 from miniclip.data.images import decode_image  # noqa: E402
 from miniclip.data.reader import captions_of, find_columns, load_split  # noqa: E402
 from miniclip.evaluation.retrieval import retrieval_metrics  # noqa: E402
@@ -63,7 +64,7 @@ def open_clip_recall(args: argparse.Namespace, checkpoint: Path) -> float:
     model.load_state_dict(torch.load(checkpoint)["state_dict"])
     model.eval()
     tokenizer = open_clip.get_tokenizer(MODEL_NAME)
-    dataset = load_split(args.dataset_name, "validation").take(TrainingArguments.max_validation_samples)
+    dataset = head(load_split(args.dataset_name, "validation"), TrainingArguments.max_validation_samples)
     columns = find_columns(dataset)
     image_embeds, text_embeds, image_of_text = [], [], []
     for number, row in enumerate(dataset):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import datasets
 
+from miniclip.data.head import head
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.json_tables import texts_of
 from miniclip.data.labels import ClassCaptions
@@ -292,8 +293,7 @@ def _captions_of_dataset(dataset, names: list[str]) -> tuple[str, ...]:
     known = _known(names, CAPTION_NAMES)
     if len(known) == 1:
         return (known[0],)
-    head = dataset.select_columns(names).take(50) if dataset.column_names is not None else dataset.take(50)
-    rows = list(head)
+    rows = list(head(dataset.select_columns(names) if dataset.column_names is not None else dataset, 50))
     found = caption_names({name: sample_of([row[name] for row in rows]) for name in names}) if rows else ()
     return found or tuple(known[:1])
 

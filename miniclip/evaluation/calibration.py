@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 
+from miniclip.data.head import head
 from miniclip.data.reader import Columns
 from miniclip.embeddings.encode import embed_images, embed_texts, inference, required_captions
 from miniclip.utils.errors import UserError
@@ -41,7 +42,7 @@ def calibrate(model, processor, dataset, columns: Columns, **settings):
         UserError: fewer than two rows are usable.
     """
     keep = functools.partial(required_captions, columns=columns)
-    dataset = dataset.select_columns([columns.image, *columns.captions]).take(MAX_IMAGES)
+    dataset = head(dataset.select_columns([columns.image, *columns.captions]), MAX_IMAGES)
     images = embed_images(model, processor, dataset, columns.image, keep, **settings)
     try:
         return calibrate_on(model, processor, images.image_embeds, images.kept)

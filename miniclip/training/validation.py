@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset
 
 from miniclip.data.batches import BatchPreparer
+from miniclip.data.head import head
 from miniclip.data.images import decode_image
 from miniclip.data.reader import Columns, captions_of
 from miniclip.embeddings.encode import embed_texts, inference
@@ -48,7 +49,7 @@ class Validator:
         self.processor, self.prepare, self.mixed_precision = processor, prepare, mixed_precision
         self.pixels, self.captions, self.classes, self.labels = [], [], columns.classes, []
         self._dataset, self._image_column, self._rows = dataset, columns.image, []
-        for number, row in enumerate(dataset if max_samples is None else dataset.take(max_samples)):
+        for number, row in enumerate(dataset if max_samples is None else head(dataset, max_samples)):
             captions = captions_of(row, columns)
             try:
                 image = decode_image(row[columns.image], processor.decoding_side)

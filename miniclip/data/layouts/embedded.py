@@ -14,6 +14,7 @@ from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
 from miniclip.data.columns import caption_names, column_names, image_columns, named, sample_of, split_list
 from miniclip.data.grouping import group_consecutive, group_encoded
+from miniclip.data.head import head
 from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Options
 from miniclip.data.names import (
@@ -124,13 +125,13 @@ def _holds_encoded_images(dataset, column: str, feature) -> bool:
         return False
     if plain_name(column) in IMAGE_NAMES:
         return True
-    row = next(iter(dataset.select_columns([column]).take(1)), {})
+    row = next(iter(head(dataset.select_columns([column]), 1)), {})
     return isinstance(row.get(column), bytes) and row[column].startswith(MAGIC)
 
 
 def head_of(dataset) -> list[dict]:
     """The first rows: enough of them to tell whether a stream is sorted by image."""
-    return list(dataset.take(50 if isinstance(dataset, Dataset) else PEEKED_ROWS))
+    return list(head(dataset, 50 if isinstance(dataset, Dataset) else PEEKED_ROWS))
 
 
 def caption_columns_of(dataset, head: list[dict], options: Options) -> tuple[str, ...]:
