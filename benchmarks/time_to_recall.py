@@ -31,7 +31,7 @@ from records import RESULTS, ROOT, save  # noqa: E402
 from rivals import MODEL_NAME, train_open_clip, write_open_clip_config, write_pairs  # noqa: E402
 
 from miniclip.commands.train import create_accelerator  # noqa: E402
-from miniclip.data.head import head
+from miniclip.data.head import head  # noqa: E402
 from miniclip.data.images import decode_image  # noqa: E402
 from miniclip.data.reader import captions_of, find_columns, load_split  # noqa: E402
 from miniclip.evaluation.retrieval import retrieval_metrics  # noqa: E402
