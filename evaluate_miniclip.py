@@ -1,10 +1,11 @@
-r"""Evaluate MiniCLIP: image-text retrieval on captioned images, zero-shot classification on labelled images.
+r"""Evaluate MiniCLIP or another dual encoder: retrieval on captioned images, zero-shot classification on labelled ones.
 
     python evaluate_miniclip.py --model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k \
         --zero_shot_dataset uoft-cs/cifar10 --output_json results.json
 
 The JSON holds fractions (`retrieval.image_to_text_recall@1`, `zero_shot.accuracy`, ...), and the printed table shows
-percentages. Writing it to `results.json` in the model's folder also updates the model card, `README.md`.
+percentages. Writing it to `results.json` in the model's folder also updates the model card, `README.md`. With
+`--compare_with`, more models are evaluated in the same way, such as `openai/clip-vit-base-patch32`.
 """
 
 import sys
@@ -18,6 +19,8 @@ from miniclip.utils.errors import exit_on_user_error
 # Names from training and from other programs, with the name of the setting here.
 HINTS = {
     "model": "model_name_or_path",
+    "models": "compare_with",
+    "compare": "compare_with",
     "dataset": "dataset_name",
     "data": "dataset_name",
     "train_split": "split",

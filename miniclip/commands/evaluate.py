@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import time
 from dataclasses import dataclass, field
 from html import escape
@@ -10,6 +11,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
+from miniclip.commands.shown import figure_html
 from miniclip.data.reader import (
     dataset_templates,
     find_columns,
@@ -18,8 +20,9 @@ from miniclip.data.reader import (
     load_split,
     said_back,
 )
+from miniclip.embeddings.dual_encoder import DualEncoder, is_another_kind
 from miniclip.evaluation.calibration import calibrate, store_calibration
-from miniclip.evaluation.report import retrieval_table, zero_shot_table
+from miniclip.evaluation.report import comparison_table, retrieval_table, zero_shot_table
 from miniclip.evaluation.retrieval import evaluate_retrieval
 from miniclip.evaluation.zero_shot import evaluate_zero_shot
 from miniclip.publishing.card import RESULTS_FILE, write_card
@@ -35,7 +38,12 @@ class EvaluationArguments:
     _argument_group_name = "evaluation"
     _example = "--model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k --output_json results.json"
 
-    model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
+    model_name_or_path: str = field(
+        metadata={
+            "help": "Folder or Hub id of a MiniCLIP model, or of any other model of transformers with an image and a "
+            "text encoder, such as openai/clip-vit-base-patch32."
+        }
+    )
     dataset_name: str | None = field(
         default=None, metadata={"help": "Captioned images for retrieval: Hub id, local folder or file, or 'shapes'."}
     )
@@ -59,6 +67,10 @@ class EvaluationArguments:
     )
     label_column: str | None = field(
         default=None, metadata={"help": "Column with their labels; found automatically by default."}
+    )
+    compare_with: list[str] = field(
+        default_factory=list,
+        metadata={"help": "More models, of either kind, to evaluate in the same way; a table compares all of them."},
     )
     calibration_split: str | None = field(
         default=None,
@@ -94,7 +106,8 @@ class EvaluationArguments:
     output_json: str | None = field(
         default=None,
         metadata={
-            "help": "File for the results; results.json in the model's folder also updates the model card there."
+            "help": "File for the results; a picture of the confusions of each labelled dataset is written beside it. "
+            "results.json in the model's folder also updates the model card there."
         },
     )
 
@@ -116,10 +129,26 @@ def check_arguments(args: EvaluationArguments) -> None:
         raise UserError(f"--output_json {args.output_json} is a folder; give a file in it")
 
 
+def check_model(args: EvaluationArguments) -> None:
+    """Refuse what is only possible with a MiniCLIP model."""
+    for name in ("calibration_split", "untrained_baseline"):
+        if getattr(args, name) and is_another_kind(args.model_name_or_path):
+            raise UserError(f"--{name} needs a MiniCLIP model, but {args.model_name_or_path!r} is another one")
+
+
 def belong_to_model(args: EvaluationArguments) -> bool:
-    """Whether the results are written to the file that the model card reads."""
+    """Whether the results are written to the file that the model card of a MiniCLIP model reads."""
     path = Path(args.output_json)
-    return path.name == RESULTS_FILE and path.parent.resolve() == Path(args.model_name_or_path).resolve()
+    same_folder = path.parent.resolve() == Path(args.model_name_or_path).resolve()
+    return path.name == RESULTS_FILE and same_folder and not is_another_kind(args.model_name_or_path)
+
+
+def load_encoders(name: str, device: torch.device) -> tuple:
+    """A model and its processor: MiniCLIP, or any other dual encoder."""
+    if not is_another_kind(name):
+        return load_model(name, device)
+    encoder = DualEncoder.from_pretrained(name, device)
+    return encoder, encoder.processor
 
 
 def load_captioned(args: EvaluationArguments, split: str) -> tuple:
@@ -222,10 +251,19 @@ def tables(results: dict) -> list[str]:
     return found
 
 
+def describe(model, processor) -> dict:
+    """The size of a model, for the comparison."""
+    side = processor.side if isinstance(model, DualEncoder) else processor.image_size
+    return {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "image_size": max(side) if isinstance(side, tuple) else side,
+    }
+
+
 @dataclass
 class Evaluation:
     """
-    The result of `evaluate`. It prints as tables, also in Jupyter.
+    The result of `evaluate`. It prints as tables, also in Jupyter, which shows the confusions of classes as well.
 
     Args:
         results: figures as fractions, and their origin, as --output_json writes them.
@@ -240,30 +278,55 @@ class Evaluation:
         found = tables(self.results)
         if "untrained" in self.results:
             found += ["with random weights", *tables(self.results["untrained"])]
+        if others := self.results.get("compared_with"):
+            found.append(comparison_table({self.results["model_name_or_path"]: self.results, **others}))
         return "\n\n".join(found)
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return f"<pre>{escape(str(self))}</pre>"
+        pictures = (figure_html(figure.savefig) for figure in self.confusion_figures().values())
+        return f"<pre>{escape(str(self))}</pre>{''.join(pictures)}"
+
+    def confusion_figures(self) -> dict:
+        """For each labelled dataset of 2 to 100 classes, a picture of its confusion matrix."""
+        from miniclip.publishing.figures import confusion_matrix  # loads matplotlib
+
+        return {
+            name: confusion_matrix(measured["confusion_matrix"], [row["class"] for row in measured["per_class"]])
+            for name, measured in self.results.get("zero_shot_sets", {}).items()
+            if len(measured.get("confusion_matrix", ())) > 1
+        }
 
 
 def write_json(args: EvaluationArguments, evaluation: Evaluation) -> None:
     """
-    Write the results, and the model card if they belong to it.
+    Write the results, pictures of the confusions, and the model card if the results belong to it.
 
     Raises:
-        UserError: the file cannot be written. The message contains the results, so they are not lost.
+        UserError: a file cannot be written. The message contains the results, so they are not lost.
     """
     path = Path(args.output_json)
+    text = json.dumps(evaluation.results, indent=2)
+    text = re.sub(r"\[[-\d\s,.e]+\]", lambda numbers: " ".join(numbers[0].split()), text)  # a matrix has a row a line
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(evaluation.results, indent=2) + "\n", encoding="utf-8")
+        path.write_text(text + "\n", encoding="utf-8")
+        for name, figure in evaluation.confusion_figures().items():
+            words = re.sub(r"\W+", "_", name).strip("_")
+            figure.savefig(path.with_name(f"{path.stem}_confusion_{words}.png"))
     except OSError as error:
         print(f"\n{evaluation}")
         raise UserError(f"--output_json {path} cannot be written: {error.strerror}; the results are above") from error
     if belong_to_model(args):
         write_card(Path(args.model_name_or_path))
+
+
+def load_datasets(args: EvaluationArguments) -> tuple[tuple | None, dict[str, tuple]]:
+    """The captioned dataset, if there is one, and the labelled ones."""
+    captioned = load_captioned(args, args.split) if args.dataset_name else None
+    labelled = load_labelled(args)
+    return classify_if_labelled(args, captioned, labelled), labelled
 
 
 def evaluate(model_name_or_path: str, dataset_name: str | None = None, **settings) -> Evaluation:
@@ -274,28 +337,31 @@ def evaluate(model_name_or_path: str, dataset_name: str | None = None, **setting
         settings: other fields of [`EvaluationArguments`], such as `zero_shot_dataset`.
 
     Raises:
-        UserError: the model or a dataset cannot be read, or a setting is wrong.
+        UserError: a model or a dataset cannot be read, or a setting is wrong.
     """
     args = EvaluationArguments(str(model_name_or_path), dataset_name, **settings)
     check_arguments(args)
+    check_model(args)
     device = default_device()
     precision = usable_precision(args.mixed_precision, device)
     args.mixed_precision = precision.name
     print(precision)
-    model, processor = load_model(args.model_name_or_path, device)
-    captioned = load_captioned(args, args.split) if args.dataset_name else None
-    labelled = load_labelled(args)
-    captioned = classify_if_labelled(args, captioned, labelled)
-
+    model, processor = load_encoders(args.model_name_or_path, device)
+    data = load_datasets(args)
     shared = {name: getattr(args, name) for name in ("batch_size", "mixed_precision", "num_workers")}
     if args.calibration_split:
         calibrate(model, processor, *load_captioned(args, args.calibration_split), **shared)
         store_calibration(model, args.model_name_or_path)
     shared |= {name: getattr(args, name) for name in ("bootstrap_resamples", "seed")}
-    results = {"model_name_or_path": args.model_name_or_path}
-    results |= measure(model, processor, args, captioned, labelled, **shared)
+    results = {"model_name_or_path": args.model_name_or_path} | describe(model, processor)
+    results |= measure(model, processor, args, *data, **shared)
     if args.untrained_baseline:
-        results["untrained"] = measure(untrained(model, device), processor, args, captioned, labelled, **shared)
+        results["untrained"] = measure(untrained(model, device), processor, args, *data, **shared)
+    for name in args.compare_with:
+        del model, processor  # so that only one is in memory
+        model, processor = load_encoders(name, device)
+        other = describe(model, processor) | measure(model, processor, args, *data, **shared)
+        results.setdefault("compared_with", {})[name] = other
     results |= shared | provenance(device) | {"weights_sha256": weights_sha256(Path(args.model_name_or_path))}
     evaluation = Evaluation(results)
     if args.output_json:

@@ -18,6 +18,8 @@ from pathlib import Path
 import datasets
 import yaml
 from datasets import Dataset, IterableDataset
+from huggingface_hub import hf_hub_download, snapshot_download
+from huggingface_hub.errors import HFValidationError
 
 from miniclip.data.columns import Columns, captions_of, find_columns, find_image_column, find_label_column
 from miniclip.data.layouts import embedded
@@ -26,7 +28,7 @@ from miniclip.data.shapes import SPLIT_SIZES, shapes_split
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import take_inventory
 from miniclip.data.splits import SplitMissing, first_rows, missing_split, parse_split, select_split
-from miniclip.data.understand import is_local_dataset, understand_embedded, understand_named_files
+from miniclip.data.understand import is_local_dataset, understand_embedded, understand_local, understand_named_files
 from miniclip.data.understanding import Understanding, pairs_in_words
 from miniclip.utils.errors import UserError
 from miniclip.utils.hub import go_offline_if_unreachable, is_local
@@ -47,6 +49,8 @@ __all__ = [
 ]
 
 logger = logging.getLogger(__name__)
+
+CLIP_BENCHMARK_FILES = ("classnames.txt", "dataset_type.txt")  # of its exports for classification and for retrieval
 
 
 def load_split(
@@ -217,6 +221,8 @@ def _has_configurations(folder: Path, config_name: str | None) -> bool:
 
 def _of_datasets(name: str, config_name: str | None, options: Options, streaming: bool) -> Understanding:
     path = Path(name).expanduser()
+    if not path.exists() and (export := _clip_benchmark_export(name, options, streaming)):
+        return export
     source = str(path) if path.exists() else name
     try:
         loaded = datasets.load_dataset(source, config_name, streaming=streaming)
@@ -224,6 +230,29 @@ def _of_datasets(name: str, config_name: str | None, options: Options, streaming
         raise UserError(_load_error(name, error)) from error
     origin = "a folder with a dataset card" if path.exists() else "a dataset of the Hub"
     return understand_embedded(loaded, name, origin, options, path if path.is_dir() else None)
+
+
+def _clip_benchmark_export(name: str, options: Options, streaming: bool) -> Understanding | None:
+    """A dataset that lies on the Hub as CLIP_benchmark exports it, or `None` for others. `datasets` would read its
+    archives without the files that name the classes and the prompts."""
+    if not any(_is_on_hub(name, file) for file in CLIP_BENCHMARK_FILES):
+        return None
+    if streaming:
+        return understand_named_files(f"hf://datasets/{name}", options, streaming)
+    try:
+        folder = snapshot_download(name, repo_type="dataset")
+    except OSError as error:
+        raise UserError(_load_error(name, error)) from error
+    return understand_local(Path(folder), name, options, streaming)
+
+
+def _is_on_hub(name: str, file: str) -> bool:
+    """Whether a dataset on the Hub has a file. The Hub's cache answers offline."""
+    try:
+        hf_hub_download(name, file, repo_type="dataset")
+    except (OSError, HFValidationError):
+        return False
+    return True
 
 
 def _load_error(name: str, error: Exception) -> str:

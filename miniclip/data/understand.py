@@ -448,7 +448,8 @@ def _archive_rows(inventory, files: list[str], split: str, features, field, stre
 def _lines(inventory: Inventory, name: str) -> list[str]:
     """Lines of a file in the folder, or in the folder above the one with the archives."""
     if is_url(str(inventory.root)):
-        return []
+        lines = decode_text(inventory.read(name))[0].splitlines() if name in inventory.files else []
+        return [line.strip() for line in lines if line.strip()]
     for folder in (Path(inventory.root), Path(inventory.root).parent):
         if (folder / name).is_file():
             text, _ = decode_text((folder / name).read_bytes())

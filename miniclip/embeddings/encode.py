@@ -1,4 +1,7 @@
-"""Embeds images and texts in batches. Unusable rows are left out and counted."""
+"""Embeds images and texts in batches. Unusable rows are left out and counted.
+
+The model is MiniCLIP or any other [`~miniclip.embeddings.dual_encoder.DualEncoder`], each with its own processor.
+"""
 
 import contextlib
 import functools
@@ -99,12 +102,12 @@ def embed_images(
     embeds, result = [], EmbeddedImages(torch.empty(0), [])
     bar = tqdm(total=len(dataset) if sized else None, desc="images", unit="image", disable=None if progress else True)
     with inference(model, mixed_precision), bar:
-        for batch_number, (pixel_values, kept, problems) in enumerate(loader):
+        for batch_number, (inputs, kept, problems) in enumerate(loader):
             for position, reason in problems:
                 result.skipped.add(batch_number * batch_size + position, reason)
             if kept:
-                pixel_values = pixel_values.to(model.device, memory_format=torch.channels_last, non_blocking=True)
-                embeds.append(model.encode_image(pixel_values).cpu())
+                inputs = {name: _on_device(value, model.device) for name, value in inputs.items()}
+                embeds.append(model.encode_image(**inputs).cpu())
                 result.kept += kept
             bar.update(len(kept) + len(problems))
     if not embeds:
@@ -114,7 +117,7 @@ def embed_images(
 
 
 def _prepare(processor, image_column: str, keep: Callable, rows: list[dict]) -> tuple:
-    """Pixels and kept values of the usable rows of a batch, and position and reason of the others."""
+    """Inputs and kept values of the usable rows of a batch, and position and reason of the others."""
     images, kept, problems = [], [], []
     for position, row in enumerate(rows):
         try:
@@ -125,8 +128,12 @@ def _prepare(processor, image_column: str, keep: Callable, rows: list[dict]) -> 
         else:
             images.append(image)
             kept.append(value)
-    pixel_values = processor(images=images, return_tensors="pt")["pixel_values"] if images else None
-    return pixel_values, kept, problems
+    return dict(processor(images=images, return_tensors="pt")) if images else {}, kept, problems
+
+
+def _on_device(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    memory_format = torch.channels_last if value.ndim == 4 else torch.preserve_format
+    return value.to(device, memory_format=memory_format, non_blocking=True)
 
 
 def embed_texts(
@@ -141,15 +148,18 @@ def embed_texts(
     """Unit vectors `(len(texts), projection_dim)`, float32, on the CPU. The processor cuts long texts."""
     # Texts of similar length go together: padding a short caption to a long one costs as much as another caption.
     order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
-    embeds = torch.empty(len(texts), model.config.projection_dim)
+    embeds = []
     bar = tqdm(total=len(texts), desc="texts", unit="text", disable=None if progress else True)
     with inference(model, mixed_precision), bar:
         for start in range(0, len(texts), batch_size):
             indices = order[start : start + batch_size]
-            inputs = processor(text=[texts[index] for index in indices], return_tensors="pt").to(model.device)
-            embeds[indices] = model.encode_text(**inputs).cpu()
+            inputs = processor(text=[texts[index] for index in indices], return_tensors="pt")
+            inputs = {name: value.to(model.device) for name, value in inputs.items()}
+            embeds.append(model.encode_text(**inputs).cpu())
             bar.update(len(indices))
-    return embeds
+    in_order = torch.cat(embeds)
+    in_order[torch.tensor(order)] = in_order.clone()
+    return in_order
 
 
 def embed_pairs(

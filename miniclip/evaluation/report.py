@@ -1,5 +1,7 @@
 """Evaluation results as a table in per cent. The JSON file beside it holds fractions."""
 
+SHOWN_CLASSES = 5
+
 _RETRIEVAL_ROWS = [
     (f"{first} to {second} R@{k}", f"{first}_to_{second}_recall@{k}")
     for first, second in (("image", "text"), ("text", "image"))
@@ -42,7 +44,51 @@ def zero_shot_table(title: str, results: dict) -> str:
     lines.append(_percent_row("top-5 accuracy", results["top_5_accuracy"], None, top_5_chance))
     for name, label in _NONE_ROWS.items() if "none_of_these" in results else ():
         lines.append(f"  {label:32}{100 * results['none_of_these'][name]:8.1f}")
-    return "\n".join(lines + _skipped(results))
+    return "\n".join(lines + _worst_classes(results) + _skipped(results))
+
+
+def _worst_classes(results: dict) -> list[str]:
+    """The classes with the lowest accuracy and the most frequent confusions, a few of each."""
+    tried = [row for row in results["per_class"] if row["images"]]
+    if len(tried) < 2:
+        return []
+    worst = sorted(tried, key=lambda row: row["accuracy"])[:SHOWN_CLASSES]
+    lines = ["  lowest accuracy"]
+    lines += [f"    {_short(row['class'], 28):30}{100 * row['accuracy']:8.1f}   of {row['images']}" for row in worst]
+    if results["confusions"]:
+        lines.append("  most frequent confusions")
+    for row in results["confusions"][:SHOWN_CLASSES]:
+        taken = f"{_short(row['class'], 24)} as {_short(row['predicted'], 24)}"
+        lines.append(f"    {taken:30}{100 * row['share']:8.1f}   {row['images']} images")
+    return lines
+
+
+def _short(name: str, length: int) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def comparison_table(evaluated: dict[str, dict]) -> str:
+    """
+    One row for each model: its size, recall at 1 in both directions, and accuracy on each labelled dataset.
+
+    Args:
+        evaluated: results of each model, by its name; each with `parameters` and `image_size`.
+    """
+    first = next(iter(evaluated.values()))
+    columns = {"parameters": lambda results: f"{results['parameters'] / 1e6:.1f} M"}
+    columns["pixels"] = lambda results: str(results["image_size"] or "any")
+    if "retrieval" in first:
+        for way, title in (("image_to_text", "image to text R@1"), ("text_to_image", "text to image R@1")):
+            columns[title] = lambda results, way=way: f"{100 * results['retrieval'][f'{way}_recall@1']:.1f}"
+    for name in first.get("zero_shot_sets", {}):
+        columns[_short(name, 24)] = lambda results, name=name: (
+            f"{100 * results['zero_shot_sets'][name]['accuracy']:.1f}"
+        )
+    rows = [["model", *columns]]
+    rows += [[name, *(cell(results) for cell in columns.values())] for name, results in evaluated.items()]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [[row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])] for row in rows]
+    return "\n".join("  ".join(line) for line in lines)
 
 
 _HEADER = f"  {'':32}{'%':>8}   {'95 % interval':16}{'chance':>8}"

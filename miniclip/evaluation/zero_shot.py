@@ -8,6 +8,7 @@ import torch.nn.functional as F
 
 from miniclip.data.labels import TEMPLATES, class_prompts
 from miniclip.embeddings.encode import embed_images, embed_texts
+from miniclip.evaluation.confusion import class_results
 from miniclip.evaluation.metrics import load_metric
 from miniclip.utils.errors import UserError
 
@@ -53,16 +54,17 @@ def evaluate_zero_shot(
         mixed_precision: precision of autocast: `"auto"` (the fastest one of the device), `"no"`, `"bf16"` or `"fp16"`.
 
     Returns:
-        The results of the `zero_shot_classification` metric for the ensemble of all templates; the same for the first
-        template alone under `plain`; `chance` accuracy, `num_images`, `num_classes`, `templates`, `skipped` rows; and
-        for a calibrated model the [`none_of_these_rates`] under `none_of_these`.
+        The results of the `zero_shot_classification` metric for the ensemble of all templates, with those of
+        [`~miniclip.evaluation.confusion.class_results`]; the metric for the first template alone under `plain`;
+        `chance` accuracy, `num_images`, `num_classes`, `templates`, `skipped` rows; and for a calibrated model the
+        [`none_of_these_rates`] under `none_of_these`.
 
     Raises:
         UserError: there are no class names, or no row is usable.
     """
     if not class_names:
         raise UserError(f"label column {label_column!r} has an empty list of class names; name another label column")
-    templates = templates or model.config.zero_shot_templates or TEMPLATES
+    templates = templates or getattr(model.config, "zero_shot_templates", None) or TEMPLATES
     dataset = dataset.select_columns([image_column, label_column])
     settings = {"batch_size": batch_size, "mixed_precision": mixed_precision, "progress": progress}
     label_of = functools.partial(_label, column=label_column, num_classes=len(class_names))
@@ -70,6 +72,7 @@ def evaluate_zero_shot(
     prompt_embeds = embed_classes(model, processor, class_names, templates, **settings)
     class_embeds, labels = ensemble(prompt_embeds), torch.tensor(images.kept)
     score = functools.partial(_score, images.image_embeds, images.kept, bootstrap_resamples, seed)
+    nearest = nearest_classes(images.image_embeds, class_embeds, k=1)[:, 0]
     results = score(class_embeds) | {
         "plain": score(prompt_embeds[:, 0]),
         "chance": 1 / len(class_names),
@@ -77,8 +80,9 @@ def evaluate_zero_shot(
         "num_classes": len(class_names),
         "templates": list(templates),
         "skipped": {"count": images.skipped.count, "first": images.skipped.first},
+        **class_results(nearest, labels, class_names),
     }
-    if model.config.zero_shot_calibration:
+    if getattr(model.config, "zero_shot_calibration", None):
         results["none_of_these"] = none_of_these_rates(model, processor, images.image_embeds, class_embeds, labels)
     return results
 

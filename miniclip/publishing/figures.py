@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 TEAL, RED, GREY = "#0f766e", "#be123c", "#64748b"
+MOST_NUMBERED_CLASSES = 20  # numbers of more classes would be too small to read
 
 
 def similarity_matrix(
@@ -67,6 +68,31 @@ def image_to_text_examples(
         for line, (caption, mark) in enumerate(zip(captions, marks, strict=True)):
             height = 1 - (line + 0.5) / len(captions)
             beside.text(0, height, shorten(caption, 75), fontsize=9, va="center", color=TEAL if mark else RED)
+    return figure
+
+
+def confusion_matrix(counts: Sequence[Sequence[int]], class_names: Sequence[str]) -> Figure:
+    """
+    How often each class is taken for each, as shares of its images.
+
+    Args:
+        counts: one row per class, one column per prediction.
+    """
+    counts = torch.tensor(counts, dtype=torch.float32)
+    shares, size = counts / counts.sum(dim=1, keepdim=True).clamp(min=1), len(class_names)
+    side = min(3 + 0.4 * size, 16)
+    figure = Figure(figsize=(side + 0.5, side), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    drawn = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    font = {"fontsize": 8 if size <= 40 else 5}
+    axes.set_xticks(range(size), [shorten(name, 24) for name in class_names], rotation=90, **font)
+    axes.set_yticks(range(size), [shorten(name, 24) for name in class_names], **font)
+    axes.set(xlabel="prediction", ylabel="class")
+    if size <= MOST_NUMBERED_CLASSES:
+        for row, column in (shares >= 0.005).nonzero().tolist():
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, f"{100 * shares[row, column]:.0f}", ha="center", va="center", color=colour, **font)
+    figure.colorbar(drawn, ax=axes, shrink=0.7, label="share of the class")
     return figure
 
 

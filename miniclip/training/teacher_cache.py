@@ -23,8 +23,9 @@ from tqdm.auto import tqdm
 from miniclip.data.image_cache import DecodedImages
 from miniclip.data.remembered_crops import crop_picture, draw_crops
 from miniclip.data.teaching import ArrayFile
+from miniclip.embeddings.dual_encoder import DualEncoderProcessor
 from miniclip.training.distributed import any_process, rank, world_size
-from miniclip.training.teachers import ImageInputs, Teacher
+from miniclip.training.teachers import Teacher
 from miniclip.utils.errors import UserError
 from miniclip.utils.files import write_whole
 
@@ -83,7 +84,7 @@ class TeacherCache:
     def images(self, images: ImagesToEmbed) -> ArrayFile:
         """`(views, len(images.dataset), width)` float16 unit vectors, memory-mapped."""
         count = images.views * len(images.dataset)
-        source = _Views(images, self.teacher.image_inputs)
+        source = _Views(images, self.teacher.processor)
         file = self._computed("images", images.key(), count, IMAGE_SHARD, partial(self._embed_images, source))
         if images.crops is not None and self.accelerator.is_main_process:
             self._remember(images)
@@ -187,9 +188,9 @@ class TeacherCache:
 class _Views(Dataset):
     """The pictures that a teacher is to see, all of the first view, then all of the second, and so on."""
 
-    def __init__(self, images: ImagesToEmbed, image_inputs: ImageInputs):
-        self.side = image_inputs.side or (PATCHES_SIDE, PATCHES_SIDE)
-        self.image_inputs, self.crops, self.rows = image_inputs, images.crops, frozenset(images.rows)
+    def __init__(self, images: ImagesToEmbed, processor: DualEncoderProcessor):
+        self.side = processor.side or (PATCHES_SIDE, PATCHES_SIDE)
+        self.processor, self.crops, self.rows = processor, images.crops, frozenset(images.rows)
         margin = 1.0 if images.crops is None else SOURCE_MARGIN
         self.images = DecodedImages(images.dataset, images.column, round(margin * max(self.side)), images.crop_mode)
 
@@ -210,7 +211,7 @@ class _Views(Dataset):
         """Which are readable, and the teacher's inputs of these."""
         readable = np.array([picture is not None for picture in pictures])
         pictures = [picture for picture in pictures if picture is not None]
-        return readable, self.image_inputs(pictures) if pictures else {}
+        return readable, self.processor.images(pictures) if pictures else {}
 
 
 def remembered_crops(views: int, num_rows: int, augmentation: str) -> np.ndarray | None:

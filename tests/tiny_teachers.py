@@ -1,4 +1,4 @@
-"""A tiny untrained dual encoder of each class that people take as a teacher, saved as they download it."""
+"""A tiny untrained dual encoder of each class that people teach with or compare with, saved as they download it."""
 
 from pathlib import Path
 
