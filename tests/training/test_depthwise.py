@@ -63,6 +63,21 @@ def test_encoder_learns_the_same_in_bf16(name, monkeypatch):
     assert torch.equal(gradient(_FastDepthwise(), bf16=False), exact), "float32 stays as it is"
 
 
+def test_gradient_checkpointing_gives_the_same():
+    torch.manual_seed(0)
+    encoder = timm.create_model("mobilenetv3_small_050", num_classes=0).to(memory_format=torch.channels_last).eval()
+    images, found = torch.randn(2, 3, 64, 64), []
+    for checkpointing in (False, True):
+        encoder.set_grad_checkpointing(checkpointing)
+        encoder.zero_grad()
+        with _FastDepthwise():
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = encoder(images).float().square().mean()
+            loss.backward()
+        found.append(torch.cat([parameter.grad.flatten() for parameter in encoder.parameters()]))
+    torch.testing.assert_close(*found)
+
+
 @pytest.mark.parametrize("name", ["bf16", "fp32"])
 def test_only_processors_with_bf16_use_them(name, monkeypatch):
     monkeypatch.setattr(depthwise, "choose_precision", lambda device: Precision(name, "a test"))
