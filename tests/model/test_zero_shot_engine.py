@@ -289,8 +289,8 @@ class TestFast:
     @pytest.mark.parametrize("size", [(60, 40), (40, 61), (32, 32), (301, 299), (20, 25)])
     @pytest.mark.parametrize("crop_mode", ["center", "squash"])
     def test_pixels_are_those_of_the_processor(self, tiny_tokenizer, size, crop_mode):
-        """Two grey levels at most, and a fifth of one on average: Pillow's resize in place of torchvision's, whose older
-        versions round less exactly."""
+        """Two grey levels at most, and a fifth of one on average: Pillow's resize in place of torchvision's, which may
+        round less exactly in older versions."""
         image_processor = image_processor_for("test_resnet", 32, crop_mode)
         image = photo(size=size)
         expected = image_processor(images=[image], return_tensors="pt").pixel_values
