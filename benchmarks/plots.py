@@ -2,7 +2,7 @@
 
     python benchmarks/plots.py curves                   # all of benchmarks/results/flickr8k_*_seed*.json
     python benchmarks/plots.py model runs/shapes        # with pictures that the project draws itself
-    python benchmarks/plots.py model runs/lite0_seed0 --dataset_name jxie/flickr8k --zero_shot_dataset uoft-cs/cifar10
+    python benchmarks/plots.py model runs/lite2_seed0 --dataset_name jxie/flickr8k --zero_shot_dataset uoft-cs/cifar10
 
 Writes assets/plots/*.webp. Figures with photographs are written to runs/plots: the project may not publish them.
 """
@@ -33,7 +33,7 @@ from miniclip.utils.loading import default_device, load_model
 
 PLOTS = ROOT / "assets" / "plots"
 PRIVATE_PLOTS = ROOT / "runs" / "plots"
-COLOURS = {"original": figures.GREY, "resnet18": figures.RED, "lite0": figures.TEAL}
+COLOURS = {"original": figures.GREY, "resnet18": figures.RED, "lite0": "#d97706", "lite2": figures.TEAL}
 
 
 @exit_on_user_error

@@ -13,6 +13,7 @@ from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 from configuration_miniclip import TEXT_POOLINGS, MiniCLIPConfig
 from losses_miniclip import LOSSES
 from miniclip.data.augmentation import AUGMENTATIONS
+from miniclip.training.caption_teacher import CAPTIONS
 from miniclip.training.deprecated_arguments import DEPRECATED, apply_deprecated, take_deprecated
 from miniclip.training.distillation import Distillation
 from miniclip.training.hints import HINTS
@@ -203,7 +204,7 @@ class OptimizationArguments:
     teacher_name_or_path: str | None = setting(
         None,
         "learn from this model's embeddings: a CLIP, SigLIP, AltCLIP, Chinese-CLIP, ALIGN, VisionTextDualEncoder or "
-        "MiniCLIP (folder or Hub id); several are separated by commas",
+        "MiniCLIP (folder or Hub id); several are separated by commas; captions: from which captions mean the same",
     )
     distillation: str = setting(
         DISTILLATION,
@@ -438,13 +439,15 @@ def _check(arguments: Arguments) -> None:
 def _check_teaching(arguments: Arguments) -> None:
     model, data, training = arguments.model, arguments.data, arguments.training
     if model.text_encoder == "teacher":
-        if not training.teacher_name_or_path:
-            raise UserError("--text_encoder teacher needs one: give --teacher_name_or_path")
+        if training.teacher_name_or_path in (None, "", CAPTIONS):
+            raise UserError("--text_encoder teacher needs a model: give --teacher_name_or_path")
         training.trainable_text_layers = 0
     weights = Distillation.parse(training.distillation)
     for name in ("unlabelled_images", "unlabelled_texts"):
         if getattr(data, name) and not training.teacher_name_or_path:
             raise UserError(f"--{name} are learnt from a teacher: give --teacher_name_or_path")
+        if getattr(data, name) and CAPTIONS in training.teacher_name_or_path.split(","):
+            raise UserError(f"--teacher_name_or_path {CAPTIONS} needs captioned images; drop --{name}")
     if data.dataset_name != "none":
         return
     if not data.unlabelled_images:

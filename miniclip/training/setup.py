@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -305,8 +306,10 @@ def build_training_data(
         skipped.extend(part.skipped)
     pairs, teachers = parts[0].pairs, []
     if training.teacher_name_or_path:
-        folder = features_folder(arguments)
-        teachers, taught_texts = learn_of_teachers(accelerator, training, parts, texts, folder, num_workers(arguments))
+        folder, workers = features_folder(arguments), num_workers(arguments)
+        cache = FeatureCache(model, prepare, folder, "", accelerator.mixed_precision)
+        read = partial(cache.text_features, processor.tokenizer)
+        teachers, taught_texts = learn_of_teachers(accelerator, training, parts, texts, folder, workers, read)
         if len(parts) > 1 or texts or not columns.captions:
             unpaired = UnpairedTexts(texts, taught_texts, text_features) if texts else None
             pairs = MixedDataset([part.pairs for part in parts], unpaired)

@@ -1,17 +1,19 @@
 """Teachers and the training examples: every teacher embeds all of them, one teacher after the other."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 
 from miniclip.data.pairs import PairDataset
 from miniclip.data.skipped import SkipReport
 from miniclip.data.teaching import ArrayFile, Taught
 from miniclip.training.arguments import Arguments, TrainingArguments
+from miniclip.training.caption_teacher import CAPTIONS, caption_teacher
 from miniclip.training.distillation import Distillation, TeacherFacts
 from miniclip.training.teacher_cache import ImagesToEmbed, TeacherCache, remembered_crops
 from miniclip.training.teachers import load_teacher, teacher_names
@@ -48,6 +50,7 @@ def learn_of_teachers(
     texts: Sequence[str],
     folder: Path,
     num_workers: int,
+    read: Callable[[list[str]], torch.Tensor],
 ) -> tuple[list[TeacherFacts], list[ArrayFile]]:
     """
     Have the teachers embed all images, captions and unpaired texts, or read what they said in an earlier run. All
@@ -58,6 +61,7 @@ def learn_of_teachers(
         texts: that belong to no image.
         folder: of the cache.
         num_workers: processes that read images beside each of these.
+        read: captions to outputs of the student's text encoder, for the teacher that is the captions themselves.
 
     Returns:
         The teachers, and what each says of `texts` (nothing where there are none).
@@ -68,6 +72,9 @@ def learn_of_teachers(
     facts, unpaired = [], []
     said = [Taught([], [], part.shown.crops) for part in parts]
     for name in teacher_names(training.teacher_name_or_path):
+        if name == CAPTIONS:
+            facts.append(_learn_of_captions(parts[0], said[0], read))
+            continue
         teacher = load_teacher(name, accelerator.device)
         cache = TeacherCache(accelerator, teacher, folder, num_workers)
         for taught, part in zip(said, parts, strict=True):
@@ -79,3 +86,10 @@ def learn_of_teachers(
     for taught, part in zip(said, parts, strict=True):
         part.pairs.teacher = taught
     return facts, unpaired
+
+
+def _learn_of_captions(part: Examples, taught: Taught, read: Callable[[list[str]], torch.Tensor]) -> TeacherFacts:
+    facts, images, texts = caption_teacher(part.pairs.captions, read)
+    taught.images.append(np.broadcast_to(images, (part.shown.views, *images.shape)))
+    taught.texts.append(texts)
+    return facts

@@ -112,6 +112,17 @@ def test_a_run_with_a_teacher_goes_on_after_a_checkpoint(data, tmp_path):
     assert all(torch.equal(whole[name], resumed[name]) for name in whole)
 
 
+def test_the_captions_teach_beside_another_teacher_and_from_remembered_crops(data, tmp_path, embedded):
+    """No further model embeds anything for them, and the next stage finds what the text encoder has read."""
+    settings = ["--teacher_name_or_path", f"captions,{data / 'clip'}", "--num_train_epochs", "8"]
+    settings += ["--distillation", "contrastive=0,embeddings=1,relations=1,interactive=1,crops=2"]
+    trainer = train(data, tmp_path / "run", *settings)
+    losses = [record["train_loss"] for record in history(tmp_path / "run")]
+    assert losses[-1] < 0.9 * losses[0]
+    assert set(embedded) <= {str(data / "clip")}
+    assert [facts.width for facts in trainer.data.teachers] == [32, 24]
+
+
 @pytest.mark.parametrize("locked", [False, True])
 def test_photos_without_captions_and_captions_without_photos_are_mixed_in(data, tmp_path, locked):
     settings = ["--unlabelled_images", data / "photos", "--unlabelled_texts", data / "words.txt"]
@@ -147,6 +158,8 @@ def test_images_alone(data, tmp_path):
             + ["--distillation", "relations=1"],
             "--distillation embeddings=4",
         ),
+        (["--teacher_name_or_path", "captions", "--unlabelled_images", "x"], "drop --unlabelled_images"),
+        (["--teacher_name_or_path", "captions", "--text_encoder", "teacher"], "needs a model"),
         (["--streaming", "true", "--max_train_steps", "3", "--teacher_name_or_path", "x"], "drop --streaming"),
     ],
 )
