@@ -1,13 +1,14 @@
 """Measure what each part of the Flickr8k recipe is worth: one change at a time, by recall on the validation split.
 
     python benchmarks/ablations.py
+    python benchmarks/ablations.py --tables heads tuning --image_encoder timm/tf_efficientnet_lite0.in1k
     python benchmarks/ablations.py --tables resnet18
 
-There are three tables. `heads` trains the heads on locked encoders. `tuning` fine-tunes from one such model, for fewer
-epochs than the recipe, so that many changes can be tried. `resnet18` does the same with the encoders of
-configs/flickr8k.yaml. Every run is one call of train_accelerate.py. The figures are written to
-benchmarks/results/ablations.json, or to ablations_resnet18.json for the third table, after each run. Runs that are
-already there are not repeated.
+There are five tables. `lite2_heads` trains the heads on locked encoders. `lite2_tuning` fine-tunes from one such model,
+for fewer epochs than the recipe, so that many changes can be tried. `heads` and `tuning` are the same for the recipe
+before, with a smaller image encoder, one caption for an image in a batch and no teacher. `resnet18` fine-tunes the
+encoders of configs/flickr8k.yaml. Every run is one call of train_accelerate.py. The figures are written to the files of
+benchmarks/results that ablation_tables.py names, after each run. Runs that are already there are not repeated.
 """
 
 import argparse
@@ -80,15 +81,50 @@ RESNET18 = {
     "batch 128": {"per_device_train_batch_size": 128},
     "half the dropout": {"feature_dropout": 0.1, "projection_dropout": 0.2},
 }
-TABLES = {"heads": HEADS, "tuning": TUNING, "resnet18": RESNET18}
-RECIPES = {"heads": "flickr8k_2cores.yaml", "tuning": "flickr8k_2cores.yaml", "resnet18": "flickr8k.yaml"}
+UNTAUGHT = {"teacher_name_or_path": None}
+LITE2_HEADS = {
+    "the recipe's heads": {},
+    "one caption an image": {"captions_per_image": 1},
+    "all five captions": {"captions_per_image": 0},
+    "no teacher": UNTAUGHT,
+    "one caption, no teacher": UNTAUGHT | {"captions_per_image": 1},
+    "label smoothing 0.1, no teacher": UNTAUGHT | {"label_smoothing": 0.1},
+    "relations=0.3": {"distillation": "relations=0.3"},
+    "relations=3": {"distillation": "relations=3"},
+    "embeddings=1,relations=1": {"distillation": "embeddings=1,relations=1"},
+    "images of 256 px": {"image_size": 256},
+    "squashed images": {"crop_mode": "squash"},
+    "temperature from 1/0.02": {"logit_scale_init_value": 3.912},
+    "1,024 dimensions": {"projection_dim": 1024},
+}
+LITE2_TUNING = {
+    "the recipe": {},
+    "one caption an image": {"captions_per_image": 1},
+    "no teacher": UNTAUGHT,
+    "one caption, no teacher": UNTAUGHT | {"captions_per_image": 1},
+    "trained at 256 px throughout": {"start_image_size": None},
+    "trained at 224 px throughout": {"start_image_size": None, "train_image_size": 224},
+    "strong augmentation": {"augmentation": "strong"},
+    "average of weights": {"ema_decay": 0.98},
+    "whole image encoder, layer decay 0.7": {"trainable_image_layers": -1, "layer_decay": 0.7},
+}
+TABLES = {
+    "lite2_heads": LITE2_HEADS,
+    "lite2_tuning": LITE2_TUNING,
+    "heads": HEADS,
+    "tuning": TUNING,
+    "resnet18": RESNET18,
+}
+STARTS = ("lite2_heads", "heads")  # tables of the first stage; all others are of the second
+RECIPES = {name: "flickr8k.yaml" if name == "resnet18" else "flickr8k_2cores.yaml" for name in TABLES}
+BEFORE = {"captions_per_image": 1, "image_size": 256} | UNTAUGHT  # the recipe of `heads` and `tuning`
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name in ("dataset_name", "image_encoder", "text_encoder"):
         parser.add_argument(f"--{name}", help="by default the recipe's; a Hub id or a local folder")
-    parser.add_argument("--tables", nargs="*", choices=TABLES, default=["heads", "tuning"], help="those of one recipe")
+    parser.add_argument("--tables", nargs="*", choices=TABLES, default=["lite2_heads", "lite2_tuning"])
     parser.add_argument("--only", nargs="*", help="names of rows; by default all")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--tuning_epochs", type=int, default=2)
@@ -98,12 +134,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in args.seeds:
             for table in args.tables:
-                start = Path(folder) / f"heads-of-{RECIPES[table]}-{seed}"  # heads that fine-tuning starts from
+                start = Path(folder) / f"heads-{FILES[table]}-{seed}"  # heads that fine-tuning starts from
                 for name, changes in TABLES[table].items():
                     measured = kept(table).get(table, {}).get(name, {})
                     if (args.only and name not in args.only) or seed_key(seed) in measured:
                         continue
-                    if table != "heads" and not start.is_dir():
+                    if table not in STARTS and not start.is_dir():
                         train(stage(table, 0) | common | {"seed": seed}, start)
                     keep(table, name, seed, run(table, common, changes, seed, start, args.tuning_epochs))
 
@@ -116,13 +152,16 @@ def file(table: str) -> Path:
 def stage(table: str, number: int) -> dict:
     """Settings of one stage of the table's recipe."""
     settings = yaml.safe_load((ROOT / "configs" / RECIPES[table]).read_text())
-    return {key: value for key, value in settings.items() if key != "stages"} | settings["stages"][number]
+    found = {key: value for key, value in settings.items() if key != "stages"} | settings["stages"][number]
+    if table in ("heads", "tuning"):
+        found |= BEFORE | ({"start_image_size": None, "train_image_size": 224} if number else {})
+    return found
 
 
 def run(table: str, common: dict, changes: dict, seed: int, start: Path, epochs: int) -> dict:
     """Train one row in a folder that is deleted afterwards."""
     settings = stage(table, 0)
-    if table != "heads":
+    if table not in STARTS:
         settings = stage(table, 1) | {"model_name_or_path": str(start)}
         settings |= {"num_train_epochs": epochs}
     folder = start.with_name("run")

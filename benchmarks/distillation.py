@@ -16,13 +16,12 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import mean
 
 import torch
 import yaml
+from distillation_table import FILE, WAYS, markdown
 from records import RESULTS, ROOT, save
 
-WAYS = ("image_to_text_recall@1", "text_to_image_recall@1")
 ALONE = "captions alone"
 LOSSES = {
     ALONE: None,
@@ -151,7 +150,7 @@ def measured(args: argparse.Namespace, stages: list[dict], seed: int, folder: Pa
 
 def file(args: argparse.Namespace) -> Path:
     """Where the figures are kept."""
-    return args.results_dir / "distillation.json"
+    return args.results_dir / FILE
 
 
 def kept(args: argparse.Namespace) -> dict:
@@ -165,17 +164,6 @@ def keep(args: argparse.Namespace, table: str, name: str, seed: int, figures: di
     tables = kept(args)
     tables.setdefault(table, {}).setdefault(name, {})[f"seed {seed}"] = figures
     save(tables, file(args), seed, torch.device("cpu"))
-
-
-def markdown(table: dict[str, dict[str, dict]]) -> str:
-    """Means over the seeds, in per cent."""
-    lines = ["|  | image to text R@1 | text to image R@1 | minutes | seeds |", "|---|---|---|---|---|"]
-    for name, runs in table.items():
-        recalls = [f"{100 * mean(run[way] for run in runs.values()):.1f}" for way in WAYS]
-        minutes = f"{mean(run['minutes'] for run in runs.values()):.1f}"
-        seeds = ", ".join(seed.removeprefix("seed ") for seed in runs)
-        lines.append(f"| {name} | {' | '.join(recalls)} | {minutes} | {seeds} |")
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

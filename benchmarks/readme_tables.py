@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ablation_tables
 import data_tables
+import distillation_table
 import encoder_table
 import flickr8k_table
 import training_tables
@@ -159,6 +160,7 @@ TABLES = (
     | training_tables.TABLES
     | flickr8k_table.TABLES
     | ablation_tables.TABLES
+    | distillation_table.TABLES
 )
 
 
