@@ -17,6 +17,11 @@ def losses() -> str:
     return _with_origin("losses")
 
 
+def heads() -> str:
+    """One loss at a time, heads on locked encoders."""
+    return _with_origin("heads")
+
+
 def captions() -> str:
     """Fewer and fewer captions."""
     return _with_origin("captions")
@@ -44,4 +49,8 @@ def markdown(table: dict[str, dict[str, dict]]) -> str:
     return rows(HEADER, body)
 
 
-TABLES = {"distillation_losses": (losses, FILE), "distillation_captions": (captions, FILE)}
+TABLES = {
+    "distillation_losses": (losses, FILE),
+    "distillation_heads": (heads, FILE),
+    "distillation_captions": (captions, FILE),
+}
