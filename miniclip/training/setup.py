@@ -286,8 +286,7 @@ def build_training_data(
     Raises:
         UserError: no row is usable, or there are fewer usable rows than processes.
     """
-    data, training = arguments.data, arguments.training
-    image_size = train_image_size(arguments, processor)
+    data, training, image_size = arguments.data, arguments.training, train_image_size(arguments, processor)
     transform = None if data.augmentation == "none" else train_transform(image_size, data.augmentation)
     shared = {"transform": transform, "captions_per_image": data.captions_per_image, "seed": training.seed}
     if augments_on_device(accelerator.device, data.augmentation):
@@ -307,8 +306,7 @@ def build_training_data(
     pairs, teachers = parts[0].pairs, []
     if training.teacher_name_or_path:
         folder, workers = features_folder(arguments), num_workers(arguments)
-        cache = FeatureCache(model, prepare, folder, "", accelerator.mixed_precision)
-        read = partial(cache.text_features, processor.tokenizer)
+        read = partial(_text_cache(accelerator, arguments, model, prepare).text_features, processor.tokenizer)
         teachers, taught_texts = learn_of_teachers(accelerator, training, parts, texts, folder, workers, read)
         if len(parts) > 1 or texts or not columns.captions:
             unpaired = UnpairedTexts(texts, taught_texts, text_features) if texts else None
@@ -346,8 +344,11 @@ def _text_features(accelerator, arguments, model, processor, prepare, texts: lis
     """Of the unpaired texts, by a locked text encoder."""
     if arguments.training.trainable_text_layers != 0 or not texts:
         return None
-    cache = FeatureCache(model, prepare, features_folder(arguments), "", accelerator.mixed_precision)
-    return cache.text_features(processor.tokenizer, texts)
+    return _text_cache(accelerator, arguments, model, prepare).text_features(processor.tokenizer, texts)
+
+
+def _text_cache(accelerator, arguments, model, prepare) -> FeatureCache:
+    return FeatureCache(model, prepare, features_folder(arguments), "", accelerator.mixed_precision)
 
 
 def augments_on_device(device: torch.device, augmentation: str) -> bool:
