@@ -29,7 +29,7 @@ from miniclip.page.drawing import comparison, paint_heat
 from miniclip.page.files import ANSWERS, forget_uploads, picture_file, remember_upload
 from miniclip.page.index import MAX_RESULTS, Index
 from miniclip.page.messages import on_page
-from miniclip.page.models import MODELS, run
+from miniclip.page.models import MODELS, run, tells_none
 from miniclip.page.style import CSS, THEME
 from miniclip.page.welcome import welcome_to
 
@@ -69,15 +69,13 @@ def classify(photo, labels, none_of_these=True, independent=False, templates="",
     Args:
         photo: the picture.
         labels: what it may show, separated by commas or line breaks.
-        none_of_these: also say how probable it is that no label fits.
+        none_of_these: also answer that no label fits; left out for a model that cannot tell well enough.
         independent: judge each label on its own, instead of sharing one hundred per cent among them.
         templates: prompts with {} for the label, one per line, averaged; empty for the model's own.
     """
     labels, templates = inputs.read_labels(labels), inputs.read_templates(templates)
     photo, classifier = inputs.read_photo(photo), MODELS.get(MODEL, progress)
-    if none_of_these and classifier.calibration is None:
-        gr.Warning("“None of these” is left out, because this model was not calibrated.")
-        none_of_these = False
+    none_of_these = none_of_these and getattr(classifier.calibration, "tells_none", False)
     scores = "independent" if independent else "softmax"
     options = {"templates": templates, "scores": scores, "none_of_these": none_of_these}
     return {answer["label"]: answer["score"] for answer in run(MODEL, "__call__", photo, labels, **options)}
@@ -207,7 +205,8 @@ def _classify_tab(photo: gr.Image, labels: gr.Textbox, answer: gr.Label) -> None
         button = gr.Button("Classify", variant="primary", elem_id="classify")
         answer.render()
         with gr.Accordion("Options", open=False):
-            none_of_these = gr.Checkbox(True, label="Allow “none of these”")
+            offered = tells_none(MODEL)
+            none_of_these = gr.Checkbox(offered, label="Allow “none of these”", visible=offered)
             independent = gr.Checkbox(False, label="Judge each label on its own (several may fit)")
             templates = _templates_box("One per line, {} for the label. Several are averaged. Empty: the model's own.")
     events = [button.click, photo.upload, labels.submit, none_of_these.input, independent.input]

@@ -5,8 +5,9 @@ It imports no other part of the project, because the Hub stores it beside the we
 
 import io
 import math
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +24,8 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 
 NONE_OF_THESE = "none of these"
 DEFAULT_TEMPLATES = ("a photo of {}.",)
-NONE_FITS = 0.25  # assumed share of questions in which no label fits
+FALSE_ALARMS = 0.1  # how often "none of these" may win although a label fits
+LEAST_TOLD = 0.5  # how often it must win if no label fits; a model that tells fewer should not offer it
 SCORES = ("softmax", "independent")
 
 # Characters to keep per token of the text encoder. Tokens have four or five on average, so real text is never cut, and
@@ -96,15 +98,21 @@ class ZeroShotCalibration:
     Turns cosine similarities into probabilities. It is fitted on a validation split.
 
     Similarities are first centred: the label's similarity to the average image is subtracted, because short prompts
-    and whole captions have different levels. A label then fits with probability `sigmoid(slope * centred + intercept)`
+    and whole captions have different levels, and so is the image's similarity to the average label, because some
+    images are near to any text (labels that fit nothing serve as negatives in NegLabel, Jiang et al., 2024, in the same
+    way). A label then fits with probability `sigmoid(slope * centred + intercept)`
     (Platt, 1999, with equal weights for matches and mismatches). The odds that any of the labels fits are a logistic
-    function of the mean of the labels' odds.
+    function of the mean of the labels' odds. "None of these" wins if they are below a threshold, which it does in
+    [`FALSE_ALARMS`] of the validation split's questions that have a fitting label.
 
     Args:
         slope, intercept: parameters of the probability that one label fits.
-        none_slope, none_intercept: parameters of the log odds that no label fits, which is assumed to be so in
-            [`NONE_FITS`] of all questions.
+        none_slope, none_intercept: parameters of the evidence that no label fits, which is positive if it wins.
         image_mean: `(projection_dim,)` average image embedding.
+        label_mean: `(projection_dim,)` average label embedding.
+        none_auroc: area under the ROC curve of that evidence, on the validation split; 0.5 is chance.
+        none_told: how often "none of these" wins on the validation split if no label fits.
+        tells_none: whether that is often enough to offer "none of these" ([`LEAST_TOLD`]).
     """
 
     slope: float
@@ -112,6 +120,11 @@ class ZeroShotCalibration:
     none_slope: float
     none_intercept: float
     image_mean: list[float]
+    # Models that were calibrated by an earlier version do not have the following.
+    label_mean: list[float] | None = None
+    none_auroc: float | None = None
+    none_told: float | None = None
+    tells_none: bool = False
 
     def to_dict(self) -> dict:
         return asdict(self)
@@ -133,25 +146,55 @@ class ZeroShotCalibration:
         image_embeds, label_embeds, fits = (tensor.float().cpu() for tensor in (image_embeds, label_embeds, fits))
         if not ((fits == 1).any(dim=1) & (fits == 0).any(dim=1)).any():
             raise ValueError("calibration needs images with labels that fit and labels that do not.")
-        image_mean = image_embeds.mean(dim=0)
-        centred = (image_embeds - image_mean) @ label_embeds.t()
         known = ~fits.isnan()
-        slope, intercept = _fit_logistic(centred[known], fits[known])
-        generator = torch.Generator().manual_seed(seed)
-        odds, none_fits = _made_up_questions(slope * centred + intercept, fits, generator)
-        none_slope, even_intercept = _fit_logistic(odds, none_fits)
-        none_intercept = even_intercept + math.log(NONE_FITS / (1 - NONE_FITS))
-        image_mean = [round(value, 5) for value in image_mean.tolist()]
-        return cls(slope, intercept, none_slope, none_intercept, image_mean)
+        image_mean, label_mean = image_embeds.mean(dim=0), label_embeds[known.any(dim=0)].mean(dim=0)
+        slope, intercept = _fit_logistic(
+            ((image_embeds - image_mean) @ (label_embeds - label_mean).t())[known], fits[known]
+        )
+        means = [[round(value, 5) for value in mean.tolist()] for mean in (image_mean, label_mean)]
+        return cls(slope, intercept, 1.0, 0.0, *means).with_threshold(image_embeds, label_embeds, fits, seed=seed)
+
+    def with_threshold(
+        self, image_embeds: torch.Tensor, label_embeds: torch.Tensor, fits: torch.Tensor, *, seed: int = 0
+    ) -> "ZeroShotCalibration":
+        """The same calibration with the threshold and the figures of "none of these" measured anew. The arguments are
+        those of [`fit`]; the labels should be such as people ask for, whether the model knows them or not."""
+        image_embeds, label_embeds, fits = (tensor.float().cpu() for tensor in (image_embeds, label_embeds, fits))
+        log_odds = self.label_log_odds(image_embeds, label_embeds)
+        odds, none_fits = _made_up_questions(log_odds, fits, torch.Generator().manual_seed(seed))
+        slope, intercept = _fit_logistic(odds, none_fits)
+        evidence = slope * odds + intercept
+        threshold = evidence[~none_fits].quantile(1 - FALSE_ALARMS).item()
+        told = (evidence[none_fits] > threshold).float().mean().item()
+        return replace(
+            self,
+            none_slope=slope,
+            none_intercept=intercept - threshold,
+            none_auroc=auroc(evidence[none_fits], evidence[~none_fits]),
+            none_told=told,
+            tells_none=told >= LEAST_TOLD,
+        )
 
     def label_log_odds(self, image_embeds: torch.Tensor, label_embeds: torch.Tensor) -> torch.Tensor:
         """Log odds `(num_images, num_labels)` that each label fits, if matches and mismatches are equally likely."""
-        mean = torch.tensor(self.image_mean, device=image_embeds.device)
-        return self.slope * ((image_embeds.float() - mean) @ label_embeds.float().t()) + self.intercept
+        images = image_embeds.float() - torch.tensor(self.image_mean, device=image_embeds.device)
+        labels = label_embeds.float()
+        if self.label_mean is not None:
+            labels = labels - torch.tensor(self.label_mean, device=label_embeds.device)
+        return self.slope * (images @ labels.t()) + self.intercept
 
-    def none_log_odds(self, label_log_odds: torch.Tensor) -> torch.Tensor:
-        """Log odds `(num_images, 1)` that no label fits, if that is so in one question of four."""
+    def none_evidence(self, label_log_odds: torch.Tensor) -> torch.Tensor:
+        """Evidence `(num_images, 1)` that no label fits, in log odds; positive if "none of these" wins."""
         return self.none_slope * _log_mean_exp(label_log_odds) + self.none_intercept
+
+
+def auroc(positive: torch.Tensor, negative: torch.Tensor) -> float:
+    """The area under the ROC curve: how often a positive value is larger than a negative one; ties count half."""
+    values, number = torch.cat([positive, negative]).unique(return_inverse=True)
+    hits = torch.bincount(number[: len(positive)], minlength=len(values)).double()
+    misses = torch.bincount(number[len(positive) :], minlength=len(values)).double()
+    below = misses.cumsum(0) - misses
+    return ((hits * (below + misses / 2)).sum() / (hits.sum() * misses.sum())).item()
 
 
 def _log_mean_exp(values: torch.Tensor) -> torch.Tensor:
@@ -238,6 +281,11 @@ class ZeroShotClassifier:
         stored = self.model.config.zero_shot_calibration
         return None if stored is None else ZeroShotCalibration(**stored)
 
+    @property
+    def tells_none(self) -> bool:
+        """Whether the model can tell that no label fits, as far as its calibration knows."""
+        return self.calibration is not None and self.calibration.tells_none
+
     def __call__(
         self,
         images,
@@ -257,7 +305,8 @@ class ZeroShotClassifier:
                 (CLIP, Radford et al., 2021, section 3.1.4); the model's own by default.
             scores: `"softmax"` (shares that sum to one) or `"independent"` (the calibrated probability of each label;
                 any number of labels may fit).
-            none_of_these: also answer `"none of these"`, with the calibrated probability that no label fits.
+            none_of_these: also answer `"none of these"`, which ranks first if the evidence that no label fits is
+                beyond the threshold of the calibration. A warning tells if the model is not good at it.
             top_k: number of answers to keep; by default all.
             batch_size: number of images that are encoded at a time.
 
@@ -272,12 +321,22 @@ class ZeroShotClassifier:
         labels = parse_labels(labels)
         if none_of_these:  # or else a label of this name would occur twice
             labels = parse_labels([label for label in labels if label.casefold() != NONE_OF_THESE])
+            self._warn_of_none()
         single = not isinstance(images, list | tuple)
         image_embeds = self.embed_images([images] if single else images, batch_size)
         probabilities = self.probabilities(image_embeds, self.embed_labels(labels, templates), scores, none_of_these)
         names = [*labels, NONE_OF_THESE] if none_of_these else labels
         answers = [_best(names, row, top_k) for row in probabilities]
         return answers[0] if single else answers
+
+    def _warn_of_none(self) -> None:
+        calibration = self.calibration
+        if calibration is not None and calibration.none_told is not None and not calibration.tells_none:
+            warnings.warn(
+                f'do not rely on "none of these" from this model: on its validation split it told only '
+                f"{100 * calibration.none_told:.0f} % of the images whose label was missing.",
+                stacklevel=3,
+            )
 
     @torch.no_grad()
     def probabilities(
@@ -309,7 +368,10 @@ class ZeroShotClassifier:
             result = calibration.label_log_odds(image_embeds, label_embeds).sigmoid()
         if not none_of_these:
             return result
-        none = calibration.none_log_odds(calibration.label_log_odds(image_embeds, label_embeds)).sigmoid()
+        log_odds = calibration.label_log_odds(image_embeds, label_embeds)
+        # Relative to the best label, so that "none" ranks first exactly if its evidence is positive.
+        best = (result.log() if scores == "softmax" else log_odds).amax(dim=-1, keepdim=True)
+        none = (calibration.none_evidence(log_odds) + best).sigmoid()
         # Softmax: the labels share what "none" leaves, so their order and ratios stay the same.
         return torch.cat([result * (1 - none) if scores == "softmax" else result, none], dim=-1)
 

@@ -145,6 +145,28 @@ def embedding_speed() -> str:
     )
 
 
+def none_of_these() -> str:
+    """How well each way tells that no label fits, on each labelled dataset."""
+    run = json.loads((RESULTS / "none_of_these.json").read_text())
+    sets = list(run["sets"])
+    lines = [
+        f"| AUROC, told, false alarms | validation | {' | '.join(sets)} |",
+        f"|---|---|{'---|' * len(sets)}",
+    ]
+    for way, found in run["ways"].items():
+        cells = (
+            f"{found[name]['auroc']:.2f}, {100 * found[name]['told']:.0f} %, {100 * found[name]['false_alarms']:.0f} %"
+            for name in ("validation", *sets)
+        )
+        lines.append(f"| {way} | {' | '.join(cells)} |")
+    accuracies = ", ".join(f"{100 * run['sets'][name]['accuracy']:.0f} % on {name}" for name in sets)
+    note = (
+        f"{run['model']}; zero-shot accuracy {accuracies}. The validation questions use {run['phrases']} phrases. "
+        f"{training_tables.origin(run)}"
+    )
+    return "\n".join([*lines, "", note])
+
+
 # Tables by marker. A table is written as soon as its result file exists.
 TABLES = (
     {
@@ -155,6 +177,7 @@ TABLES = (
         "search": (search, "search_latency.json"),
         "embedding_speed": (embedding_speed, "embedding_speed.json"),
         "encoders": (encoder_table.encoders, "encoders.json"),
+        "none_of_these": (none_of_these, "none_of_these.json"),
     }
     | data_tables.TABLES
     | training_tables.TABLES

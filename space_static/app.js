@@ -163,13 +163,11 @@ function showRanking(ranking, rows = ROWS_SHOWN) {
 
 // Worker -------------------------------------------------------------------------------------------------------------
 
-/** The options need a calibration, and not every model has one. */
-function offerSharesOnly() {
-  for (const option of ["none", "independent"]) {
-    element(option).checked = false;
-    element(option).disabled = true;
-    element(option).parentElement.title = "This model was not calibrated.";
-  }
+/** An option that this model does not have. */
+function withdraw(option, reason) {
+  element(option).checked = false;
+  element(option).disabled = true;
+  element(option).parentElement.title = reason;
 }
 
 const percent = (probability) => `${(100 * probability).toFixed(1)} %`;
@@ -181,14 +179,15 @@ const receive = {
     const loading = `Loading the model: ${megabytes(loaded)} of ${megabytes(total)}`;
     showStatus(loaded < total ? loading : "Preparing the model …");
   },
-  ready({ facts, templates, calibrated }) {
+  ready({ facts, templates, calibrated, tellsNone }) {
     page.ready = true;
     page.facts = facts;
     page.templates = templates;
     element("progress").hidden = true;
     element("facts").textContent = facts;
     element("templates").placeholder = templates.join("\n");
-    if (!calibrated) offerSharesOnly();
+    if (!calibrated) withdraw("independent", "This model was not calibrated.");
+    if (!tellsNone) withdraw("none", "This model cannot tell well enough when no label fits.");
     showStatus("");
     classify();
   },

@@ -59,6 +59,7 @@ async function load() {
     facts: `${image_encoder} + ${text_encoder}, ${manifest.precision}`,
     templates,
     calibrated: Boolean(calibration),
+    tellsNone: Boolean(calibration?.tells_none),
   });
 }
 

@@ -36,8 +36,8 @@ function softmax(logits) {
   return exponentials.map((value) => value / sum);
 }
 
-/** Log odds that none of the labels fits, from the log odds of each. */
-function noneLogOdds(logOdds, calibration) {
+/** Evidence that none of the labels fits, from the log odds of each; positive if "none of these" wins. */
+function noneEvidence(logOdds, calibration) {
   const largest = Math.max(...logOdds);
   const sum = logOdds.reduce((total, value) => total + Math.exp(value - largest), 0);
   const logMeanExp = largest + Math.log(sum / logOdds.length);
@@ -58,9 +58,13 @@ export function probabilities(imageEmbeds, labelEmbeds, config, { independent, n
   const shares = () => softmax(cosines.map((cosine) => config.logit_scale * cosine + config.logit_bias));
   if (!independent && !noneOfThese) return shares();
   const { slope, intercept, image_mean: mean } = calibration;
-  const logOdds = labelEmbeds.map((embeds, i) => slope * (cosines[i] - dot(embeds, mean)) + intercept);
-  const none = sigmoid(noneLogOdds(logOdds, calibration));
+  const labelMean = calibration.label_mean ?? mean.map(() => 0); // earlier versions did not have it
+  const image = imageEmbeds.map((value, i) => value - mean[i]);
+  const level = intercept - slope * dot(labelMean, image);
+  const logOdds = labelEmbeds.map((embeds) => slope * dot(embeds, image) + level);
   const result = independent ? logOdds.map(sigmoid) : shares();
   if (!noneOfThese) return result;
+  const best = independent ? Math.max(...logOdds) : Math.log(Math.max(...result));
+  const none = sigmoid(noneEvidence(logOdds, calibration) + best);
   return [...(independent ? result : result.map((value) => value * (1 - none))), none];
 }

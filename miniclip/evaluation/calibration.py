@@ -3,6 +3,9 @@
 People ask for "a dog", but a whole caption fits its image far better than such a label. If the scores were fitted to
 captions, no label would ever seem to fit. The fit therefore uses words, and pairs of words, that the captions of an
 image share.
+
+"None of these" is then measured with noun phrases that captions share, which is what people ask for, whether the model
+knows them or not. With those that it knows, every model would seem to tell well.
 """
 
 import functools
@@ -17,6 +20,7 @@ import torch
 from miniclip.data.head import head
 from miniclip.data.reader import Columns
 from miniclip.embeddings.encode import embed_images, embed_texts, inference, required_captions
+from miniclip.evaluation.phrases import common_phrases
 from miniclip.utils.errors import UserError
 
 MAX_IMAGES = 1000  # more images change the fit by less than its own noise
@@ -62,11 +66,16 @@ def calibrate_on(model, processor, image_embeds: torch.Tensor, captions: list[li
     image_embeds, captions = image_embeds[:MAX_IMAGES].cpu(), captions[:MAX_IMAGES]
     embeds, fits = _word_labels(model, processor, image_embeds, captions)
     try:
-        return model.calibrate_zero_shot(image_embeds, embeds, fits)
+        calibration = model.calibrate_zero_shot(image_embeds, embeds, fits)
     except ValueError:  # no word tells two images apart
         embeds = embed_texts(model, processor, list(chain(*captions)), mixed_precision="no", progress=False)
         fits = torch.block_diag(*(torch.ones(1, len(of_image)) for of_image in captions))
         return model.calibrate_zero_shot(image_embeds, embeds, fits)
+    phrases, fits = common_phrases(captions)
+    if ((fits == 1).any(dim=1) & (fits == 0).any(dim=1)).any():
+        calibration = calibration.with_threshold(image_embeds, _embed_labels(model, processor, phrases), fits)
+        model.config.zero_shot_calibration = calibration.to_dict()
+    return calibration
 
 
 def _word_labels(model, processor, image_embeds: torch.Tensor, captions: list[list[str]]) -> tuple:
@@ -75,11 +84,16 @@ def _word_labels(model, processor, image_embeds: torch.Tensor, captions: list[li
     words, fits = common_words(captions)
     if not words:
         return image_embeds[:0], fits
-    with inference(model, "no"):  # as labels will be embedded later
-        embeds = model.zero_shot_classifier(processor).embed_labels(words).cpu()
+    embeds = _embed_labels(model, processor, words)
     known = separation(image_embeds @ embeds.t(), fits)
     best = known.argsort(descending=True)[: max(MIN_WORDS, int((known >= KNOWN).sum()))]
     return embeds[best], fits[:, best]
+
+
+def _embed_labels(model, processor, labels: list[str]) -> torch.Tensor:
+    """As they will be embedded later."""
+    with inference(model, "no"):
+        return model.zero_shot_classifier(processor).embed_labels(labels).cpu()
 
 
 def common_words(captions: list[list[str]]) -> tuple[list[str], torch.Tensor]:

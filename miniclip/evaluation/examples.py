@@ -99,7 +99,7 @@ def _save_right_ones(folder, classifier, choice: Choice, number: int, open_image
             file = _save(open_image(image), folder / f"{number + 1}-{len(saved) + 1}")
         except ValueError:  # the file was damaged after its image was embedded
             continue
-        answers = classifier(file, choice.labels, none_of_these=classifier.calibration is not None)
+        answers = classifier(file, choice.labels, none_of_these=classifier.tells_none)
         if answers[0]["label"] == choice.labels[number] or not choice.answered:
             saved.append((image, file))
         else:
@@ -191,7 +191,7 @@ def _right_images(classifier, image_embeds, label_embeds, fits: torch.Tensor) ->
     """`(num_images, num_labels)`: whether only this label fits the image, and the label wins clearly."""
     device = classifier.model.device
     probabilities = classifier.probabilities(
-        image_embeds.to(device), label_embeds.to(device), none_of_these=classifier.calibration is not None
+        image_embeds.to(device), label_embeds.to(device), none_of_these=classifier.tells_none
     ).cpu()
     lead = torch.zeros_like(fits, dtype=torch.bool)
     for column in range(fits.shape[1]):

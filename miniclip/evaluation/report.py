@@ -16,6 +16,7 @@ _NONE_ROWS = {
     "first_with_right_label": '"none of these", with right label',
     "first_without_right_label": '"none of these", without it',
 }
+_NONE_AUROC = '"none of these", AUROC'
 
 
 def retrieval_table(title: str, results: dict) -> str:
@@ -44,6 +45,8 @@ def zero_shot_table(title: str, results: dict) -> str:
     lines.append(_percent_row("top-5 accuracy", results["top_5_accuracy"], None, top_5_chance))
     for name, label in _NONE_ROWS.items() if "none_of_these" in results else ():
         lines.append(f"  {label:32}{100 * results['none_of_these'][name]:8.1f}")
+    if "none_of_these" in results:
+        lines.append(f"  {_NONE_AUROC:32}{results['none_of_these']['auroc']:8.3f}   {'':16}{0.5:8.1f}")
     return "\n".join(lines + _worst_classes(results) + _skipped(results))
 
 

@@ -11,6 +11,7 @@ from miniclip.embeddings.encode import embed_images, embed_texts
 from miniclip.evaluation.confusion import class_results
 from miniclip.evaluation.metrics import load_metric
 from miniclip.utils.errors import UserError
+from zero_shot_miniclip import auroc
 
 
 def ensemble(prompt_embeds: torch.Tensor) -> torch.Tensor:
@@ -108,7 +109,8 @@ def none_of_these_rates(
 ) -> dict[str, float]:
     """
     How often "none of these" is the best answer: with all classes to choose from, where it is wrong, and with all
-    classes but the right one, where it is right.
+    classes but the right one, where it is right. `auroc` says how well the evidence for it tells the two apart, at any
+    threshold.
 
     Args:
         model: a calibrated model.
@@ -116,17 +118,20 @@ def none_of_these_rates(
         class_embeds: `(num_classes, projection_dim)` unit vectors.
         labels: `(num_images,)` class of each image.
     """
-    classifier = model.zero_shot_classifier(processor)
-    image_embeds, class_embeds, labels = (part.to(model.device) for part in (image_embeds, class_embeds, labels))
+    calibration = model.zero_shot_classifier(processor).calibration
+    class_numbers = torch.arange(len(class_embeds))
 
-    def none_first(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        return classifier.probabilities(images, classes, none_of_these=True).argmax(dim=1) == len(classes)
+    def evidence(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        return calibration.none_evidence(calibration.label_log_odds(images, classes))[:, 0]
 
-    class_numbers = torch.arange(len(class_embeds), device=class_embeds.device)
-    missing = [none_first(image_embeds[labels == c], class_embeds[class_numbers != c]) for c in labels.unique()]
+    with_label = evidence(image_embeds, class_embeds)
+    without = torch.cat(
+        [evidence(image_embeds[labels == c], class_embeds[class_numbers != c]) for c in labels.unique()]
+    )
     return {
-        "first_with_right_label": none_first(image_embeds, class_embeds).float().mean().item(),
-        "first_without_right_label": torch.cat(missing).float().mean().item(),
+        "first_with_right_label": (with_label > 0).float().mean().item(),
+        "first_without_right_label": (without > 0).float().mean().item(),
+        "auroc": auroc(without, with_label),
     }
 
 

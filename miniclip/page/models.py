@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from transformers import AutoModel
+from transformers import AutoModel, PreTrainedConfig
 
 from miniclip.utils.errors import UserError
 
@@ -71,6 +71,17 @@ def load_classifier(name: str):
     except (OSError, ValueError, RuntimeError, ImportError, AttributeError, SafetensorError) as error:
         first_line = str(error).strip().split("\n")[0][:200]
         raise UserError(f"The model {name} could not be loaded ({first_line}). {REMEDY}") from error
+
+
+def tells_none(name: str) -> bool:
+    """Whether a model can tell that no label fits, by its configuration alone. False if that cannot be read."""
+    if not Path(name).is_dir() and not is_hub_id(name):
+        return False
+    try:
+        settings, _ = PreTrainedConfig.get_config_dict(name)
+    except (OSError, ValueError):
+        return False
+    return bool((settings.get("zero_shot_calibration") or {}).get("tells_none"))
 
 
 MODELS = Models()

@@ -196,7 +196,7 @@ def _model_facts(records: RunRecords) -> dict:
         "text_encoder": settings.get("text_encoder") or config["text_config"]["model_type"],
         "projection_dim": config["projection_dim"],
         "training_data": ", ".join(names),
-        "limits": _limits(names),
+        "limits": _limits(records, names),
         "labels": split_labels(welcome_to(str(records.folder), photos=False).labels),
         "licences": _licences(records, names),
         "citation": "\n\n".join([_CLIP] + ([_FLICKR8K] if _is_flickr8k(names) else [])),
@@ -241,7 +241,8 @@ def _zero_shot_section(measured: dict, untrained: dict | None) -> dict:
         f"{len(measured['templates'])} prompts per class" if len(measured["templates"]) > 1 else "one prompt per class"
     )
     size = f"{measured['num_images']:,} images, {measured['num_classes']} classes, {prompts}"
-    rates = {name: f"{100 * rate:.1f}" for name, rate in measured.get("none_of_these", {}).items()}
+    measured_none = measured.get("none_of_these", {})
+    rates = {name: f"{rate:.2f}" if name == "auroc" else f"{100 * rate:.1f}" for name, rate in measured_none.items()}
     return {"title": _title(measured), "size": size, "table": _table(rows, untrained), "none_of_these": rates}
 
 
@@ -335,12 +336,13 @@ def _is_flickr8k(names) -> bool:
     return any("flickr8k" in name.lower() for name in names)
 
 
-def _limits(names) -> list[str]:
+def _limits(records: RunRecords, names) -> list[str]:
+    none_told = (records.config.get("zero_shot_calibration") or {}).get("none_told")
     limits = [
         "The model is small and was trained on little data. Models trained on hundreds of millions of pairs are far "
         "more accurate.",
         "Probabilities compare the given labels with each other, so they sum to one even if no label fits. "
-        "`model.zero_shot_classifier()` offers `none_of_these` for that case.",
+        + _none_told(none_told),
         "It cannot reliably count, read text, or tell who does what to whom.",
         "Do not use it for decisions about people, for surveillance, or where errors cause harm. It was not tested for "
         "such uses.",
@@ -358,6 +360,15 @@ def _limits(names) -> list[str]:
     if list(names) == ["shapes"]:
         limits.append("The model was trained only on drawings of coloured shapes and does not understand photos.")
     return limits
+
+
+def _none_told(share: float | None) -> str:
+    if share is None:
+        return "The model was not measured on telling that no label fits."
+    return (
+        f'With `none_of_these=True`, "none of these" wins {100 * share:.0f} % of the questions without a fitting label '
+        "that were made of the validation split's words, and 10 % of those with one."
+    )
 
 
 def _licences(records: RunRecords, names) -> list[str]:

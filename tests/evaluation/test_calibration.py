@@ -118,3 +118,25 @@ def test_captions_without_common_words_are_labels_themselves(tiny_model, tiny_pr
     assert tiny_model.config.zero_shot_calibration["image_mean"] == pytest.approx(images.mean(dim=0).tolist(), abs=1e-4)
     with pytest.raises(ValueError, match="labels that do not"):
         calibrate_on(tiny_model, tiny_processor, images[:1], captions[:1])
+
+
+@pytest.mark.parametrize("known, tells", [(10, True), (4, False)])
+def test_none_is_measured_with_things_that_the_model_does_not_know_as_well(
+    tiny_model, tiny_processor, monkeypatch, known, tells
+):
+    """With the words that it knows, every model tells well. People ask for the other things too."""
+    generator = torch.Generator().manual_seed(0)
+    dim = tiny_model.config.projection_dim
+    vectors = dict(zip(THINGS, F.normalize(torch.randn(10, dim, generator=generator), dim=1), strict=True))
+
+    def embed_labels(self, labels, templates=None):
+        words = [[word for word in label.split() if word in vectors] for label in labels]
+        return torch.stack([F.normalize(sum([vectors[w] for w in of] or [torch.ones(dim)]), dim=0) for of in words])
+
+    monkeypatch.setattr(ZeroShotClassifier, "embed_labels", embed_labels)
+    things = [THINGS[number % 10] for number in range(400)]
+    noise = torch.randn(400, dim, generator=generator)
+    seen = torch.stack([vectors[thing] * (thing in THINGS[:known]) for thing in things])
+    captions = [[f"a {thing} is here", f"there is a {thing}."] for thing in things]
+    calibrate_on(tiny_model, tiny_processor, F.normalize(seen + 0.1 * noise, dim=1), captions)
+    assert tiny_model.config.zero_shot_calibration["tells_none"] == tells

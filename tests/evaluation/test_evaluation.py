@@ -490,14 +490,26 @@ def test_validation_while_training_calibrates_as_the_whole_split_does(tiny_model
 
 
 def test_none_of_these_rates(tiny_model, tiny_processor):
-    """Of these, "none" is always right without the right label, and once in four times wrong with it."""
+    """Counted by hand from the answers for one image at a time, with and without the image's own label."""
+    generator = torch.Generator().manual_seed(0)
     dim = tiny_model.config.projection_dim
-    classes = torch.eye(3, dim)
-    images = torch.stack([classes[0], -classes[0], classes[2], classes[1]])
-    fits = (images @ classes.t() > 0.5).float()
-    tiny_model.calibrate_zero_shot(images, classes, fits)
-    rates = none_of_these_rates(tiny_model, tiny_processor, images, classes, torch.tensor([0, 0, 2, 1]))
-    assert rates == {"first_with_right_label": 0.25, "first_without_right_label": 1.0}
+    classes = F.normalize(torch.randn(4, dim, generator=generator), dim=1)
+    labels = torch.arange(40) % 4
+    images = F.normalize(classes[labels] + 0.3 * torch.randn(40, dim, generator=generator), dim=1)
+    tiny_model.calibrate_zero_shot(images, classes, (labels[:, None] == torch.arange(4)).float())
+    classifier = tiny_model.zero_shot_classifier(tiny_processor)
+
+    def wins(image, offered) -> bool:
+        scores = classifier.probabilities(image[None], classes[offered], none_of_these=True)[0]
+        return scores.argmax().item() == len(offered)
+
+    rates = none_of_these_rates(tiny_model, tiny_processor, images, classes, labels)
+    with_label = np.mean([wins(image, range(4)) for image in images])
+    pairs = zip(images, labels.tolist(), strict=True)
+    without = np.mean([wins(image, [c for c in range(4) if c != label]) for image, label in pairs])
+    assert rates["first_with_right_label"] == pytest.approx(with_label)
+    assert rates["first_without_right_label"] == pytest.approx(without)
+    assert rates["auroc"] > 0.9 and without > 0.5 > with_label
 
 
 def test_random_weights_are_not_calibrated(calibrated_folder):

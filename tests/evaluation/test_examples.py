@@ -17,7 +17,7 @@ COLOURS = ("red", "green", "blue", "yellow", "black")
 class Knows:
     """A classifier that recognises the words of a label in the captions of an image, and is wrong where told."""
 
-    calibration = None
+    tells_none = False
 
     def __init__(self, captions: list[list[str]], wrong: tuple[int, ...] = ()):
         self.words = sorted({word for of_image in captions for caption in of_image for word in caption.split()})

@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,10 +19,11 @@ from engine_miniclip import fast_pixel_values
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 from zero_shot_miniclip import (
     DEFAULT_TEMPLATES,
-    NONE_FITS,
+    FALSE_ALARMS,
     NONE_OF_THESE,
     ZeroShotCalibration,
     ZeroShotClassifier,
+    auroc,
     parse_labels,
     parse_templates,
 )
@@ -332,21 +334,60 @@ class TestCalibration:
             fitted = (weight * matches)[chosen].sum() / weight[chosen].sum()
             assert fitted.item() == pytest.approx(said.item(), abs=0.06)
 
-    @pytest.mark.parametrize("size", [2, 5, 20])
-    def test_none_of_these(self, size):
-        """Half of the questions hold the right text: it must be told which, whatever their number of texts."""
+    def test_none_of_these(self):
+        """On another draw of the same distribution: it rarely wins if a text fits, and mostly if none does."""
         calibration = ZeroShotCalibration.fit(*made_up_split(seed=0))
         images, texts, matches = made_up_split(seed=1)
         generator = torch.Generator().manual_seed(0)
         log_odds = calibration.label_log_odds(images, texts)
-        others = torch.multinomial(1 - matches, size, generator=generator)
-        own = torch.arange(len(images))[:, None] * 3
-        even = -math.log(NONE_FITS / (1 - NONE_FITS))  # as if it were so in half of all questions
-        with_own = (calibration.none_log_odds(log_odds.gather(1, torch.cat([own, others[:, 1:]], 1))) + even).sigmoid()
-        without = (calibration.none_log_odds(log_odds.gather(1, others)) + even).sigmoid()
-        accuracy = ((with_own < 0.5).float().mean() + (without > 0.5).float().mean()) / 2
-        assert accuracy > 0.75
-        assert (with_own.mean() + without.mean()) / 2 == pytest.approx(0.5, abs=0.12)
+        own, with_own, without = torch.arange(len(images))[:, None] * 3, [], []
+        for size in (2, 3, 5, 10, 20):
+            others = torch.multinomial(1 - matches, size, generator=generator)
+            with_own.append(calibration.none_evidence(log_odds.gather(1, torch.cat([own, others[:, 1:]], 1)))[:, 0])
+            without.append(calibration.none_evidence(log_odds.gather(1, others))[:, 0])
+        with_own, without = torch.cat(with_own), torch.cat(without)
+        assert (with_own > 0).float().mean().item() == pytest.approx(FALSE_ALARMS, abs=0.05)
+        assert (without > 0).float().mean().item() == pytest.approx(calibration.none_told, abs=0.08)
+        assert auroc(without, with_own) == pytest.approx(calibration.none_auroc, abs=0.05)
+        assert calibration.tells_none and calibration.none_told > 0.5
+
+    def test_a_model_that_cannot_tell_says_so(self, classifier):
+        """Its "none of these" can still be asked for, with a warning."""
+        images, texts, matches = made_up_split(classifier.model.config.projection_dim, closeness=0.1)
+        calibration = classifier.model.calibrate_zero_shot(images, texts, matches)
+        assert not classifier.tells_none and 0.05 < calibration.none_told < 0.3 and calibration.none_auroc < 0.65
+        with pytest.warns(UserWarning, match=r"do not rely on .none of these.*told only \d+ %"):
+            assert len(classifier(photo(), LABELS, none_of_these=True)) == 4
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            classifier(photo(), LABELS)
+
+    @pytest.mark.parametrize("scores", ["softmax", "independent"])
+    def test_none_ranks_first_exactly_beyond_the_threshold(self, classifier, scores):
+        calibration = calibrate(classifier.model)
+        images, texts, _ = made_up_split(classifier.model.config.projection_dim, seed=2)
+        texts = texts[:7]
+        found = classifier.probabilities(images, texts, scores, none_of_these=True).argmax(dim=1) == len(texts)
+        expected = calibration.none_evidence(calibration.label_log_odds(images, texts))[:, 0] > 0
+        assert torch.equal(found, expected) and 0 < expected.float().mean() < 1
+
+    def test_calibrations_of_earlier_versions_still_work(self, classifier):
+        calibrate(classifier.model)
+        stored = classifier.model.config.zero_shot_calibration
+        for name in ("label_mean", "none_auroc", "none_told", "tells_none"):
+            del stored[name]
+        assert len(classifier(photo(), LABELS, none_of_these=True)) == 4
+        assert not classifier.tells_none
+
+    def test_auroc_counts_pairs(self):
+        generator = torch.Generator().manual_seed(0)
+        positive, negative = (
+            torch.randint(5, (40,), generator=generator),
+            torch.randint(-2, 4, (30,), generator=generator),
+        )
+        difference = positive[:, None] - negative
+        expected = ((difference > 0).double() + 0.5 * (difference == 0)).mean().item()
+        assert auroc(positive, negative) == pytest.approx(expected)
 
     def test_what_nobody_knows_changes_nothing(self):
         """Pairs whose match is unknown are left out, however near they lie."""
@@ -356,6 +397,7 @@ class TestCalibration:
         fits = torch.cat([matches, torch.full((len(images), len(texts) - matches.shape[1]), math.nan)], dim=1)
         found = ZeroShotCalibration.fit(images, texts, fits)
         assert (found.slope, found.intercept) == pytest.approx((expected.slope, expected.intercept), rel=1e-4)
+        assert found.label_mean == expected.label_mean
         assert found.none_slope == pytest.approx(expected.none_slope, rel=0.25)  # its questions are drawn anew
 
     @pytest.mark.parametrize("fits", [torch.ones(1, 3), torch.zeros(1, 3), torch.full((2, 2), math.nan)])
