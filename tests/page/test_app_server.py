@@ -94,6 +94,17 @@ def test_two_calls_at_a_time(launch, photo_file):
     assert most == [2]
 
 
+@pytest.mark.parametrize("kind", ["tiny_folder", "calibrated_folder"])
+def test_none_of_these_is_offered_only_by_a_model_that_can_tell(launch, kind, request, photo_file):
+    client = Client(launch(MODEL=str(request.getfixturevalue(kind))), verbose=False)
+    parts = (part["props"] for part in client.config["components"])
+    (box,) = [props for props in parts if "none of these" in str(props.get("label"))]
+    answer = client.predict(handle_file(photo_file), "a dog, a car", True, False, "", api_name="/classify")
+    offered = kind == "calibrated_folder"
+    assert (box["visible"], box["value"]) == (offered, offered)
+    assert ("none of these" in [row["label"] for row in answer["confidences"]]) == offered
+
+
 def test_photos_and_answers_go_by_their_age(launch, photo_file):
     """This includes files from callers of the API, who do not close a page."""
     kept = []
