@@ -73,17 +73,11 @@ def evaluate_zero_shot(
     prompt_embeds = embed_classes(model, processor, class_names, templates, **settings)
     class_embeds, labels = ensemble(prompt_embeds), torch.tensor(images.kept)
     score = functools.partial(_score, images.image_embeds, images.kept, bootstrap_resamples, seed)
-    nearest = nearest_classes(images.image_embeds, class_embeds, k=1)[:, 0]
-    results = score(class_embeds) | {
-        "plain": score(prompt_embeds[:, 0]),
-        "chance": 1 / len(class_names),
-        "num_images": len(images.kept),
-        "num_classes": len(class_names),
-        "templates": list(templates),
-        "skipped": {"count": images.skipped.count, "first": images.skipped.first},
-        **class_results(nearest, labels, class_names),
-    }
-    if getattr(model.config, "zero_shot_calibration", None):
+    results = score(class_embeds) | {"plain": score(prompt_embeds[:, 0]), "chance": 1 / len(class_names)}
+    results |= {"num_images": len(labels), "num_classes": len(class_names), "templates": list(templates)}
+    results |= {"skipped": {"count": images.skipped.count, "first": images.skipped.first}}
+    results |= class_results(nearest_classes(images.image_embeds, class_embeds, k=1)[:, 0], labels, class_names)
+    if getattr(model.config, "zero_shot_calibration", None) and len(class_names) > 1:
         results["none_of_these"] = none_of_these_rates(model, processor, images.image_embeds, class_embeds, labels)
     return results
 
