@@ -87,6 +87,15 @@ def test_untrained_baseline_is_a_column(run):
     assert "the same model with random weights" in card
 
 
+def test_how_well_it_tells_that_no_label_fits(run):
+    """On the labelled dataset, and on the validation split that calibrated it."""
+    run_records = records(run, [training()], results())
+    assert "was not measured on telling that no label fits" in str(model_card(run_records, "ada/x"))
+    run_records.config["zero_shot_calibration"] = {"none_told": 0.43}
+    text = str(model_card(run_records, "ada/x"))
+    assert "(AUROC 0.88)" in text and '"none of these" wins 43 % of the questions without a fitting label' in text
+
+
 @pytest.mark.parametrize(("trainings", "measured"), [([], None), ([training()], None), ([], results())])
 def test_what_is_not_recorded_is_left_out(run, trainings, measured):
     text = str(model_card(records(run, trainings, measured), "m"))
