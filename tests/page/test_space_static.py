@@ -39,6 +39,7 @@ def model(tiny_tokenizer):
     torch.nn.init.normal_(model.get_input_embeddings().weight)
     image_embeds, text_embeds = torch.nn.functional.normalize(torch.randn(2, 40, 16), dim=-1)
     model.calibrate_zero_shot(image_embeds, text_embeds + image_embeds, torch.eye(40))
+    model.config.zero_shot_calibration["tells_none"] = True  # or else the page would not offer it
     return model
 
 
