@@ -10,6 +10,8 @@ sys.path.insert(0, str(ROOT / "benchmarks"))
 import none_of_these
 import readme_tables
 
+from zero_shot_miniclip import ZeroShotCalibration, auroc
+
 
 def test_small_run(tiny_folder, tmp_path, monkeypatch):
     file = tmp_path / "none_of_these.json"
@@ -35,10 +37,10 @@ def test_each_way_prefers_none_where_the_label_is_missing():
     images = things[labels] + 0.2 * torch.randn(200, 16, generator=generator)
     images = torch.nn.functional.normalize(images, dim=1)
     others = torch.nn.functional.normalize(torch.randn(50, 16, generator=generator), dim=1)
-    calibration = none_of_these.ZeroShotCalibration.fit(images, things, (labels[:, None] == torch.arange(10)).float())
+    calibration = ZeroShotCalibration.fit(images, things, (labels[:, None] == torch.arange(10)).float())
     for title, way in none_of_these.ways(20.0, images, others, others, calibration).items():
         without, with_label = none_of_these.questions_from_classes(way, images, things, labels)
-        assert none_of_these.auroc(without, with_label) > 0.9, title
+        assert auroc(without, with_label) > 0.9, title
     strange = torch.nn.functional.normalize(torch.randn(200, 16, generator=generator), dim=1)
     way = none_of_these.ways(20.0, images, others, others, calibration)["words as negatives (NegLabel)"]
     without, with_label = none_of_these.questions_from_classes(way, strange, things.mean(0).expand(10, 16), labels)
