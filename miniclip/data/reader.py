@@ -28,6 +28,7 @@ from miniclip.data.shapes import SPLIT_SIZES, shapes_split
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import take_inventory
 from miniclip.data.splits import SplitMissing, first_rows, missing_split, parse_split, select_split
+from miniclip.data.table_cache import cache_folder
 from miniclip.data.understand import is_local_dataset, understand_embedded, understand_local, understand_named_files
 from miniclip.data.understanding import Understanding, pairs_in_words
 from miniclip.utils.errors import UserError
@@ -224,10 +225,16 @@ def _of_datasets(name: str, config_name: str | None, options: Options, streaming
     if not path.exists() and (export := _clip_benchmark_export(name, options, streaming)):
         return export
     source = str(path) if path.exists() else name
+    signature = take_inventory(path).signature(config_name) if path.is_dir() else None
+    # `datasets` takes folders of one name with one card for the same dataset, also after their files have changed.
+    cache = str(cache_folder(signature)) if signature else None
     try:
-        loaded = datasets.load_dataset(source, config_name, streaming=streaming)
+        loaded = datasets.load_dataset(source, config_name, streaming=streaming, cache_dir=cache)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetGenerationError) as error:
         raise UserError(_load_error(name, error)) from error
+    if signature and not streaming:
+        for split, part in loaded.items():
+            part._fingerprint = f"{signature}{split}"  # it names what is cached of the dataset
     origin = "a folder with a dataset card" if path.exists() else "a dataset of the Hub"
     return understand_embedded(loaded, name, origin, options, path if path.is_dir() else None)
 

@@ -297,3 +297,14 @@ def test_a_dataset_with_configurations(table, tmp_path):
     assert len(load_split(str(tmp_path), "all", dataset_config_name="few")) == 3
     with pytest.raises(UserError, match="few.*--dataset_config_name"):
         load_split(str(tmp_path), "train")
+
+
+def test_a_changed_folder_with_a_card_is_read_again(table, tmp_path):
+    """And so is another folder of the same name with the same card."""
+    for number, folder in enumerate(("first/photos", "second/photos", "first/photos")):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        table.select(range(3 + number)).to_parquet(tmp_path / folder / "data.parquet")
+        (tmp_path / folder / "README.md").write_text(
+            "---\nconfigs:\n- config_name: a\n  data_files: data.parquet\n---\n"
+        )
+        assert len(load_split(str(tmp_path / folder), "all")) == 3 + number
