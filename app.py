@@ -7,7 +7,8 @@ Hugging Face Space. Settings are environment variables:
 
 - `MINICLIP_MODEL`: model folder or Hub id. The page runs the code beside the model (`trust_remote_code`), so name a
   model that you trust.
-- `MINICLIP_GALLERY`: pictures for Search: a folder of pictures, or a dataset's file, folder or Hub id.
+- `MINICLIP_GALLERY`: pictures for Search: a folder of pictures, or a dataset's file, folder or Hub id; for more than
+  50,000 pictures, a folder that `embed_dataset.py` wrote.
 - `MINICLIP_COMPARE`: more models for Compare, separated by commas.
 - `MINICLIP_CACHE`: where the gallery's embeddings are kept; `~/.cache/miniclip` by default.
 """
@@ -27,7 +28,7 @@ from PIL import Image
 from miniclip.page import inputs
 from miniclip.page.drawing import comparison, paint_heat
 from miniclip.page.files import ANSWERS, forget_uploads, picture_file, remember_upload
-from miniclip.page.index import MAX_RESULTS, Index
+from miniclip.page.index import MAX_RESULTS, open_index
 from miniclip.page.messages import on_page
 from miniclip.page.models import MODELS, run, tells_none
 from miniclip.page.style import CSS, THEME
@@ -40,7 +41,7 @@ COMPARED = [MODEL, *(name.strip() for name in os.environ.get("MINICLIP_COMPARE",
 COMPARED = {Path(name).name if Path(name).is_dir() else name: name for name in COMPARED}
 CACHE = Path(os.environ.get("MINICLIP_CACHE", "~/.cache/miniclip")).expanduser()
 WELCOME = welcome_to(MODEL)
-INDEX = Index(MODEL, GALLERY or str(WELCOME.folder), CACHE)
+INDEX = open_index(MODEL, GALLERY or str(WELCOME.folder), CACHE)
 
 SHOWN_LABELS = 10
 KEEP_FILES_S = 300  # after their last use

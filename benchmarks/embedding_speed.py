@@ -21,7 +21,7 @@ from PIL import Image as PILImage
 from miniclip.commands.embed import embed
 from miniclip.data.reader import find_image_column, load_split
 from miniclip.data.tokenizer import train_tokenizer
-from miniclip.embeddings.bulk import _pixel_values
+from miniclip.embeddings.bulk import image_inputs
 from miniclip.embeddings.encode import inference
 from miniclip.training.launch import cores_per_process
 from miniclip.utils.loading import default_device, load_model
@@ -73,7 +73,7 @@ def decoding_speed(processor, dataset, image_column: str) -> float:
     """Images a second of decoding and resizing alone."""
     with ThreadPoolExecutor(cores_per_process()) as pool:
         start = time.perf_counter()
-        rows = list(pool.map(lambda row: _pixel_values(processor, row[image_column]), dataset))
+        rows = list(pool.map(lambda row: image_inputs(processor, row[image_column]), dataset))
         return len(rows) / (time.perf_counter() - start)
 
 

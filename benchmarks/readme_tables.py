@@ -16,6 +16,7 @@ import data_tables
 import distillation_table
 import encoder_table
 import flickr8k_table
+import search_table
 import training_tables
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -184,6 +185,7 @@ TABLES = (
     | flickr8k_table.TABLES
     | ablation_tables.TABLES
     | distillation_table.TABLES
+    | search_table.TABLES
 )
 
 

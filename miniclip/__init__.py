@@ -5,6 +5,7 @@
     miniclip.train(data="photos", output_dir="runs/mine")
     miniclip.evaluate("runs/mine", "photos", split="validation")
     miniclip.embed("runs/mine", "photos", "embeddings")
+    miniclip.search("a dog on a beach", "embeddings")
     miniclip.export("runs/mine", "runs/mine/onnx")
     miniclip.publish("runs/mine", "OWNER/mine")
 
@@ -14,7 +15,7 @@ The functions are imported when they are first used. The rooms beside this file 
 import importlib
 
 __version__ = "1.0.0"
-__all__ = ["embed", "evaluate", "export", "publish", "train"]
+__all__ = ["embed", "evaluate", "export", "publish", "search", "train"]
 
 
 def __getattr__(name: str):

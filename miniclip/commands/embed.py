@@ -1,5 +1,6 @@
 """Embed every image of a dataset: what embed_dataset.py and `miniclip.embed` do."""
 
+import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +10,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from tqdm.auto import tqdm
 
+from miniclip.commands.evaluate import load_encoders
 from miniclip.commands.shown import table_html
 from miniclip.data.reader import (
     Columns,
@@ -19,13 +21,16 @@ from miniclip.data.reader import (
     load_split,
 )
 from miniclip.embeddings.bulk import Share, embed_dataset
-from miniclip.embeddings.parts import DATA, DTYPES, EmbeddingFolder
+from miniclip.embeddings.collection import weights_of
+from miniclip.embeddings.dual_encoder import DualEncoder
+from miniclip.embeddings.listing import fingerprint, paths_of, root_of
+from miniclip.embeddings.parts import DATA, DTYPES, SETTINGS_FILE, EmbeddingFolder
 from miniclip.publishing.upload import Repository
 from miniclip.training.launch import cores_per_process, on_cpu, use_all_cores
-from miniclip.utils.arguments_parser import setting
+from miniclip.utils.arguments_parser import HelpGroup, setting
 from miniclip.utils.errors import UserError
-from miniclip.utils.loading import load_model, usable_precision
-from miniclip.utils.provenance import weights_sha256
+from miniclip.utils.loading import usable_precision
+from miniclip.utils.provenance import without_machine_paths
 
 CARD = """---
 tags:
@@ -37,7 +42,7 @@ configs:
 ---
 # Image embeddings
 
-These are the embeddings of the images in `{dataset}`, split `{split}`, by the MiniCLIP model `{model}`: unit vectors of
+These are the embeddings of the images in `{dataset}`, split `{split}`, by the model `{model}`: unit vectors of
 {dim} numbers ({dtype}).
 
 - `id`: number of the row in the dataset. In a stream of several files, the rows of file *n* begin at *n* · 10⁹.
@@ -58,8 +63,33 @@ class EmbedArguments:
 
     _argument_group_name = "embed"
     _example = "--model_name_or_path runs/mine --dataset_name photos --output_dir embeddings"
+    _groups = (
+        HelpGroup(
+            "data",
+            "Where the images and their captions are found.",
+            "--dataset_name 'shards/{00000..00331}.tar' --streaming true",
+            ("split", "dataset_config_name", "image_column", "caption_columns", "streaming"),
+        ),
+        HelpGroup(
+            "output",
+            "How the embeddings are stored.",
+            "--dtype float32 --rows_per_file 20000",
+            ("dtype", "rows_per_file"),
+        ),
+        HelpGroup("speed", "How fast it is.", "--batch_size 256", ("batch_size", "mixed_precision")),
+        HelpGroup(
+            "publishing",
+            "The embeddings as a dataset on the Hub.",
+            "--push_to_hub OWNER/embeddings --private true",
+            ("push_to_hub", "private"),
+        ),
+    )
 
-    model_name_or_path: str = setting(None, "folder or Hub id of a MiniCLIP model")
+    model_name_or_path: str = setting(
+        None,
+        "folder or Hub id of a MiniCLIP model, or of any other model of transformers with an image and a text encoder, "
+        "such as openai/clip-vit-base-patch32",
+    )
     dataset_name: str = setting(None, "images: a Hub id, a local folder or file, shards as shards/{00000..00331}.tar")
     output_dir: str = setting("embeddings", "folder for the parquet files; an incomplete one is continued")
     split: str = setting("all", "split to embed")
@@ -100,7 +130,8 @@ class Embeddings:
 
     def dataset(self) -> Dataset:
         """`id`, `embedding`, `captions` and `path` of every image."""
-        return datasets.load_dataset(str(self.folder), split="train")
+        # By files: `datasets` would not notice that a folder with a card has changed.
+        return datasets.load_dataset("parquet", data_files=str(self.folder / "data" / "part-*.parquet"), split="train")
 
     def __str__(self) -> str:
         speed = f", {self.images_per_s:.1f} images/s" if self.images_per_s else ""
@@ -136,21 +167,24 @@ def embed(
     repository = Repository(arguments.push_to_hub, "dataset", arguments.private) if arguments.push_to_hub else None
     if repository and process.is_main_process:
         repository.create()  # first, so that a wrong token is reported before hours of work
-    model, processor = load_model(arguments.model_name_or_path, process.device)
+    model, processor = load_encoders(arguments.model_name_or_path, process.device)
     dataset, image_column, columns = _load(arguments)
-    output = EmbeddingFolder(arguments.output_dir, _settings(arguments, model, dataset, columns), arguments.dtype)
+    paths = _paths(dataset, image_column, arguments)
+    settings = _settings(arguments, model, dataset, columns) | {"listing": fingerprint(paths) if paths else None}
+    output = EmbeddingFolder(arguments.output_dir, settings, arguments.dtype)
     if process.is_main_process:
-        output.begin()
+        output.begin(may_change=("rows", "listing") if paths else ("listing",))
     process.wait_for_everyone()
+    dataset, source = _new_rows(dataset, paths, output, process)
     start = time.perf_counter()
-    done = _embed_share(arguments, process, model, processor, dataset, image_column, columns, output)
+    done = _embed_share(arguments, process, model, processor, dataset, image_column, columns, output, source)
     process.wait_for_everyone()
     rows, skipped = output.summary()
     speed = done * process.num_processes / (time.perf_counter() - start) if done else 0.0
     result = Embeddings(output.folder, rows, skipped, speed)
     if process.is_main_process:
         _write_card(arguments, output)
-        result.url = _push(repository, output.folder) if repository else None
+        result.url = _push(repository, output) if repository else None
     return result
 
 
@@ -183,30 +217,63 @@ def _load(arguments: EmbedArguments):
     return dataset, image_column, columns
 
 
+def _paths(dataset, image_column: str, arguments: EmbedArguments) -> list[str] | None:
+    """Paths that tell the pictures apart, if the dataset has them."""
+    if not isinstance(dataset, Dataset):
+        return None
+    return paths_of(dataset, image_column, root_of(arguments.dataset_name))
+
+
+def _new_rows(dataset, paths: list[str] | None, output: EmbeddingFolder, process: PartialState) -> tuple[Dataset, int]:
+    """
+    The dataset that remains to be embedded, and the number of its source.
+
+    If pictures were added to a dataset or deleted from it since its folder of embeddings was begun, only the new ones
+    remain, and the embeddings of the deleted ones are removed.
+    """
+    if paths is None or output.stored_settings().get("listing") == output.settings["listing"]:
+        return dataset, 0
+    known, source = output.paths(), output.next_source()
+    deleted = [known[path] for path in known.keys() - set(paths) if known[path] is not None]
+    new = [row for row, path in enumerate(paths) if path not in known]
+    process.wait_for_everyone()  # all have looked before anything changes
+    if process.is_main_process:
+        output.store(listing="changed")
+        output.remove(deleted)
+    process.wait_for_everyone()
+    process.print(f"{output.folder} has {len(known):,} pictures: {len(new):,} to add, {len(deleted):,} removed")
+    return dataset.select(new), source
+
+
 def _settings(arguments: EmbedArguments, model, dataset, columns: Columns | None) -> dict:
     """What the embeddings and their division into files depend on."""
-    weights = weights_sha256(Path(arguments.model_name_or_path)) or getattr(model.config, "_commit_hash", None)
     return {
-        "model": arguments.model_name_or_path,
-        "weights": weights,
-        "dataset": arguments.dataset_name,
+        "model": _whole_path(arguments.model_name_or_path),
+        "weights": weights_of(arguments.model_name_or_path, model),
+        "dataset": _whole_path(arguments.dataset_name),
         "split": arguments.split,
         "captions": list(columns.captions) if columns else [],
         "rows": len(dataset) if isinstance(dataset, Dataset) else None,
         "sources": None if isinstance(dataset, Dataset) else dataset.num_shards,
         "rows_per_file": arguments.rows_per_file,
-        "projection_dim": model.config.projection_dim,
+        "projection_dim": model.width if isinstance(model, DualEncoder) else model.config.projection_dim,
     }
 
 
-def _embed_share(arguments, process, model, processor, dataset, image_column, columns, output) -> int:
+def _whole_path(name: str) -> str:
+    """A Hub id, or a path that means the same in every working directory."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name
+
+
+def _embed_share(arguments, process, model, processor, dataset, image_column, columns, output, source) -> int:
     """Embed the share of this process. The first process shows the progress, as if all processes were as fast."""
     precision = usable_precision(arguments.mixed_precision, process.device)
     total = len(dataset) if isinstance(dataset, Dataset) else None
     finished, skipped = output.summary()
     bar = tqdm(
         total=total,
-        initial=min(finished + skipped.count, total or finished + skipped.count),
+        initial=0 if source else min(finished + skipped.count, total or finished + skipped.count),
         unit="image",
         desc="images",
         disable=not process.is_main_process,
@@ -224,6 +291,8 @@ def _embed_share(arguments, process, model, processor, dataset, image_column, co
             mixed_precision=precision.name,
             num_threads=cores_per_process(),
             share=Share(process.process_index, process.num_processes),
+            source=source,
+            root=root_of(arguments.dataset_name),
             advance=lambda count: bar.update(count * process.num_processes),
         )
 
@@ -249,7 +318,12 @@ def _name(name_or_path: str) -> str:
     return Path(name_or_path).name if Path(name_or_path).expanduser().exists() else name_or_path
 
 
-def _push(repository: Repository, folder: Path) -> str:
-    files = {file.relative_to(folder).as_posix(): file for file in sorted(folder.rglob("*.parquet"))}
-    repository.upload(files | {"README.md": folder / "README.md"}, "Upload embeddings")
+def _push(repository: Repository, output: EmbeddingFolder) -> str:
+    """Upload the parquet files, and what [`~miniclip.embeddings.collection.Collection`] needs of a download."""
+    folder = output.folder
+    files = {file.relative_to(folder).as_posix(): file for file in output.parts()}
+    settings = json.dumps(without_machine_paths(output.stored_settings()), indent=1) + "\n"
+    repository.upload(
+        files | {"README.md": folder / "README.md", SETTINGS_FILE: settings.encode()}, "Upload embeddings"
+    )
     return repository.url

@@ -26,6 +26,7 @@ from miniclip.evaluation.report import comparison_table, retrieval_table, zero_s
 from miniclip.evaluation.retrieval import evaluate_retrieval
 from miniclip.evaluation.zero_shot import evaluate_zero_shot
 from miniclip.publishing.card import RESULTS_FILE, write_card
+from miniclip.utils.arguments_parser import HelpGroup
 from miniclip.utils.errors import UserError
 from miniclip.utils.loading import default_device, load_model, usable_precision
 from miniclip.utils.provenance import provenance, weights_sha256
@@ -37,6 +38,32 @@ class EvaluationArguments:
 
     _argument_group_name = "evaluation"
     _example = "--model_name_or_path runs/flickr8k --dataset_name jxie/flickr8k --output_json results.json"
+    _groups = (
+        HelpGroup(
+            "retrieval",
+            "Which captions belong to an image, and which images to a caption.",
+            "--dataset_name photos --split validation",
+            ("dataset_config_name", "split", "image_column", "caption_columns"),
+        ),
+        HelpGroup(
+            "zero-shot classification",
+            "Labelled images, and the prompts that classify them.",
+            "--zero_shot_dataset uoft-cs/cifar10 --templates 'a photo of a {}'",
+            ("zero_shot_dataset", "zero_shot_config_name", "zero_shot_split", "label_column", "templates"),
+        ),
+        HelpGroup(
+            "calibration and comparison",
+            "What the model is compared with, and how sure the figures are.",
+            "--untrained_baseline true --bootstrap_resamples 1000",
+            ("calibration_split", "untrained_baseline", "bootstrap_resamples", "max_samples", "seed"),
+        ),
+        HelpGroup(
+            "speed",
+            "How fast it is.",
+            "--batch_size 256 --num_workers 4",
+            ("batch_size", "mixed_precision", "num_workers"),
+        ),
+    )
 
     model_name_or_path: str = field(
         metadata={

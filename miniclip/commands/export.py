@@ -4,22 +4,31 @@ from dataclasses import dataclass, field
 from html import escape
 from pathlib import Path
 
+from miniclip.utils.arguments_parser import HelpGroup
 from miniclip.utils.errors import UserError
 from miniclip.utils.loading import load_model
 
 
 @dataclass
 class ExportArguments:
-    """The model to export, and the images that calibrate int8 quantization."""
+    """The model to export, and where to."""
 
     _argument_group_name = "export"
     _example = "--model_name_or_path runs/flickr8k --output_dir runs/flickr8k/onnx"
+    _groups = (
+        HelpGroup(
+            "int8",
+            "Images that calibrate the int8 image encoder. If they are given, int8 files are written as well.",
+            "--calibration_dataset_name jxie/flickr8k --num_calibration_images 64",
+            ("calibration_dataset_name", "calibration_split", "num_calibration_images", "seed"),
+        ),
+    )
 
     model_name_or_path: str = field(metadata={"help": "Folder or Hub id of a MiniCLIP model."})
     output_dir: str = field(metadata={"help": "Folder for the ONNX files, the tokenizer and onnx_config.json."})
     calibration_dataset_name: str | None = field(
         default=None,
-        metadata={"help": "Images that calibrate the int8 image encoder. If given, int8 files are written as well."},
+        metadata={"help": "The images: a Hub id, or a local folder or file."},
     )
     calibration_split: str = field(default="validation", metadata={"help": "Split of that dataset."})
     num_calibration_images: int = field(default=32, metadata={"help": "Number of calibration images."})

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
 from datasets import Dataset, IterableDataset
@@ -16,11 +17,11 @@ from datasets import Dataset, IterableDataset
 from engine_miniclip import fast_pixel_values
 from miniclip.data.images import decode_image
 from miniclip.data.reader import Columns, captions_of
-from miniclip.embeddings.encode import inference
-from miniclip.embeddings.parts import EmbeddingFolder, Part
+from miniclip.embeddings.encode import inference, on_device
+from miniclip.embeddings.listing import kept_path
+from miniclip.embeddings.parts import ROWS_OF_A_SOURCE, EmbeddingFolder, Part
+from processing_miniclip import MiniCLIPProcessor
 
-# The ids of each source begin at a multiple of this.
-ROWS_OF_A_SOURCE = 10**9
 BATCHES_AHEAD = 4
 
 
@@ -65,6 +66,8 @@ def embed_dataset(
     mixed_precision: str = "auto",
     num_threads: int = 2,
     share: Share | None = None,
+    source: int = 0,
+    root: Path | None = None,
     advance: Callable[[int], None] = lambda count: None,
 ) -> int:
     """
@@ -75,19 +78,21 @@ def embed_dataset(
         columns: the caption columns; `None` for a dataset without captions.
         num_threads: number of threads that decode images.
         share: this process's share of the work, if several processes do it together.
+        source: number of a dataset that is no stream.
+        root: folder of the dataset; the paths of its images are kept relative to it.
         advance: called with the number of rows that have just been done.
 
     Returns:
         The number of rows that this process has read, including skipped ones.
     """
-    batches = _batches_of_sources(dataset, output, rows_per_file, batch_size, share or Share())
+    batches = _batches_of_sources(dataset, output, rows_per_file, batch_size, share or Share(), source)
     done, part = 0, Part()
     with inference(model, mixed_precision), ThreadPoolExecutor(num_threads) as pool:
         for batch, futures in _ahead(pool, batches, processor, image_column):
             if not batch.rows:
                 output.mark_read(batch.source)
                 continue
-            _embed_batch(model, batch, futures, columns, image_column, part)
+            _embed_batch(model, batch, futures, columns, image_column, root, part)
             done += len(batch.rows)
             advance(len(batch.rows))
             if batch.last:
@@ -97,11 +102,12 @@ def embed_dataset(
 
 
 def _batches_of_sources(
-    dataset, output: EmbeddingFolder, rows_per_file: int, batch_size: int, share: Share
+    dataset, output: EmbeddingFolder, rows_per_file: int, batch_size: int, share: Share, number: int
 ) -> Iterator[_Batch]:
-    """The batches that this process still has to embed."""
+    """The batches that this process still has to embed. A dataset that is no stream is source `number`."""
     if isinstance(dataset, Dataset):
-        yield from _batches(_rows_of_dataset(dataset, output, rows_per_file, share), rows_per_file, batch_size)
+        rows = _rows_of_dataset(dataset, number, output, rows_per_file, share)
+        yield from _batches(rows, rows_per_file, batch_size)
         return
     count = dataset.num_shards
     by_source = count >= share.world_size  # or else all processes read every source, and divide its parts
@@ -115,11 +121,13 @@ def _batches_of_sources(
             yield _Batch(source)
 
 
-def _rows_of_dataset(dataset: Dataset, output: EmbeddingFolder, rows_per_file: int, share: Share) -> Iterator[_Row]:
+def _rows_of_dataset(
+    dataset: Dataset, source: int, output: EmbeddingFolder, rows_per_file: int, share: Share
+) -> Iterator[_Row]:
     for part, start in enumerate(range(0, len(dataset), rows_per_file)):
-        if share.takes(part) and not output.part_file(0, part).is_file():
+        if share.takes(part) and not output.part_file(source, part).is_file():
             for number in range(start, min(start + rows_per_file, len(dataset))):
-                yield _Row(0, number, dataset[number])
+                yield _Row(source, number, dataset[number])
 
 
 def _rows_of_stream(
@@ -157,43 +165,46 @@ def _ahead(
     """The batches in order. Some are decoded while earlier ones are embedded."""
     waiting: deque[tuple[_Batch, list[Future]]] = deque()
     for batch in batches:
-        futures = [pool.submit(_pixel_values, processor, row.record[image_column]) for row in batch.rows]
+        futures = [pool.submit(image_inputs, processor, row.record[image_column]) for row in batch.rows]
         waiting.append((batch, futures))
         if len(waiting) > BATCHES_AHEAD:
             yield waiting.popleft()
     yield from waiting
 
 
-def _pixel_values(processor, value) -> torch.Tensor:
+def image_inputs(processor, value) -> dict[str, torch.Tensor]:
     """
-    One image, `(3, height, width)`.
+    The model's inputs for one image, each with a batch dimension of 1.
 
     Raises:
         ValueError: the image cannot be read.
     """
     image = decode_image(value, processor.decoding_side)
-    pixel_values = fast_pixel_values(processor.image_processor, [image])
-    if pixel_values is None:
-        pixel_values = processor(images=[image], return_tensors="pt")["pixel_values"]
-    return pixel_values[0]
+    if isinstance(processor, MiniCLIPProcessor):
+        pixel_values = fast_pixel_values(processor.image_processor, [image])
+        if pixel_values is not None:
+            return {"pixel_values": pixel_values}
+    return dict(processor(images=[image], return_tensors="pt"))
 
 
-def _embed_batch(model, batch: _Batch, futures, columns: Columns | None, image_column: str, part: Part) -> None:
-    usable, pixels = [], []
+def _embed_batch(model, batch: _Batch, futures, columns: Columns | None, image_column: str, root, part: Part) -> None:
+    usable, inputs = [], []
     for row, future in zip(batch.rows, futures, strict=True):
         row_id = row.source * ROWS_OF_A_SOURCE + row.number
+        image = row.record[image_column]
+        path = kept_path(image.get("path"), root) if isinstance(image, dict) else None
         try:
-            pixels.append(future.result())
+            inputs.append(future.result())
         except ValueError as error:
             part.skipped.add(row_id, str(error))
+            part.skipped_paths += [path] if path else []
         else:
-            usable.append((row_id, row.record))
+            usable.append((row_id, path, row.record))
     if not usable:
         return
-    pixel_values = torch.stack(pixels).to(model.device, memory_format=torch.channels_last, non_blocking=True)
-    part.embeddings += list(model.encode_image(pixel_values).cpu().numpy())
-    for row_id, record in usable:
-        image = record[image_column]
+    batched = {name: on_device(torch.cat([each[name] for each in inputs]), model.device) for name in inputs[0]}
+    part.embeddings += list(model.encode_image(**batched).cpu().numpy())
+    for row_id, path, record in usable:
         part.ids.append(row_id)
         part.captions.append(captions_of(record, columns) if columns else [])
-        part.paths.append(image.get("path") if isinstance(image, dict) else None)
+        part.paths.append(path)

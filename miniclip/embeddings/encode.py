@@ -106,7 +106,7 @@ def embed_images(
             for position, reason in problems:
                 result.skipped.add(batch_number * batch_size + position, reason)
             if kept:
-                inputs = {name: _on_device(value, model.device) for name, value in inputs.items()}
+                inputs = {name: on_device(value, model.device) for name, value in inputs.items()}
                 embeds.append(model.encode_image(**inputs).cpu())
                 result.kept += kept
             bar.update(len(kept) + len(problems))
@@ -131,7 +131,8 @@ def _prepare(processor, image_column: str, keep: Callable, rows: list[dict]) -> 
     return dict(processor(images=images, return_tensors="pt")) if images else {}, kept, problems
 
 
-def _on_device(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+def on_device(value: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """An input of a model on its device, images in the order that convolutions like best."""
     memory_format = torch.channels_last if value.ndim == 4 else torch.preserve_format
     return value.to(device, memory_format=memory_format, non_blocking=True)
 

@@ -23,7 +23,8 @@ class Folder:
 
     def __post_init__(self):
         files = (path for path in self.root.rglob("*") if path.suffix.lower() in SUFFIXES)
-        self.files = sorted(files)[:MAX_PICTURES]
+        files = sorted(files)
+        self.files = files[: _searched(len(files))]
         states = [(path, path.stat()) for path in self.files]
         names = [(str(path.relative_to(self.root)), state.st_size, state.st_mtime_ns) for path, state in states]
         self.fingerprint = repr(names)
@@ -50,7 +51,7 @@ class Photos:
     def __init__(self, name: str):
         dataset = _dataset(name)
         self.column = find_image_column(dataset)
-        self.dataset = dataset.select_columns([self.column]).select(range(min(len(dataset), MAX_PICTURES)))
+        self.dataset = dataset.select_columns([self.column]).select(range(_searched(len(dataset))))
         self.fingerprint = self.dataset._fingerprint
 
     def __len__(self) -> int:
@@ -69,6 +70,16 @@ def _dataset(name: str):
     if understanding.whole is not None:
         return understanding.whole
     return understanding.splits.get("test", next(iter(understanding.splits.values())))
+
+
+def _searched(pictures: int) -> int:
+    """How many of this many pictures the page embeds by itself. It says so if these are not all."""
+    if pictures > MAX_PICTURES:
+        print(
+            f"the gallery holds {pictures:,} pictures, and Search looks through the first {MAX_PICTURES:,}. For all of "
+            "them run embed_dataset.py, and set MINICLIP_GALLERY to its output folder"
+        )
+    return min(pictures, MAX_PICTURES)
 
 
 def open_gallery(name: str) -> Folder | Photos:

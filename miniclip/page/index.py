@@ -1,4 +1,4 @@
-"""The index that Search uses: a unit vector for each picture of the gallery, kept on disk."""
+"""What Search looks through: a unit vector for each picture of the gallery, kept on disk."""
 
 import hashlib
 import os
@@ -10,6 +10,8 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from miniclip.embeddings.collection import Collection, weights_of
+from miniclip.embeddings.parts import SETTINGS_FILE
 from miniclip.page.files import picture_file
 from miniclip.page.gallery import open_gallery
 from miniclip.page.models import MODELS, run
@@ -91,8 +93,69 @@ class Index:
         return {"embeds": torch.cat(embeds), "positions": torch.tensor(positions)}
 
 
+class CollectionIndex:
+    """
+    Search in the embeddings that embed_dataset.py wrote, of a million pictures or more.
+
+    Args:
+        model: folder or Hub id; the model that made the embeddings.
+        folder: folder of embeddings.
+    """
+
+    def __init__(self, model: str, folder: str):
+        self.model, self.folder = model, folder
+        self._lock = threading.Lock()
+        self._collection: Collection | None = None
+
+    def __len__(self) -> int:
+        return 0 if self._collection is None else len(self._collection)
+
+    def get(self, progress=None) -> "CollectionIndex":
+        """
+        The index, ready for use.
+
+        Raises:
+            UserError: the model or the embeddings cannot be used, or do not belong together.
+        """
+        classifier = MODELS.get(self.model, progress)
+        with self._lock:
+            if self._collection is None:
+                if progress is not None:
+                    progress(0.5, desc="Opening the gallery (only the first time)")
+                collection = Collection(self.folder)
+                if weights_of(self.model, classifier.model) != collection.settings["weights"]:
+                    raise UserError(
+                        "The gallery's embeddings are those of another model: run embed_dataset.py with this one."
+                    )
+                self._collection = collection
+        return self
+
+    def best(self, query: torch.Tensor, count: int) -> list[tuple[str, str]]:
+        """As [`Index.best`]. Pictures whose files are gone are left out."""
+        found = []
+        for match in self._collection.search(query[0], min(max(int(count), 1), MAX_RESULTS)):
+            try:
+                picture = self._collection.picture(match, THUMBNAIL_SIDE)
+            except ValueError:
+                continue
+            found.append((picture_file(_reduced(picture)), f"{match.similarity:.2f}"))
+        if not found:
+            raise UserError("The pictures of the gallery are not where they were when they were embedded.")
+        return found
+
+
+def open_index(model: str, gallery: str, cache: Path) -> Index | CollectionIndex:
+    """The index of a gallery: a folder of embeddings, or what [`Index`] takes. Nothing is read yet."""
+    if (Path(gallery).expanduser() / SETTINGS_FILE).is_file():
+        return CollectionIndex(model, gallery)
+    return Index(model, gallery, cache)
+
+
 def _thumbnail(pictures, position: int) -> Image.Image:
-    image = pictures.open(position, THUMBNAIL_SIDE)
+    return _reduced(pictures.open(position, THUMBNAIL_SIDE))
+
+
+def _reduced(image: Image.Image) -> Image.Image:
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE))
     return image
 

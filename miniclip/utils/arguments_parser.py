@@ -4,7 +4,7 @@ import difflib
 import re
 from argparse import SUPPRESS, Action, ArgumentDefaultsHelpFormatter, ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NoReturn
 
 from transformers import HfArgumentParser
@@ -89,12 +89,31 @@ class HintingParser(ArgumentParser):
         return [action.option_strings[0].removeprefix("--") for action in actions if action.option_strings]
 
 
+@dataclass(frozen=True)
+class HelpGroup:
+    """
+    Some settings of a dataclass that `--help` shows together.
+
+    Args:
+        title: name of the group.
+        description: a sentence.
+        example: an example to copy.
+        names: names of the settings.
+    """
+
+    title: str
+    description: str
+    example: str
+    names: tuple[str, ...]
+
+
 class DataclassParser(HintingParser, HfArgumentParser):
     """
     The same for dataclasses; each of them is a group of `--help`.
 
     The docstring of the dataclass describes the group. Its attributes `_argument_group_name` and `_example` are the
-    title of the group and an example to copy.
+    title of the group and an example to copy. With an attribute `_groups`, the settings named there are shown in groups
+    of their own.
     """
 
     def __init__(self, groups: Iterable[type], **kwargs):
@@ -106,6 +125,17 @@ class DataclassParser(HintingParser, HfArgumentParser):
         for action in self._actions:
             if action.option_strings and action.option_strings[0].startswith("--no_"):
                 action.help = SUPPRESS  # `--name false` says the same
+        for kind in self.dataclass_types:
+            for group in getattr(kind, "_groups", ()):
+                self._show_together(group)
+
+    def _show_together(self, group: HelpGroup) -> None:
+        shown = self.add_argument_group(group.title, f"{group.description}\nExample: {group.example}")
+        for old in self._action_groups:
+            moved = [action for action in old._group_actions if action.dest in group.names]
+            if old is not shown and moved:
+                old._group_actions = [action for action in old._group_actions if action not in moved]
+                shown._group_actions += moved
 
     def parse(self, command_line: Sequence[str]) -> dict[str, Any]:
         """

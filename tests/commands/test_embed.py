@@ -3,6 +3,7 @@
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,8 +16,11 @@ import pytest
 import torch
 from conftest import ROOT, run_python
 from datasets import load_dataset
+from hub_server import ADA, BOB, HubServer, card_errors
+from huggingface_hub import DatasetCard
 from PIL import Image
 
+import miniclip
 from miniclip.commands.embed import embed
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
@@ -63,7 +67,8 @@ def shards(tmp_path_factory):
 
 def rows_of(folder) -> dict[str, np.ndarray]:
     """The embedding of each caption; ids and captions are there once."""
-    table = load_dataset(str(folder), split="train").with_format("numpy")[:]
+    files = f"{folder}/data/part-*.parquet"
+    table = load_dataset("parquet", data_files=files, split="train").with_format("numpy")[:]
     assert len(set(table["id"].tolist())) == len(table["id"])
     captions = [caption for captions in table["captions"] for caption in captions]
     assert len(set(captions)) == len(captions)
@@ -92,7 +97,7 @@ def test_every_picture_once(tiny_folder, tiny_processor, photos, tmp_path):
     assert f"row {BROKEN}: unreadable image" in str(result)
     assert_same(rows_of(tmp_path / "out"), expected(tiny_folder, tiny_processor))
     table = result.dataset()
-    assert table[0]["path"].endswith("00.png") and table[0]["id"] == 0
+    assert table[0]["path"] == "00.png" and table[0]["id"] == 0
     assert len(list((tmp_path / "out" / "data").glob("part-*.parquet"))) == 5
     again = embed(tiny_folder, str(photos), tmp_path / "out", **settings)
     assert (again.rows, again.skipped.count, again.images_per_s) == (COUNT - 1, 1, 0)
@@ -130,10 +135,87 @@ def test_shards_are_streamed_and_read_once(tiny_folder, tiny_processor, shards, 
     assert_same(rows_of(tmp_path / "out"), expected(tiny_folder, tiny_processor))
 
 
+@pytest.fixture
+def growing(photos, tmp_path):
+    return shutil.copytree(photos, tmp_path / "growing")
+
+
+def test_added_and_deleted_pictures(tiny_folder, growing, tmp_path):
+    """Only the new ones are embedded, and those that are gone are removed."""
+    for file in growing.glob("*.csv"):
+        file.unlink()
+    settings = {"rows_per_file": 5, "batch_size": 3, "mixed_precision": "no"}
+    first = embed(tiny_folder, growing, tmp_path / "out", **settings).dataset()
+    assert list(first["path"]) == [
+        f"{n:02d}.png" for n in range(COUNT) if n != BROKEN
+    ]  # relative to the dataset's folder
+    (growing / "00.png").unlink()
+    (growing / "0 new.png").write_bytes(picture(3))
+    result = embed(tiny_folder, growing, tmp_path / "out", **settings)
+    assert (result.rows, result.skipped.count) == (COUNT - 1, 1)
+    second = result.dataset()
+    assert set(second["path"]) == set(first["path"]) - {"00.png"} | {"0 new.png"}
+    assert len(set(second["id"])) == COUNT - 1
+    embeddings = dict(zip(second["path"], second["embedding"], strict=True))
+    assert np.allclose(embeddings["0 new.png"], embeddings["03.png"], atol=2e-3)
+    (growing / "00.png").write_bytes(picture(0))
+    (growing / "0 new.png").unlink()
+    third = embed(tiny_folder, growing, tmp_path / "out", **settings).dataset()
+    assert set(third["path"]) == set(first["path"])
+
+
+def test_a_dataset_that_grew_before_it_was_all_embedded(tiny_folder, growing, tmp_path):
+    settings = {"rows_per_file": 5, "batch_size": 3, "mixed_precision": "no"}
+    embed(tiny_folder, growing, tmp_path / "out", **settings)
+    (tmp_path / "out" / "data" / "part-00000-00001.parquet").unlink()  # as if killed before it was written
+    (growing / "23.png").write_bytes(picture(23))
+    with (growing / "metadata.csv").open("a") as file:
+        file.write("\n23.png,picture 23")
+    embed(tiny_folder, growing, tmp_path / "out", **settings)
+    assert len(rows_of(tmp_path / "out")) == COUNT
+
+
 def command(model, data, output, *more) -> list[str]:
     words = ["embed_dataset.py", "--model_name_or_path", model, "--dataset_name", data, "--output_dir", output]
     words += ["--rows_per_file", 2, "--batch_size", 1, "--mixed_precision", "no", *more]
     return [str(word) for word in words]
+
+
+def on_hub(hub, token=ADA) -> dict[str, str]:
+    return {"HF_ENDPOINT": hub.url, "HF_TOKEN": token, "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+
+
+def test_pushed_to_the_hub(tiny_folder, tiny_processor, photos, tmp_path):
+    """A dataset that others load and search, and that does not say where the pictures lie on this machine."""
+    out = tmp_path / "out"
+    with HubServer() as hub:
+        words = command(tiny_folder, photos, out, "--push_to_hub", "ada/vectors", "--private", "true")
+        told = run_python(*words, **on_hub(hub)).stdout
+        repository = hub.repository("dataset", "ada/vectors")
+        assert repository.private and f"{hub.url}/datasets/ada/vectors" in told
+        files = repository.files()
+        run_python(*words, **on_hub(hub))
+        assert len(repository.commits) == 2  # its beginning and the upload; a second one has nothing to send
+    assert {f"data/{file.name}" for file in out.glob("data/*.parquet")} < set(files)
+    for name, content in files.items():
+        assert str(photos).encode() not in content and str(tiny_folder).encode() not in content, name
+    assert 'load_dataset("ada/vectors"' in files["README.md"].decode()
+    assert card_errors(DatasetCard(files["README.md"].decode()).data.to_dict(), "dataset") == []
+    for name, content in files.items():  # as a download
+        (tmp_path / "copy" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "copy" / name).write_bytes(content)
+    assert_same(rows_of(tmp_path / "copy"), expected(tiny_folder, tiny_processor))
+    vector = next(iter(expected(tiny_folder, tiny_processor).values()))
+    best = miniclip.search(vector, tmp_path / "copy", count=1)[0]
+    assert best.similarity > 0.99 and best.captions[0].startswith("picture")
+
+
+def test_a_wrong_token_is_reported_before_the_work(tiny_folder, photos, tmp_path):
+    with HubServer() as hub:
+        words = command(tiny_folder, photos, tmp_path / "out", "--push_to_hub", "ada/vectors")
+        process = run_python(*words, check=False, **on_hub(hub, BOB))
+    assert process.returncode == 2 and "belongs to somebody else" in process.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
 
 
 # Slow enough to be killed in the middle.

@@ -1,4 +1,4 @@
-"""The scripts' work as functions of `miniclip`: train, evaluate, embed, export and publish, one after the other."""
+"""The scripts' work as functions of `miniclip`, one after the other."""
 
 import inspect
 
@@ -54,6 +54,13 @@ def test_embed(trained, photos, tmp_path):
     assert len(embeddings.dataset()) == embeddings.rows == 4
 
 
+def test_search(trained, photos, tmp_path):
+    embeddings = miniclip.embed(trained.folder, photos, tmp_path, split="train")
+    results = miniclip.search("a red picture", embeddings.folder, count=2)
+    assert len(results) == 2 and results[0].captions[0].endswith("picture")
+    assert "of 4 pictures" in str(results) and "data:image/jpeg" in results._repr_html_()
+
+
 def test_export(trained, tmp_path):
     pytest.importorskip("onnx")
     exported = miniclip.export(trained.folder, tmp_path)
@@ -61,8 +68,9 @@ def test_export(trained, tmp_path):
 
 
 def test_publish(trained, tmp_path):
-    folder = miniclip.publish(trained.folder, "ada/tiny", dry_run=tmp_path / "files")
-    assert (tmp_path / "files" / "modules.json").is_file() and folder == str(tmp_path / "files")
+    published = miniclip.publish(trained.folder, "ada/tiny", dry_run=tmp_path / "files")
+    assert (tmp_path / "files" / "modules.json").is_file() and published.folder == tmp_path / "files"
+    assert "modules.json" in str(published) and "nothing uploaded" in published._repr_html_()
     with pytest.raises(UserError, match="not a folder"):
         miniclip.publish(tmp_path / "nothing", "ada/tiny")
 
@@ -75,7 +83,8 @@ def test_mistakes_are_those_of_the_scripts(tmp_path):
 
 
 def test_names_and_defaults_are_the_scripts():
-    for script, command in (("embed_dataset", "embed"), ("evaluate_miniclip", "evaluate"), ("export_onnx", "export")):
+    scripts = {"embed_dataset": "embed", "evaluate_miniclip": "evaluate", "export_onnx": "export", "publish": "publish"}
+    for script, command in scripts.items():
         assert f"from miniclip.commands.{command} import" in (ROOT / f"{script}.py").read_text()
     assert inspect.signature(miniclip.embed).parameters["output_dir"].default == EmbedArguments.output_dir
 

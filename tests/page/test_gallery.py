@@ -8,8 +8,10 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from miniclip.commands.embed import embed
+from miniclip.page import gallery as gallery_module
 from miniclip.page.gallery import open_gallery
-from miniclip.page.index import Index, fingerprint
+from miniclip.page.index import CollectionIndex, Index, fingerprint, open_index
 from miniclip.page.models import MODELS
 from miniclip.utils.errors import UserError
 
@@ -94,3 +96,32 @@ def test_a_dataset_as_gallery(tmp_path, layout):
     photos = open_gallery(str(file if layout == "parquet file" else tmp_path))
     assert len(photos) == len(COLOURS)
     assert photos.open(0).getpixel((5, 5)) == (255, 0, 0)
+
+
+def test_a_gallery_of_embeddings(tmp_path, calibrated_folder, gallery, tiny_folder):
+    """However many pictures it has. Pictures that are gone are left out, and another model's embeddings are refused."""
+    out = str(embed(calibrated_folder, gallery, tmp_path / "embeddings").folder)
+    index = open_index(str(calibrated_folder), out, tmp_path / "cache")
+    assert isinstance(index, CollectionIndex) and len(index) == 0
+    own = Index(str(calibrated_folder), str(gallery), tmp_path / "cache").get()
+    query = torch.nn.functional.normalize(torch.randn(1, 16, generator=torch.Generator().manual_seed(0)))
+    found, expected = index.get().best(query, 3), own.best(query, 3)
+    assert len(index) == len(COLOURS)
+    assert [float(value) for _, value in found] == pytest.approx([float(value) for _, value in expected], abs=0.02)
+    (gallery / "red.png").unlink()
+    assert len(index.best(query, 12)) == len(COLOURS) - 1
+    shutil.rmtree(gallery)
+    with pytest.raises(UserError, match="not where they were"):
+        index.best(query, 12)
+    other = shutil.copytree(calibrated_folder, tmp_path / "other")
+    model = MODELS.get(str(other)).model
+    model.logit_scale.data += 1
+    model.save_pretrained(other)
+    with pytest.raises(UserError, match="those of another model"):
+        open_index(str(other), out, tmp_path / "cache").get()
+
+
+def test_a_gallery_that_is_too_large_says_what_to_do(gallery, monkeypatch, capsys):
+    monkeypatch.setattr(gallery_module, "MAX_PICTURES", 4)
+    assert len(open_gallery(str(gallery))) == 4
+    assert "holds 7 pictures" in capsys.readouterr().out
