@@ -1,8 +1,8 @@
 """Folds frozen BatchNorm into the convolution before it. This is done again in every step, so both still learn.
 
 With fixed statistics, `norm(conv(x))` is one convolution with the weight `w * gamma / sigma`. Scaling the weight costs
-almost nothing, while a step of its own reads and writes the whole feature map, and keeps it for the backward pass. By the
-chain rule, the gradients of all parameters are those of the two separate steps.
+almost nothing, while a step of its own reads and writes the whole feature map, and keeps it for the backward pass. By
+the chain rule, the gradients of all parameters are those of the two separate steps.
 """
 
 from collections import Counter
