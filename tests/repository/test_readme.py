@@ -59,6 +59,7 @@ PAGES_WITH_TESTS = {
     "contributing.md": "test_contributing.py",
     "clients.md": "tests/clients/test_page.py",
     "embed.md": "tests/commands/test_embed.py",
+    "search.md": "tests/commands/test_search_page.py",
 }
 OPTION_SOURCES = {
     "train_accelerate.py": ["miniclip/training/arguments.py"],
