@@ -71,7 +71,7 @@ def _is_windows_1252(content: bytes) -> bool:
     if len(re.findall(rb"[\x81-\x84\x86-\x90\x98\x9a-\x9f]", content)) > 0.3 * len(high):
         return False
     runs = re.findall(rb"[\x80-\xff]+", content)
-    words = b"".join(re.findall(rb"[A-Za-z]*[\x80-\xff][A-Za-z\x80-\xff]*", content))
+    words = b"".join(word for word in re.findall(rb"[A-Za-z\x80-\xff]+", content) if not word.isascii())
     alone = sum(len(run) == 1 for run in runs) >= 0.6 * len(runs)
     return alone or sum(byte < 0x80 for byte in words) >= 0.5 * len(words)
 
