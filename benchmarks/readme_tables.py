@@ -27,10 +27,11 @@ DOCUMENTS = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
 def shapes() -> str:
     """Zero-shot accuracy of `make train`, with a row for each machine: the mean and the worst of its seeds."""
     rows = ["| precision | never-seen combinations, mean | worst seed | minutes | pairs/s |", "|---|---|---|---|---|"]
-    notes = []
+    notes, every = [], []
     files = {name: sorted(RESULTS.glob(f"shapes_{name}_seed*.json")) for name in ("native", "avx2")}
     for found in filter(None, files.values()):
         runs = [json.loads(file.read_text()) for file in found]
+        every += runs
         accuracies = [100 * run["accuracy"] for run in runs]
         precision = {"no": "float32"}.get(runs[0]["precision"], runs[0]["precision"])
         rows.append(
@@ -39,10 +40,11 @@ def shapes() -> str:
         )
         seeds = ", ".join(str(run["seed"]) for run in runs)
         notes.append(f"{precision}: seeds {seeds}, {runs[0]['machine']}")
+    commits = dict.fromkeys(run["git_commit"][:12] for run in every)
     note = (
         f"`make train`: zero-shot accuracy on the {runs[0]['num_classes']} combinations of colour and shape that "
         f"training never shows (chance: {100 * runs[0]['chance']:.0f} %). Minutes and pairs/s are those of the slowest "
-        f"run. {'; '.join(notes)}; commit {runs[0]['git_commit'][:12]}; `{runs[0]['command']}`"
+        f"run. {'; '.join(notes)}; commits {', '.join(commits)}; `{runs[0]['command']}`"
     )
     return "\n".join([*rows, "", note])
 
