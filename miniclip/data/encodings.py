@@ -94,5 +94,6 @@ def _is_utf_8(content: bytes) -> bool:
         text = content[: 10 * SAMPLED_BYTES].decode("utf-8", errors="replace")
         broken = text.count("\ufffd")
         valid = sum(character > "\x7f" for character in text) - broken
-        return valid > 10 * broken or (broken == 1 and text.endswith("\ufffd"))
+        # In other encodings, bytes that happen to be valid UTF-8 are rare.
+        return valid > broken or (broken == 1 and text.endswith("\ufffd"))
     return True
