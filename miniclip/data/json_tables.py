@@ -11,6 +11,7 @@ from miniclip.data.encodings import decode_table
 from miniclip.data.names import (
     CAPTION_NAMES,
     IMAGE_NAMES,
+    IMAGE_SUFFIXES,
     SPLIT_WORDS,
     canonical_split,
     is_image_name,
@@ -22,6 +23,7 @@ from miniclip.utils.errors import UserError
 
 TEXT_FIELDS = ("raw", "caption", "text", "sentence", "sent", "value", "content", "description", "prompt", "title", "p")
 TEXT_FIELDS += ("result",)  # the last one is Label Studio's
+NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
 ANSWERERS = ("gpt", "assistant", "model")
 
 
@@ -31,6 +33,8 @@ def read_yaml_table(content: bytes, name: str) -> Table | None:
     try:
         records = records_of(yaml.safe_load(text))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        if not NAMES_IMAGES.search(text):  # the configuration of another program
+            return None
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
         raise UserError(f"{name} is no valid YAML{where}: correct it there") from error

@@ -979,6 +979,15 @@ def test_a_second_start_reads_no_table(tmp_path, monkeypatch):
     expected[0].pop()
 
 
+def test_a_broken_yaml_file_matters_only_if_it_names_images(tmp_path):
+    names = write_images(tmp_path)
+    (tmp_path / "pipeline.yaml").write_text("stages: {{ a: b: c\n\t- x")
+    assert len(load_split(str(tmp_path), "all")) == NUMBER
+    (tmp_path / "captions.yaml").write_text(f"{names[0]}: a: b\n\t- x")
+    with pytest.raises(UserError, match="captions.yaml is no valid YAML at line 1"):
+        load_split(str(tmp_path), "all")
+
+
 def test_databases_are_no_images(tmp_path):
     sqlite3.connect(tmp_path / "Thumbs.db").close()
     (tmp_path / "notes.docx").write_bytes(b"x")
