@@ -34,8 +34,9 @@ def collate(rows: list[dict]) -> dict:
     return {"pixel_values": torch.stack([row["pixel_values"] for row in rows]), **texts, "return_loss": True}
 
 
-def test_trainer_as_run_clip_uses_it(tiny_folder, tmp_path):
-    """It freezes the image encoder, continues from a checkpoint, evaluates, and saves a folder that loads again."""
+def test_trainer_as_run_clip_uses_it(tiny_folder, photo_file, tmp_path):
+    """It freezes the image encoder, continues from a checkpoint, evaluates, and saves a folder that loads again, in the
+    pipeline too."""
     model = AutoModel.from_pretrained(tiny_folder, dtype=torch.float32, **TRUST)
     processor = AutoImageProcessor.from_pretrained(tiny_folder, **TRUST)
     assert len(processor.image_mean) == len(processor.image_std) == 3
@@ -53,12 +54,16 @@ def test_trainer_as_run_clip_uses_it(tiny_folder, tmp_path):
     assert losses[-1] < losses[0]
     assert trainer.evaluate()["eval_loss"] > 0
     trainer.save_model()
+    AutoTokenizer.from_pretrained(tiny_folder, **TRUST).save_pretrained(tmp_path)
+    processor.save_pretrained(tmp_path)
     trainer.create_model_card(finetuned_from=str(tiny_folder), tasks="contrastive-image-text-modeling")
     loaded = MiniCLIPModel.from_pretrained(tmp_path)
     for name, value in loaded.state_dict().items():
         torch.testing.assert_close(value, model.state_dict()[name])
         if name.startswith("vision_model") and "running" not in name and "num_batches" not in name:
             assert torch.equal(value, before[name]), name
+    classify = pipeline("zero-shot-image-classification", model=str(tmp_path), **TRUST)
+    assert len(classify(str(photo_file), candidate_labels=["a dog", "a cat"])) == 2
     assert Trainer(model, arguments, collate, train_dataset=rows).train(resume_from_checkpoint=True).global_step == 3
 
 
