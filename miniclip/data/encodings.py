@@ -2,6 +2,7 @@
 
 import codecs
 import re
+from collections import Counter
 
 from charset_normalizer import from_bytes
 
@@ -18,13 +19,47 @@ SAMPLED_BYTES = 200_000
 # ASCII that is read as UTF-16 in the wrong byte order; no language has so many of these characters in a row.
 SHIFTED = re.compile(f"[{''.join(chr(code << 8) for code in (10, 13, *range(32, 127)))}]{{8}}")
 
+# Letters beyond ASCII of the languages that people write in each encoding (Unicode CLDR, main exemplar characters).
+WESTERN = (
+    "äöüß",
+    "àâæçèéêëîïôœùûüÿ",
+    "áéíñóúü¿¡",
+    "áâãàçéêíóôõú",
+    "àèéìíîòóùú",
+    "åäöéæøü",
+    "áðéíóúýþæö",
+    "áéíóúàèëïöü",
+    "àçèéíïòóúü·",
+)
+CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéíĺľňóôŕšťúýž", "áéíóöőúüű", "ăâîşţ", "čćđšž")
+TURKISH = ("çğıİöşüâîû",)
+BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž", "äöõüšž")
+ALPHABETS = {
+    **{
+        encoding: [set(alphabet + alphabet.upper()) for alphabet in alphabets]
+        for encoding, alphabets in {
+            "cp1252": WESTERN,
+            "cp1250": CENTRAL,
+            "iso8859_2": CENTRAL,
+            "cp1254": TURKISH,
+            "cp1257": BALTIC,
+        }.items()
+    },
+    "mac_roman": [set(alphabet) for alphabet in WESTERN],  # its capitals are where Shift JIS has kana
+}
+PUNCTUATION = set("“”„‘’‚‹›«»–—…•´`¨\u00a0°©®™€£×½²")
+
+# One byte beyond ASCII, or two beside an ASCII letter.
+HIGH = r"[\x80-\xff]"
+FEW = re.compile(rf"(?<!{HIGH})(?:{HIGH}|(?<=[A-Za-z]){HIGH}{{2}}|{HIGH}{{2}}(?=[A-Za-z]))(?!{HIGH})".encode())
+
 
 def decode_text(content: bytes) -> tuple[str, str]:
     """
     The text, and the name of its encoding.
 
-    It recognises UTF-8, UTF-16 and UTF-32 with or without a byte order mark, Windows-1252, and whatever
-    charset-normalizer recognises. Invalid bytes become U+FFFD.
+    It recognises UTF-8, UTF-16 and UTF-32 with or without a byte order mark, the encodings of European languages in
+    Latin letters, and whatever charset-normalizer recognises. Invalid bytes become U+FFFD.
     """
     encoding = detect_encoding(content)
     return content.decode(encoding, errors="replace").removeprefix("\ufeff"), encoding
@@ -53,27 +88,39 @@ def detect_encoding(content: bytes) -> str:
         return wide
     if _is_utf_8(content):
         return "utf-8"
-    if _is_windows_1252(content[: 10 * SAMPLED_BYTES]):
-        return "cp1252"
+    if latin := _latin_encoding(content[: 10 * SAMPLED_BYTES]):
+        return latin
     best = from_bytes(sample).best()
     return best.encoding if best is not None else "cp1252"
 
 
-def _is_windows_1252(content: bytes) -> bool:
-    """
-    Whether non-ASCII letters are where Western European languages have them.
+def _latin_encoding(content: bytes) -> str | None:
+    """The encoding in which one language, or else several, explain the letters beyond ASCII; the first wins ties."""
+    if not _looks_latin(content):
+        return None
 
-    They stand alone between ASCII letters, or belong to words that are mostly ASCII letters. In Cyrillic or East Asian
-    encodings, they follow one another. Few of them are below 0xA0, where Windows-1252 has mainly quotation marks and
-    dashes, but Mac OS Roman and Shift JIS have letters.
+    def explained(encoding: str) -> float:
+        counts = Counter(content.decode(encoding, errors="replace"))
+        letters = {char: n for char, n in counts.items() if char > "\x7f" and char not in PUNCTUATION}
+        known = [sum(n for char, n in letters.items() if char in alphabet) for alphabet in ALPHABETS[encoding]]
+        several_languages = sum(n for char, n in letters.items() if char in set().union(*ALPHABETS[encoding]))
+        return max(*known, 0.8 * several_languages) / sum(letters.values()) if letters else 1.0
+
+    best = max(ALPHABETS, key=explained)
+    return best if explained(best) > 0.6 else None
+
+
+def _looks_latin(content: bytes) -> bool:
     """
-    high = re.findall(rb"[\x80-\xff]", content)
-    if len(re.findall(rb"[\x81-\x84\x86-\x90\x98\x9a-\x9f]", content)) > 0.3 * len(high):
-        return False
+    Whether non-ASCII letters are where languages in Latin letters have them.
+
+    They stand alone or in pairs beside ASCII letters, or belong to words that are mostly ASCII letters. In Cyrillic or
+    East Asian encodings, they follow one another.
+    """
     runs = re.findall(rb"[\x80-\xff]+", content)
+    few = FEW.findall(content)
     words = b"".join(word for word in re.findall(rb"[A-Za-z\x80-\xff]+", content) if not word.isascii())
-    alone = sum(len(run) == 1 for run in runs) >= 0.6 * len(runs)
-    return alone or sum(byte < 0x80 for byte in words) >= 0.5 * len(words)
+    return len(few) >= 0.6 * len(runs) or sum(byte < 0x80 for byte in words) >= 0.5 * len(words)
 
 
 def _utf_16_without_mark(sample: bytes) -> str | None:

@@ -29,6 +29,49 @@ def test_a_table_of_captions_is_read_as_it_was_written(encoding):
     assert decode_text(table.encode(encoding))[0] == table
 
 
+LATIN = {
+    "cp1250": [
+        "Mała dziewczynka bawi się z psem na zielonej łące. Żółty autobus jedzie ulicą.",
+        "Malá holčička si hraje se psem na zelené louce. Žlutý autobus jede ulicí, ještě dříve.",
+        "A kislány a kutyával játszik a zöld fűben. Két fiú fut az erdőben.",
+        "Dievčatko sa hrá so psom na zelenej lúke, keď ľudia stoja",
+        "Deklica se igra s psom na zelenem travniku, žoga leži v travi",
+        "O fetiţă se joacă cu câinele în iarbă.",
+        "łąka",
+    ],
+    "cp1254": ["Küçük bir kız yeşil çimenlerde köpeğiyle oynuyor. İki çocuk kırmızı topla koşuyor."],
+    "cp1257": [
+        "Maža mergaitė žaidžia su šunimi žalioje pievoje.",
+        "Maza meitene spēlējas ar suni zaļajā pļavā, viņš smejas.",
+    ],
+    "cp1252": [
+        "Een meisje speelt met één hond",
+        "Una niña pequeña juega con un perro en el césped. ¿Dónde está?",
+        "Uma menina está brincando com um cão. Não há ninguém na praça.",
+        "Två små flickor leker på gräset. Hästen är grön",
+        "To små piger på græsset. Søen er blå, være over vejen",
+        "Deux garçons courent à côté de la forêt – “c’est l’été”, 20 °C, 5 m²",
+        "Kaksi poikaa leikkii järvellä päivällä",
+        "Lítil stúlka leikur sér við hund á grasinu. það er þoka",
+        "Müller in São Paulo, Curaçao und Besançon, à la carte, ñ, größer",
+        "Um 17 Uhr im Café: ein Mädchen mit größerem Eis für 2,50 €",
+    ],
+}
+LATIN |= {
+    "iso8859_2": LATIN["cp1250"][:3],
+    "iso8859_9": LATIN["cp1254"],
+    "latin-1": LATIN["cp1252"][:5],
+    "mac_roman": ["Größe", "süße Füße", "Deux garçons courent à côté de la forêt"],
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), [(encoding, text) for encoding in LATIN for text in LATIN[encoding]])
+@pytest.mark.parametrize("rows", [1, 20])
+def test_languages_in_latin_letters(encoding, text, rows):
+    table = "image;caption\n" + "".join(f"{number}.jpg;{text}\n" for number in range(rows))
+    assert decode_text(table.encode(encoding))[0] == table
+
+
 @pytest.mark.parametrize("text", ["Größe", "süße Füße", "a “little” girl – it’s hers"])
 def test_a_short_windows_text_is_no_other(text):
     assert decode_text(f"Bild;Text\n1.jpg;{text}\n".encode("cp1252"))[0].endswith(f"{text}\n")
