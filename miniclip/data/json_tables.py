@@ -24,6 +24,7 @@ from miniclip.utils.errors import UserError
 TEXT_FIELDS = ("raw", "caption", "text", "sentence", "sent", "value", "content", "description", "prompt", "title", "p")
 TEXT_FIELDS += ("result",)  # the last one is Label Studio's
 NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
+IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
 ANSWERERS = ("gpt", "assistant", "model")
 
 
@@ -229,7 +230,7 @@ def _python_list(text: str) -> list | None:
 
 def _table(records: list[dict], how: str) -> Table:
     names: dict[str, None] = {}
-    records = [_flat(record) for record in records]
+    records = [part for record in records for part in _one_an_image(_flat(record))]
     for record in records:
         names.update(dict.fromkeys(map(_field, record)))
         if len(names) > MAX_COLUMNS:
@@ -255,6 +256,14 @@ def _flat(record: dict) -> dict:
     for cell in inside:
         record = {**cell, **record}
     return record
+
+
+def _one_an_image(record: dict) -> list[dict]:
+    """One record for each image of a text: Chinese-CLIP's texts have `image_ids`, and MUGE's `item_ids`."""
+    for name, cell in record.items():
+        if IMAGE_IDS.fullmatch(str(name)) and isinstance(cell, list) and cell:
+            return [{**record, name: image} for image in cell]
+    return [record]
 
 
 def _field(name: object) -> str:

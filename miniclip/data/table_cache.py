@@ -13,7 +13,7 @@ from datasets import Dataset
 
 from miniclip.data.layouts.found import Found
 
-FORMAT = 2  # increase this if the format of the files changes, or if tables are understood differently
+FORMAT = 3  # increase this if the format of the files changes, or if tables are understood differently
 SMALLEST = 20_000  # images; fewer are read in less than a second
 
 

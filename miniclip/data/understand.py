@@ -21,6 +21,7 @@ from miniclip.data.layouts.class_folders import find_class_folders
 from miniclip.data.layouts.found import ONLY_IMAGES, Found, Options
 from miniclip.data.layouts.side_files import find_side_files
 from miniclip.data.layouts.tables import NO_TABLES, READERS, find_tables, without_compression
+from miniclip.data.layouts.written_images import unpacked_images, with_written_images
 from miniclip.data.repetitions import picture_groups
 from miniclip.data.sources import Inventory, expand, has_pattern, is_url, take_inventory, unpacked
 from miniclip.data.splits import DRAWN, bounds_of, draw_splits, held_out_share, split_hash
@@ -40,7 +41,7 @@ LAYOUTS = (
     find_side_files,
     find_class_folders,  # last, because it accepts any folder of images
 )
-KINDS = "csv, tsv, txt, json, jsonl, yaml, parquet, arrow, feather, xlsx, tar, zip"
+KINDS = "csv, tsv, txt, json, jsonl, yaml, md, html, parquet, arrow, feather, xlsx, tar, zip"
 
 
 def understand_local(path: Path, name: str, options: Options, streaming: bool) -> Understanding:
@@ -73,6 +74,8 @@ def understand_folder(folder: Path, name: str, options: Options, streaming: bool
         return understand_folder(unpacked(folder / zips[0]), name, options, streaming)
     if not inventory.files:
         raise UserError(f"dataset {name!r}: the folder is empty{_refused(inventory)}")
+    if written := with_written_images(inventory):
+        return understand_folder(unpacked_images(inventory, written), name, options, streaming)
     return _understand_inventory(inventory, name, options, streaming)
 
 
@@ -162,6 +165,8 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
         raise UserError(f"dataset {name!r} has files of several kinds ({', '.join(sorted(suffixes))}): name one")
     (suffix,) = suffixes
     root, relative = _common_root(files)
+    if not is_url(root) and (written := with_written_images(named_files := _named_files(root, relative))):
+        return understand_folder(unpacked_images(named_files, written), name, options, streaming)
     if suffix in ARCHIVES:
         inventory = _named_files(root, relative)
         understood = _understand_archives(inventory, relative, name, options, streaming)

@@ -1,6 +1,8 @@
 """Layouts that people have, drawn in code: each loads as the same pictures with the same captions."""
 
+import base64
 import gzip
+import html
 import io
 import json
 import os
@@ -547,6 +549,62 @@ def names_and_single_words(folder):
     words = [f"product{chr(97 + number)}" for number in range(NUMBER)]
     (folder / "products.csv").write_text("\n".join(["file,name", *map(",".join, zip(names, words, strict=True))]))
     return str(folder), {number: [word] for number, word in enumerate(words)}
+
+
+def written(number: int, form: str = "JPEG") -> str:
+    return base64.b64encode(drawn(number, form)).decode()
+
+
+@layout
+def chinese_clip(folder):
+    (folder / "train_imgs.tsv").write_text("".join(f"{1000 + n}\t{written(n)}\n" for n in range(NUMBER)))
+    texts = [
+        {"text_id": n, "text": "a picture that is the same", "image_ids": [1000 + n, 1001 + n]}
+        for n in range(0, NUMBER, 2)
+    ]
+    (folder / "train_texts.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    return str(folder), {number: ["a picture that is the same"] for number in range(NUMBER)}
+
+
+@layout
+def ofa(folder):
+    lines = [f"{n}\t{n + 70}\t{text}\t\t{written(n)}\n" for n in range(NUMBER) for text in captions(n)]
+    (folder / "caption_stage1_train.tsv").write_text("".join(lines))
+    return str(folder / "caption_stage1_train.tsv"), ALL
+
+
+@layout
+def data_addresses_in_json(folder):
+    records = [{"image": f"data:image/png;base64,{written(n, 'PNG')}", "captions": ALL[n]} for n in range(NUMBER)]
+    (folder / "data.json").write_text(json.dumps(records, indent=1).replace("/", "\\/"))
+    return str(folder), ALL
+
+
+@layout
+def spreadsheet_of_base64(folder):
+    lines = [f"{captions(n)[0]};{written(n, 'WEBP')}" for n in range(NUMBER)]
+    (folder / "photos.csv").write_text("\n".join(["Beschreibung;Bild", *lines]), encoding="cp1252")
+    return str(folder / "photos.csv"), ONE
+
+
+@layout
+def markdown_notes(folder):
+    names = write_images(folder / "attachments")
+    notes = [f"## Day {n}\n\n![{captions(n)[0]}](attachments/{name})\n" for n, name in enumerate(names)]
+    (folder / "journey.md").write_text("\n".join(notes), encoding="utf-8")
+    return str(folder), ONE
+
+
+@layout
+def html_album(folder):
+    names = write_images(folder / "album_files")
+    figures = [
+        f'<figure><img src="album_files/{name}" alt="{html.escape(ALL[n][0])}">'
+        f"<figcaption>{html.escape(ALL[n][1]).replace(' ', ' <b>', 1)}</b></figcaption></figure>"
+        for n, name in enumerate(names)
+    ]
+    (folder / "album.html").write_text(f"<html><body>{''.join(figures)}</body></html>", encoding="utf-8")
+    return str(folder), {number: texts[:2] for number, texts in ALL.items()}
 
 
 def pictures_and_captions(dataset) -> dict[int, list[str]]:

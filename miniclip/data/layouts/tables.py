@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from miniclip.data.albums import read_album
 from miniclip.data.columns import TableColumns, understand_columns, url_column
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import read_json_table, read_yaml_table
@@ -216,6 +217,7 @@ READERS: dict[str, Callable[[bytes, str], Table | None]] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), read_text_table),
     **dict.fromkeys((".json", ".jsonl", ".ndjson"), read_json_table),
     **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
+    **dict.fromkeys((".md", ".markdown", ".html", ".htm"), read_album),
     ".parquet": _parquet,
     ".feather": _feather,
     **dict.fromkeys((".xlsx", ".xls", ".ods"), _spreadsheet),
