@@ -1,6 +1,6 @@
 """A captioned dataset that the project draws itself, so training needs no download and raises no question of licences.
 
-Each image has one or two coloured shapes. Captions give colour, shape, size, place and relation. Three images in ten
+Each image has one or two coloured shapes. Captions give colour, shape, size, place and relation. Four images in ten
 show a shape in a colour without a name, which the caption leaves out, so that a model learns shapes separately from
 colours. A fifth of the colour-shape combinations never occurs in training. Only a model that has learned colours and
 shapes separately can name them: this is the compositional generalisation that CLEVR-CoGenT tests (Johnson et al.,
@@ -133,10 +133,10 @@ def shapes_split(split: str, num_images: int | None = None, seed: int = 0) -> Da
 
 def _captioned_row(index: int, rng: np.random.Generator) -> dict:
     kind = rng.random()
-    if kind < 0.3:  # any colour, with a caption that only names the shape: shapes are learned separately from colours
+    if kind < 0.4:  # any colour, with a caption that only names the shape: shapes are learned separately from colours
         obj, place = _place_one(("", SHAPES[rng.integers(len(SHAPES))]), rng)
         objects, captions = [obj], _one_object_captions(obj, place, rng)
-    elif kind < 0.7:
+    elif kind < 0.75:
         obj, place = _place_one(SEEN[rng.integers(len(SEEN))], rng)
         objects, captions = [obj], _one_object_captions(obj, place, rng)
     else:
