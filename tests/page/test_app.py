@@ -486,8 +486,8 @@ class TestThroughTheAPI:
         assert not found.isError
 
     def test_a_crowd(self, served, photo_file):
-        """32 visitors at a time, repeatedly: each gets an answer, and the server's memory does not grow."""
-        clients = list(ThreadPoolExecutor(8).map(lambda _: Client(served.url, verbose=False), range(32)))
+        """16 visitors at a time, repeatedly: each gets an answer, and the server's memory does not grow."""
+        clients = list(ThreadPoolExecutor(8).map(lambda _: Client(served.url, verbose=False), range(16)))
         photo = handle_file(photo_file)
 
         def ask(client):
@@ -496,8 +496,8 @@ class TestThroughTheAPI:
             return len(answer["confidences"])
 
         def everybody():
-            with ThreadPoolExecutor(32) as crowd:
-                assert list(crowd.map(ask, clients)) == [4] * 32
+            with ThreadPoolExecutor(16) as crowd:
+                assert list(crowd.map(ask, clients)) == [4] * 16
 
         sizes = []
         for _ in range(15):  # allocators keep memory for a while, and more on a busy machine
