@@ -20,7 +20,7 @@ from miniclip.data.shapes import shapes_split
 if "MINICLIP_PICTURES" not in os.environ:
     pytest.skip("set MINICLIP_PICTURES to a folder and MINICLIP_MODEL to a trained model", allow_module_level=True)
 
-WIDE = {"viewport": {"width": 1200, "height": 1000}}
+WIDE = {"viewport": {"width": 1200, "height": 900}}
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "device_scale_factor": 2}
 MAX_BYTES = 200_000
 
@@ -85,7 +85,7 @@ def show_compare(page) -> None:
     [
         (show_classify, "boat_on_lake"),
         (show_why, "boat_on_lake"),
-        (show_search, "shapes"),
+        (show_search, "1-1"),  # the first example of the model trained on shapes
         (show_compare, "dog_on_beach"),
     ],
 )
@@ -93,7 +93,7 @@ def test_picture(browser, url_of, show, example, screen, scheme):
     context = browser.new_context(color_scheme=scheme, **(PHONE if screen == "phone" else WIDE))
     page = context.new_page()
     page.set_default_timeout(120_000)
-    page.goto(url_of("shapes" if example == "shapes" else "photos"))
+    page.goto(url_of("shapes" if show is show_search else "photos"))
     page.locator(f"#examples img[src$='/{example}.png']").click()
     answer_of(page)
     show(page)
