@@ -15,7 +15,6 @@ NAMES = {
     "resnet18": "ours, same encoders",
     "lite0": "ours, a smaller image encoder",  # the best for two cores until frozen BatchNorm was folded
     "lite2": "ours, best for two cores",
-    "student": "ours, same encoders, taught by the model of the row above",
 }
 ORIGINAL_LOSS = 2.7289  # reported by the original's authors, at batch 64
 
