@@ -44,7 +44,7 @@ def shapes() -> str:
     note = (
         f"`make train`: zero-shot accuracy on the {runs[0]['num_classes']} combinations of colour and shape that "
         f"training never shows (chance: {100 * runs[0]['chance']:.0f} %). Minutes and pairs/s are those of the slowest "
-        f"run. {'; '.join(notes)}; commits {', '.join(commits)}; `{runs[0]['command']}`"
+        f"run. {'; '.join(notes)}; commit{'s' * (len(commits) > 1)} {', '.join(commits)}; `{runs[0]['command']}`"
     )
     return "\n".join([*rows, "", note])
 

@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 from miniclip.data.encodings import decode_text
 from miniclip.data.tables import Table
 
-MARKDOWN_IMAGE = re.compile(r"!\[([^\]]*)\]\(\s*<?([^)>\"]+?)>?(?:\s+\"([^\"]*)\")?\s*\)")
+# `![words](path "title")`, with brackets in the path, as in `photo (1).jpg`, and Obsidian's `![[path|words]]`.
+MARKDOWN_IMAGE = re.compile(r'!\[([^\]]*)\]\(\s*<?((?:[^()<>"]|\([^()]*\))+?)>?(?:\s+"([^"]*)")?\s*\)')
+OBSIDIAN_IMAGE = re.compile(r"!\[\[([^\]|]+)\|([^\]]*)\]\]")
 
 
 def read_album(content: bytes, name: str) -> Table | None:
@@ -17,6 +19,7 @@ def read_album(content: bytes, name: str) -> Table | None:
     """
     text, encoding = decode_text(content)
     pairs = [(path, words or title) for words, path, title in MARKDOWN_IMAGE.findall(text)]
+    pairs += OBSIDIAN_IMAGE.findall(text)
     parser = _Images()
     parser.feed(text)
     pairs += parser.pairs

@@ -35,18 +35,14 @@ CENTRAL = ("ąćęłńóśźż", "áčďéěíňóřšťúůýž", "áäčďéí
 TURKISH = ("çğıİöşüâîû",)
 BALTIC = ("ąčęėįšųūž", "āčēģīķļņšūž", "äöõüšž")
 ALPHABETS = {
-    **{
-        encoding: [set(alphabet + alphabet.upper()) for alphabet in alphabets]
-        for encoding, alphabets in {
-            "cp1252": WESTERN,
-            "cp1250": CENTRAL,
-            "iso8859_2": CENTRAL,
-            "cp1254": TURKISH,
-            "cp1257": BALTIC,
-        }.items()
-    },
-    "mac_roman": [set(alphabet) for alphabet in WESTERN],  # its capitals are where Shift JIS has kana
+    "cp1252": WESTERN,
+    "cp1250": CENTRAL,
+    "iso8859_2": CENTRAL,
+    "cp1254": TURKISH,
+    "cp1257": BALTIC,
+    "mac_roman": WESTERN,
 }
+LETTER = re.compile(r"(?<=[A-Za-z])[^\x00-\x7f]|[^\x00-\x7f](?=[A-Za-z])")
 PUNCTUATION = set("“”„‘’‚‹›«»–—…•´`¨\u00a0°©®™€£×½²")
 
 # One byte beyond ASCII, or two beside an ASCII letter.
@@ -100,11 +96,17 @@ def _latin_encoding(content: bytes) -> str | None:
         return None
 
     def explained(encoding: str) -> float:
-        counts = Counter(content.decode(encoding, errors="replace"))
-        letters = {char: n for char, n in counts.items() if char > "\x7f" and char not in PUNCTUATION}
-        known = [sum(n for char, n in letters.items() if char in alphabet) for alphabet in ALPHABETS[encoding]]
-        several_languages = sum(n for char, n in letters.items() if char in set().union(*ALPHABETS[encoding]))
-        return max(*known, 0.8 * several_languages) / sum(letters.values()) if letters else 1.0
+        # Signs such as "§" stand alone; a letter touches others.
+        letters = Counter(LETTER.findall(content.decode(encoding, errors="replace")))
+        for sign in PUNCTUATION:
+            letters.pop(sign, None)
+        # Capitals of Mac OS Roman are where Shift JIS has kana.
+        known = [
+            alphabet if encoding == "mac_roman" else alphabet + alphabet.upper() for alphabet in ALPHABETS[encoding]
+        ]
+        one = max(sum(letters[letter] for letter in set(alphabet)) for alphabet in known)
+        several = sum(letters[letter] for letter in set("".join(known)))
+        return max(one, 0.8 * several) / letters.total() if letters else 1.0
 
     best = max(ALPHABETS, key=explained)
     return best if explained(best) > 0.6 else None

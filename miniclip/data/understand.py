@@ -21,7 +21,8 @@ from miniclip.data.layouts.class_folders import find_class_folders
 from miniclip.data.layouts.found import ONLY_IMAGES, Found, Options
 from miniclip.data.layouts.side_files import find_side_files
 from miniclip.data.layouts.tables import NO_TABLES, READERS, find_tables, without_compression
-from miniclip.data.layouts.written_images import unpacked_images, with_written_images
+from miniclip.data.layouts.written_images import names_image_files, unpacked_images, with_written_images
+from miniclip.data.names import is_image_name
 from miniclip.data.repetitions import picture_groups
 from miniclip.data.sources import Inventory, expand, has_pattern, is_url, take_inventory, unpacked
 from miniclip.data.splits import DRAWN, bounds_of, draw_splits, held_out_share, split_hash
@@ -74,9 +75,15 @@ def understand_folder(folder: Path, name: str, options: Options, streaming: bool
         return understand_folder(unpacked(folder / zips[0]), name, options, streaming)
     if not inventory.files:
         raise UserError(f"dataset {name!r}: the folder is empty{_refused(inventory)}")
-    if written := with_written_images(inventory):
+    if not _holds_images(inventory) and (written := with_written_images(inventory)):
         return understand_folder(unpacked_images(inventory, written), name, options, streaming)
     return _understand_inventory(inventory, name, options, streaming)
+
+
+def _holds_images(inventory: Inventory) -> bool:
+    """Whether there are images, or files of a kind that usually contains images."""
+    kinds = (*embedded.BUILDERS, *ARCHIVES)
+    return any(is_image_name(file) or file.lower().endswith(kinds) for file in inventory.files)
 
 
 def _understand_inventory(inventory: Inventory, name: str, options: Options, streaming: bool) -> Understanding:
@@ -165,8 +172,9 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
         raise UserError(f"dataset {name!r} has files of several kinds ({', '.join(sorted(suffixes))}): name one")
     (suffix,) = suffixes
     root, relative = _common_root(files)
-    if not is_url(root) and (written := with_written_images(named_files := _named_files(root, relative))):
-        return understand_folder(unpacked_images(named_files, written), name, options, streaming)
+    written = [] if is_url(root) else with_written_images(inventory := _named_files(root, relative))
+    if written and not names_image_files(inventory, written[0]):
+        return understand_folder(unpacked_images(inventory, written), name, options, streaming)
     if suffix in ARCHIVES:
         inventory = _named_files(root, relative)
         understood = _understand_archives(inventory, relative, name, options, streaming)
@@ -179,6 +187,8 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
         understood = _understand_tables(root, relative, name, options, streaming)
         if understood is not None:
             return understood
+    if written:
+        return understand_folder(unpacked_images(inventory, written), name, options, streaming)
     if suffix in embedded.BUILDERS:
         seen = _seen_in(root, relative, options) if suffix in READERS else []
         if not seen:

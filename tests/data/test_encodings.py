@@ -54,6 +54,7 @@ LATIN = {
         "Kaksi poikaa leikkii järvellä päivällä",
         "Lítil stúlka leikur sér við hund á grasinu. það er þoka",
         "Müller in São Paulo, Curaçao und Besançon, à la carte, ñ, größer",
+        "Ærø, Besançon, Logroño, Lübeck",
         "Um 17 Uhr im Café: ein Mädchen mit größerem Eis für 2,50 €",
     ],
 }
@@ -72,6 +73,6 @@ def test_languages_in_latin_letters(encoding, text, rows):
     assert decode_text(table.encode(encoding))[0] == table
 
 
-@pytest.mark.parametrize("text", ["Größe", "süße Füße", "a “little” girl – it’s hers"])
+@pytest.mark.parametrize("text", ["Größe", "süße Füße", "a “little” girl – it’s hers", "see § 5", "© 2020"])
 def test_a_short_windows_text_is_no_other(text):
     assert decode_text(f"Bild;Text\n1.jpg;{text}\n".encode("cp1252"))[0].endswith(f"{text}\n")

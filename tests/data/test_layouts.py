@@ -588,9 +588,63 @@ def spreadsheet_of_base64(folder):
 
 
 @layout
+def names_of_missing_files_beside_base64(folder):
+    records = [{"filename": f"{n}.jpg", "image": written(n), "caption": ALL[n]} for n in range(NUMBER)]
+    (folder / "data.jsonl").write_text("\n".join(map(json.dumps, records)))
+    return str(folder), ALL
+
+
+@layout
+def photos_with_previews_in_json(folder):
+    """Web programs keep a tiny preview of each photo beside its name."""
+    preview = f"data:image/jpeg;base64,{written(0)}"
+    records = [
+        {"src": f"photos/{name}", "alt": ALL[n][0], "blurDataURL": preview}
+        for n, name in enumerate(write_images(folder / "photos"))
+    ]
+    (folder / "photos.json").write_text(json.dumps(records))
+    return str(folder / "photos.json"), ONE
+
+
+@layout
+def captions_beside_annotations_of_labelme(folder):
+    """LabelMe writes a JSON file beside each photo, with the photo in it."""
+    for n, name in enumerate(names := write_images(folder)):
+        note = {"shapes": [{"label": "thing"}], "imagePath": name, "imageData": written(n, "PNG")}
+        (folder / f"{n:03d}.json").write_text(json.dumps(note))
+    (folder / "captions.csv").write_text(csv_text(rows(names)), encoding="utf-8")
+    return str(folder), ALL
+
+
+@layout
+def base64_in_parquet_as_in_m3it(folder):
+    rows = [{"image_base64_str": [written(n)], "outputs": ALL[n][0]} for n in range(NUMBER)]
+    pd.DataFrame(rows).to_parquet(folder / "train.parquet")
+    return str(folder), ONE
+
+
+@layout
+def compressed_base64(folder):
+    lines = [f"{ALL[n][0]}\t{written(n)}\n" for n in range(NUMBER)]
+    (folder / "train.tsv.gz").write_bytes(gzip.compress("".join(lines).encode()))
+    return str(folder / "train.tsv.gz"), ONE
+
+
+@layout
+def page_in_one_file(folder):
+    figures = [
+        f'<figure><img src="data:image/jpeg;base64,{written(n)}"><figcaption>{html.escape(text)}</figcaption></figure>'
+        for n, (text,) in ONE.items()
+    ]
+    (folder / "album.html").write_text("".join(figures), encoding="utf-8")
+    return str(folder / "album.html"), ONE
+
+
+@layout
 def markdown_notes(folder):
-    names = write_images(folder / "attachments")
-    notes = [f"## Day {n}\n\n![{captions(n)[0]}](attachments/{name})\n" for n, name in enumerate(names)]
+    names = write_images(folder / "attachments", "photo ({:d}).png")
+    forms = ("![{}](attachments/{})", "![{}](<attachments/{}>)", "![[{1}|{0}]]")
+    notes = [f"## Day {n}\n\n{forms[n % 3].format(captions(n)[0], name)}\n" for n, name in enumerate(names)]
     (folder / "journey.md").write_text("\n".join(notes), encoding="utf-8")
     return str(folder), ONE
 
@@ -626,7 +680,10 @@ def test_pictures_keep_their_captions(tmp_path, name):
         assert pictures_and_captions(load_split(typed, split)) == expected
 
 
-@pytest.mark.parametrize("name", ["flickr30k_token", "img2dataset_shards", "parquet_one_caption_a_row", "llava"])
+@pytest.mark.parametrize(
+    "name",
+    ["flickr30k_token", "img2dataset_shards", "parquet_one_caption_a_row", "llava", "base64_in_parquet_as_in_m3it"],
+)
 def test_streams_give_the_same(tmp_path, name):
     folder = tmp_path / "data"
     folder.mkdir()

@@ -17,6 +17,7 @@ from miniclip.data.grouping import group_consecutive, group_encoded
 from miniclip.data.head import head
 from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Options
+from miniclip.data.layouts.written_images import WRITTEN_IMAGE, image_bytes
 from miniclip.data.names import (
     IMAGE_NAMES,
     SPLIT_NAMES,
@@ -50,15 +51,31 @@ def files_by_split(files: list[str]) -> dict[str, list[str]]:
 
 
 def may_hold_images(file: str) -> bool:
-    """Whether a parquet file has a column that may hold encoded images."""
+    """Whether a parquet file has a column that may hold images."""
     if not file.lower().endswith(".parquet"):
         return False
     try:
         with fsspec.open(file, "rb") as opened:
-            schema = pq.read_schema(opened)
+            return holds_images(pq.ParquetFile(opened))
     except Exception:  # whatever is wrong with the file, reading it will tell
         return True
-    return any(may_hold_bytes(kind) for kind in schema.types)
+
+
+def holds_images(parquet: pq.ParquetFile) -> bool:
+    """Whether a column has room for encoded images, or its first value is an image in base64."""
+    if any(may_hold_bytes(kind) for kind in parquet.schema_arrow.types):
+        return True
+    rows = (row for batch in parquet.iter_batches(batch_size=1) for row in batch.to_pylist())
+    return _written_column(next(rows, {})) is not None
+
+
+def _written_column(row: dict) -> str | None:
+    """The column whose value is an image in base64, or a list that begins with one."""
+    return next((name for name, value in row.items() if WRITTEN_IMAGE.match(str(_first(value) or ""))), None)
+
+
+def _first(value):
+    return next(iter(value), None) if isinstance(value, list) else value
 
 
 def may_hold_bytes(kind: pa.DataType) -> bool:
@@ -105,7 +122,14 @@ def undecoded(dataset, image_column: str | None = None, base: Path | None = None
     for column, feature in (dataset.features or {}).items():
         if isinstance(feature, datasets.Image) or _holds_encoded_images(dataset, column, feature):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
-    if image_columns(dataset) or base is None:
+    if image_columns(dataset):
+        return dataset
+    if dataset.features and (column := _written_column(next(iter(head(dataset, 1)), {}))):
+        return dataset.map(
+            lambda row: {column: {"bytes": image_bytes(_first(row[column]) or ""), "path": None}},
+            features=datasets.Features({**dataset.features, column: datasets.Image(decode=False)}),
+        )
+    if base is None:
         return dataset
     names = column_names(dataset)
     usual = next((name for wanted in IMAGE_NAMES for name in names if plain_name(name) == wanted), None)

@@ -19,7 +19,7 @@ from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import read_json_table, read_yaml_table
 from miniclip.data.labels import with_joined_indicators
 from miniclip.data.layouts.class_names import NAMES_FILES, names_file
-from miniclip.data.layouts.embedded import may_hold_bytes
+from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
 from miniclip.data.names import (
     CAPTION_NAMES,
@@ -181,7 +181,7 @@ def _decompressed(content: bytes, file: str) -> bytes:
 def _parquet(content: bytes, file: str) -> Table | None:
     """A parquet table, unless it contains images: another layout reads those without holding them in memory."""
     parquet = pq.ParquetFile(io.BytesIO(content))
-    return _arrow_table(parquet.schema_arrow, parquet.read)
+    return None if holds_images(parquet) else _arrow_table(parquet.schema_arrow, parquet.read)
 
 
 def _feather(content: bytes, file: str) -> Table | None:

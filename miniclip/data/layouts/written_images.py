@@ -2,14 +2,19 @@
 
 import base64
 import binascii
+import heapq
+import lzma
 import os
 import re
+import shutil
+import zlib
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
 import datasets
+import fsspec
 
-from miniclip.data.names import is_image_name
+from miniclip.data.json_tables import NAMES_IMAGES
 from miniclip.data.sources import Inventory, is_url
 from miniclip.utils.errors import UserError
 
@@ -20,27 +25,44 @@ SUFFIXES = {"/": "jpg", "_": "jpg", "i": "png", "R": "gif", "U": "webp", "Q": "b
 WRITTEN_IMAGE = re.compile(
     rf"(?:data:image\\?/[\w.+-]+;base64,)?(?<![A-Za-z0-9+/=])((?:{BEGINNINGS}|\\/9j\\?/)(?:[A-Za-z0-9+/_=-]|\\/|\\r|\\n){{40,}})"
 )
-ID_THEN_IMAGE = re.compile(r'\s*"?([\w-]{1,60})"?\s*[,;|\t]\s*"?$')
-SUFFIXES_OF_TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".yaml", ".yml")
+ID_THEN_IMAGE = re.compile(r'\s*"?([\w-]{1,60})"?\s*[,;|\t]\s*"?')
+SUFFIXES_OF_TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".md", ".html", ".htm")
+COMPRESSED = (".gz", ".bz2", ".xz")
 PEEKED = 200_000  # bytes at the beginning of a file
 MOST_FILES = 100
-COPIED = 50_000_000  # bytes; larger files without images are left out
 
 
 def with_written_images(inventory: Inventory) -> list[str]:
     """The text files that contain images. Only the beginnings of the largest files are looked at."""
     if is_url(str(inventory.root)):
         return []
-    texts = [file for file in inventory.files if PurePosixPath(file).suffix.lower() in SUFFIXES_OF_TEXT]
-    texts.sort(key=lambda file: -inventory.files[file][0])
-    return sorted(file for file in texts[:MOST_FILES] if WRITTEN_IMAGE.search(_beginning(inventory, file)))
+    texts = filter(_is_text, inventory.files)
+    largest = heapq.nlargest(MOST_FILES, texts, key=lambda file: inventory.files[file][0])
+    return sorted(file for file in largest if WRITTEN_IMAGE.search(_beginning(inventory, file)))
+
+
+def _is_text(file: str) -> bool:
+    return PurePosixPath(_unpacked_name(file)).suffix.lower() in SUFFIXES_OF_TEXT
+
+
+def _unpacked_name(file: str) -> str:
+    return file.removesuffix(PurePosixPath(file).suffix) if file.lower().endswith(COMPRESSED) else file
+
+
+def _opened(path: str | Path):
+    return fsspec.open(str(path), "rb", compression="infer")
+
+
+def names_image_files(inventory: Inventory, file: str) -> bool:
+    """Whether a table names image files too: what is written into it may only be previews of them."""
+    return NAMES_IMAGES.search(WRITTEN_IMAGE.sub("", _beginning(inventory, file))) is not None
 
 
 def _beginning(inventory: Inventory, file: str) -> str:
     try:
-        with open(inventory.path(file), "rb") as opened:
+        with _opened(inventory.path(file)) as opened:
             return opened.read(PEEKED).decode("latin-1")
-    except OSError:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError):  # reading it as a table will tell
         return ""
 
 
@@ -51,7 +73,7 @@ def unpacked_images(inventory: Inventory, files: list[str]) -> Path:
     An image that stands alone beside an id is named after it, because other tables of the dataset refer to the id.
 
     Args:
-        files: the tables that contain images. Other small text files are copied.
+        files: the tables that contain images. Other text files are copied.
 
     Raises:
         UserError: a file cannot be read, or the disk is full.
@@ -61,38 +83,45 @@ def unpacked_images(inventory: Inventory, files: list[str]) -> Path:
         return folder
     part = folder.with_name(f"{folder.name}.part{os.getpid()}")
     try:
-        for file, (size, _) in inventory.files.items():
-            target = part / file
+        for file in filter(_is_text, inventory.files):
+            target = part / (_unpacked_name(file) if file in files else file)
             target.parent.mkdir(parents=True, exist_ok=True)
             if file in files:
-                _rewrite(Path(inventory.path(file)), target, part / "images")
-            elif size < COPIED and not is_image_name(file):
-                target.write_bytes(inventory.read(file))
+                _rewrite(inventory.path(file), target, part / "images")
+            else:
+                shutil.copyfile(inventory.path(file), target)
         if not folder.is_dir():
             part.rename(folder)
-    except OSError as error:
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"the images in {files[0]} cannot be unpacked to {folder.parent}: {error}") from error
     return folder
 
 
-def _rewrite(source: Path, target: Path, images: Path) -> None:
+def image_bytes(text: str) -> bytes | None:
+    """The image that is written in base64; `None` if the text is broken."""
+    text = re.sub(r"^data:[^,]*,|\\[rn]|\s", "", text).replace("-", "+").replace("_", "/")
+    try:
+        return base64.b64decode(text + "=" * (-len(text.rstrip("=")) % 4))
+    except binascii.Error:
+        return None
+
+
+def _rewrite(source: str, target: Path, images: Path) -> None:
     """Copy a table line by line; each image becomes a file and its place in the table the name of this file."""
     images.mkdir(exist_ok=True)
 
     def write(match: re.Match) -> str:
-        text = re.sub(r"\\[rn]|\\(?=/)", "", match.group(1)).replace("-", "+").replace("_", "/")
-        try:
-            content = base64.b64decode(text + "=" * (-len(text.rstrip("=")) % 4))
-        except binascii.Error:
+        content = image_bytes(match.group(1))
+        if content is None:
             return "broken.jpg"  # told as an image that is missing
-        beside = ID_THEN_IMAGE.fullmatch(match.string[: match.start()])
+        beside = ID_THEN_IMAGE.fullmatch(match.string, 0, match.start())
         alone = beside and not match.string[match.end() :].strip(' "\r\n')
         name = beside.group(1) if alone else blake2b(content, digest_size=12).hexdigest()
-        file = images / f"{name}.{SUFFIXES[text[0]]}"
+        file = images / f"{name}.{SUFFIXES[match.group(1).lstrip(chr(92))[0]]}"
         file.write_bytes(content)
         return file.name
 
     # The bytes of other encodings survive Latin-1.
-    with source.open(encoding="latin-1", newline="") as lines, target.open("w", encoding="latin-1", newline="") as out:
+    with _opened(source) as lines, target.open("wb") as out:
         for line in lines:
-            out.write(WRITTEN_IMAGE.sub(write, line))
+            out.write(WRITTEN_IMAGE.sub(write, line.decode("latin-1")).encode("latin-1"))
