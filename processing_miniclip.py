@@ -228,6 +228,11 @@ class MiniCLIPProcessor(ProcessorMixin):
     """
 
     def __init__(self, image_processor=None, tokenizer=None):
+        if tokenizer is not None:
+            # A tokenizer that was saved after use, as Sentence Transformers saves its own, brings the length of that
+            # call. ProcessorMixin would cut and pad every text to it, instead of to `model_max_length`.
+            for name in ("max_length", "stride", "pad_to_multiple_of"):
+                tokenizer.init_kwargs.pop(name, None)
         super().__init__(image_processor, tokenizer)
 
     @property

@@ -1,9 +1,12 @@
 """The processor: the encoder's own transform, and every kind of image."""
 
+import json
+
 import numpy as np
 import pytest
 import timm
 import torch
+from conftest import cut_at
 from PIL import Image
 from timm.data import create_transform, resolve_data_config
 
@@ -110,6 +113,19 @@ def test_processor_survives_disk_and_truncates(tmp_path, tiny_processor):
     assert expected.keys() == actual.keys() == {"pixel_values", "input_ids", "attention_mask"}
     assert all(torch.equal(expected[name], actual[name]) for name in expected)
     assert actual["input_ids"].shape == (2, 32)
+
+
+@pytest.mark.parametrize("length", [8, 128])
+def test_the_length_of_a_tokenizers_last_call_is_forgotten(tmp_path, tiny_tokenizer, length):
+    """all-MiniLM-L6-v2 and others are saved with the truncation and the padding of a call in tokenizer.json."""
+    used = cut_at(512, tiny_tokenizer)
+    used(["a dog"], padding="max_length", truncation=True, max_length=length, stride=2, pad_to_multiple_of=4)
+    used.save_pretrained(tmp_path / "text_encoder")
+    assert json.loads((tmp_path / "text_encoder" / "tokenizer.json").read_text())["truncation"]["max_length"] == length
+    MiniCLIPProcessor.from_encoders("test_resnet", str(tmp_path / "text_encoder")).save_pretrained(tmp_path / "clip")
+    processor = MiniCLIPProcessor.from_pretrained(tmp_path / "clip")
+    for text, expected in (("dog " * 100, 77), ("a dog", len(tiny_tokenizer("a dog")["input_ids"]))):
+        assert [len(ids) for ids in processor(text=[text])["input_ids"]] == [expected]
 
 
 def test_arrays_and_tensors_pass_through(tiny_processor):
