@@ -588,6 +588,15 @@ def spreadsheet_of_base64(folder):
 
 
 @layout
+def base64_folded_as_in_mails(folder):
+    """`base64.encodebytes` and others break lines after 76 characters and end with a line break."""
+    folded = [base64.encodebytes(drawn(n, form)).decode() for n, form in enumerate(["PNG", "JPEG"] * (NUMBER // 2))]
+    lines = [f'"{"data:image/jpeg;base64," * (n % 2)}{text}","{ALL[n][1]}"\r\n' for n, text in enumerate(folded)]
+    (folder / "photos.csv").write_bytes("".join(["image,caption\r\n", *lines]).encode())
+    return str(folder), {n: ALL[n][1:2] for n in range(NUMBER)}
+
+
+@layout
 def names_of_missing_files_beside_base64(folder):
     records = [{"filename": f"{n}.jpg", "image": written(n), "caption": ALL[n]} for n in range(NUMBER)]
     (folder / "data.jsonl").write_text("\n".join(map(json.dumps, records)))

@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import zlib
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from pathlib import Path, PurePosixPath
 
@@ -25,6 +26,8 @@ SUFFIXES = {"/": "jpg", "_": "jpg", "i": "png", "R": "gif", "U": "webp", "Q": "b
 WRITTEN_IMAGE = re.compile(
     rf"(?:data:image\\?/[\w.+-]+;base64,)?(?<![A-Za-z0-9+/=])((?:{BEGINNINGS}|\\/9j\\?/)(?:[A-Za-z0-9+/_=-]|\\/|\\r|\\n){{40,}})"
 )
+OPEN_IMAGE = re.compile(rf'"(?:data:image/[\w.+-]+;base64,)?(?:{BEGINNINGS})[A-Za-z0-9+/_-]{{40,72}}\r?\n'.encode())
+FOLDED = re.compile(rb"[A-Za-z0-9+/_=-]{1,76}\r?\n")
 ID_THEN_IMAGE = re.compile(r'\s*"?([\w-]{1,60})"?\s*[,;|\t]\s*"?')
 SUFFIXES_OF_TEXT = (".csv", ".tsv", ".txt", ".json", ".jsonl", ".ndjson", ".yaml", ".yml", ".md", ".html", ".htm")
 COMPRESSED = (".gz", ".bz2", ".xz")
@@ -123,5 +126,20 @@ def _rewrite(source: str, target: Path, images: Path) -> None:
 
     # The bytes of other encodings survive Latin-1.
     with _opened(source) as lines, target.open("wb") as out:
-        for line in lines:
+        for line in _unfolded(lines):
             out.write(WRITTEN_IMAGE.sub(write, line.decode("latin-1")).encode("latin-1"))
+
+
+def _unfolded(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Lines whose images are not folded: MIME breaks base64 after 76 characters, which a CSV file keeps in quotes."""
+    folded = b""
+    for line in lines:
+        if folded and not FOLDED.fullmatch(line):  # the last part of the image, or something else
+            joined, folded = folded + line, b""
+            yield joined
+        elif folded or OPEN_IMAGE.search(line):
+            folded += line.rstrip(b"\r\n")
+        else:
+            yield line
+    if folded:
+        yield folded
