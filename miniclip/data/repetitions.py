@@ -5,10 +5,11 @@ are drawn here keep them together. The number of equal pairs is an expectation o
 """
 
 import hashlib
+import io
 import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import comb
@@ -25,6 +26,7 @@ SAMPLED_CAPTION_ROWS = 100_000
 SAMPLED_IMAGES = 2_000
 CACHE_DIR = "~/.cache/miniclip"
 COMPARED_SIDE = 256  # large images are compared at a side of 256 to 511 pixels
+COMPARED_BYTES = 4096  # at the beginning and at the end of a file
 
 
 @dataclass
@@ -102,7 +104,9 @@ def _hash(*parts) -> int:
     return int.from_bytes(digest.digest(), "little", signed=True)
 
 
-def picture_groups(dataset: Dataset, image_column: str, cache_dir: Path | str | None = None) -> np.ndarray:
+def picture_groups(
+    dataset: Dataset, image_column: str, cache_dir: Path | str | None = None, by_pixels: bool = True
+) -> np.ndarray:
     """
     A number for each row, `(rows,)` int64. Equal images have equal numbers, whatever their names and file formats.
 
@@ -112,33 +116,55 @@ def picture_groups(dataset: Dataset, image_column: str, cache_dir: Path | str | 
     Args:
         dataset: rows with undecoded images.
         cache_dir: folder that keeps the numbers for the next run, by default `~/.cache/miniclip`.
+        by_pixels: `False` compares the files instead, which takes little time; a copy in another format then differs.
     """
     folder = Path(cache_dir or CACHE_DIR).expanduser()
     name = hashlib.sha256(f"{dataset._fingerprint} {image_column}".encode()).hexdigest()[:16]
-    file = folder / f"pictures-{name}.npy"
+    file = folder / f"{'pictures' if by_pixels else 'files'}-{name}.npy"
     if not file.is_file():
         folder.mkdir(parents=True, exist_ok=True)
-        keys = decoded_keys(dataset, image_column)
+        keys = decoded_keys(dataset, image_column) if by_pixels else file_keys(dataset, image_column)
         save_keys(keys, file)
     return np.array(np.lib.format.open_memmap(file, mode="r"))  # unlike np.load it never unpickles
 
 
 def decoded_keys(dataset: Dataset, column: str) -> np.ndarray:
     """The same, without a cache."""
-    dataset = dataset.select_columns([column])
+    return _keys(dataset, column, lambda value: pixel_key(np.asarray(decode_image(value, COMPARED_SIDE))))
 
-    def key(row: int) -> int:
+
+def file_keys(dataset: Dataset, column: str) -> np.ndarray:
+    """Keys of size, beginning and end of each file. No two photos have all of them in common by chance."""
+    return _keys(dataset, column, _file_key)
+
+
+def _file_key(value: dict) -> int:
+    content = value["bytes"]
+    with open(value["path"] or "", "rb") if content is None else io.BytesIO(content) as file:
+        size = file.seek(0, os.SEEK_END)
+        if not size:
+            raise ValueError("an empty file is no picture")
+        file.seek(-min(size, COMPARED_BYTES), os.SEEK_END)
+        end = file.read()
+        file.seek(0)
+        return _hash(str(size).encode(), file.read(COMPARED_BYTES), end)
+
+
+def _keys(dataset: Dataset, column: str, key_of: Callable[[dict], int]) -> np.ndarray:
+    """One key for each row. An image that cannot be read gets one of its own."""
+
+    def key(row: int, value: dict) -> int:
         try:
-            return pixel_key(np.asarray(decode_image(dataset[row][column], COMPARED_SIDE)))
-        except ValueError:
+            return key_of(value)
+        except (ValueError, OSError):
             return -1 - row
 
     keys = np.empty(len(dataset), dtype=np.int64)
     progress = tqdm(total=len(dataset), desc="looking for equal pictures", unit="image", leave=False)
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress:
-        for start in range(0, len(dataset), 256):
-            rows = range(start, min(start + 256, len(dataset)))
-            keys[start : start + len(rows)] = list(pool.map(key, rows))
+        for batch in dataset.select_columns([column]).iter(batch_size=64):
+            rows = range(progress.n, progress.n + len(batch[column]))
+            keys[rows.start : rows.stop] = list(pool.map(key, rows, batch[column]))
             progress.update(len(rows))
     return keys
 

@@ -32,7 +32,7 @@ from miniclip.utils.errors import UserError
 from miniclip.utils.hub import looks_like_path
 
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
-COMPARED_IMAGES = 100_000  # images that are decoded before training to find copies; more would take too long
+COMPARED_IMAGES = 100_000  # images that are decoded to find copies; of more, the files are compared
 EXACT_HASHES = 20e9  # bytes; smaller streams are read once to draw splits of exact sizes
 MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # how many to look through beside the folder of a table, for its images
 SAMPLES_A_SHARD = 10_000  # img2dataset's default, if nothing tells how many images a stream has
@@ -151,7 +151,7 @@ def _as_stream(dataset: Dataset) -> IterableDataset:
 
 
 def _draw(understanding: Understanding, whole: Dataset, keys: list) -> None:
-    pictures = picture_groups(whole, find_image_column(whole)) if len(whole) <= COMPARED_IMAGES else None
+    pictures = picture_groups(whole, find_image_column(whole), by_pixels=len(whole) <= COMPARED_IMAGES)
     rows = draw_splits(keys, pictures)
     understanding.splits = {split: whole.select(numbers) for split, numbers in rows.items() if len(numbers)}
     understanding.whole, understanding.drawn = whole, True

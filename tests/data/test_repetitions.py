@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from miniclip.data import repetitions, understand
 from miniclip.data.image_cache import DecodedImages, cache_images
 from miniclip.data.pairs import PairCollator, PairDataset, StreamingPairs
 from miniclip.data.reader import Columns, load_split
@@ -45,6 +46,19 @@ def test_groups_of_equal_pictures(album, tmp_path):
     assert np.array_equal(picture_groups(album, "image", tmp_path / "cache"), groups)  # without decoding again
 
 
+def test_groups_of_equal_files(album, tmp_path):
+    """Each byte at the beginning and at the end counts; files that are missing differ from one another."""
+    contents = [b"x" * 10_000, b"x" * 9_999 + b"y", b"y" + b"x" * 9_999, b"x" * 10_001, b"", b"x" * 10_000, b""]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number}").write_bytes(content)
+    rows = [{"bytes": None, "path": str(tmp_path / f"{number}")} for number in (*range(7), 98)]
+    rows += [{"bytes": contents[0], "path": None}, {"bytes": None, "path": None}, {"bytes": None, "path": None}]
+    files = datasets.Dataset.from_dict({"image": rows}).cast_column("image", datasets.Image(decode=False))
+    groups = picture_groups(files, "image", tmp_path / "cache", by_pixels=False)
+    assert copies(groups) == [[0, 5, 8]]
+    assert copies(picture_groups(album, "image", tmp_path / "cache", by_pixels=False)) == [[6, 7]]
+
+
 def test_copies_are_told_by_name(album, tmp_path):
     groups = picture_groups(album, "image", tmp_path)
     assert describe_copies(album, "image", groups) == (
@@ -79,11 +93,15 @@ def test_captions_that_differ_in_case_spaces_and_full_stop_are_equal():
     assert one == other != third
 
 
-def test_drawn_splits_keep_copies_on_one_side(tmp_path):
+@pytest.mark.parametrize("other_format", ["bmp", None])
+def test_drawn_splits_keep_copies_on_one_side(tmp_path, monkeypatch, other_format):
     """Forty pictures, each under three names and in two formats. By name alone, twelve of them would be split up."""
+    if other_format is None:  # as for very many images, whose files are compared
+        monkeypatch.setattr(understand, "COMPARED_IMAGES", 0)
+        monkeypatch.setattr(repetitions, "decode_image", None)
     lines = ["file_name,caption"]
     for seed in range(40):
-        for name in (f"{seed}.png", f"again_{seed}.bmp", f"{seed:04}_copy.png"):
+        for name in (f"{seed}.png", f"again_{seed}.{other_format or 'png'}", f"{seed:04}_copy.png"):
             noise(seed).save(tmp_path / name)
             lines.append(f"{name},picture {seed}")
     (tmp_path / "captions.csv").write_text("\n".join(lines))
