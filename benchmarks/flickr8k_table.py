@@ -13,8 +13,8 @@ WAYS = ("image_to_text", "text_to_image")
 NAMES = {
     "original": "the original recipe",
     "resnet18": "ours, same encoders",
-    "lite0": "ours, a smaller image encoder",  # the best for two cores until frozen BatchNorm was folded
-    "lite2": "ours, best for two cores",
+    "lite0": "ours, EfficientNet-Lite0",
+    "lite2": "ours, EfficientNet-Lite2",
 }
 ORIGINAL_LOSS = 2.7289  # reported by the original's authors, at batch 64
 
