@@ -11,6 +11,8 @@ import multiprocessing
 import tempfile
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import records
@@ -136,6 +138,17 @@ IMAGE_ENCODERS = {
     "xception_aligned": "xception41p",
     "xcit": "xcit_nano_12_p8_224",
 }
+# Families without a small model: two blocks of the smallest.
+SHALLOW = {
+    name: {"depth": 2}
+    for name in (
+        "beit_base_patch16_224",
+        "deepseek_vit_412m",
+        "gemma4_vit_167m",
+        "qwen3_vit_88m",
+        "samvit_base_patch16_224",
+    )
+}
 # What makes each kind of text encoder small; the first entry holds for all that are not listed.
 TEXT_SIZES = {
     "": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
@@ -250,7 +263,7 @@ def require(condition: bool, message: str) -> None:
 
 def image_model(name: str) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
     """A model of this image encoder with random weights, and its processor."""
-    return build(name, "distilbert", TINY_TEXT)
+    return build(name, "distilbert", TINY_TEXT, vision_config=SHALLOW.get(name))
 
 
 def text_model(kind: str) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
@@ -258,13 +271,15 @@ def text_model(kind: str) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
     return build("test_resnet", kind, TEXT_SIZES.get(kind, TEXT_SIZES[""]))
 
 
-def build(image_encoder: str, text_encoder: str, text_config: dict) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
+def build(
+    image_encoder: str, text_encoder: str, text_config: dict, vision_config: dict | None = None
+) -> tuple[MiniCLIPModel, MiniCLIPProcessor]:
     torch.manual_seed(0)
     tokenizer = train_tokenizer(CAPTIONS, vocab_size=200, max_length=32)
     text_config = text_config | {"vocab_size": len(tokenizer), "pad_token_id": tokenizer.pad_token_id}
     model = MiniCLIPModel.from_encoders(
         image_encoder, text_encoder, pretrained=False, text_config=text_config, projection_dim=16,
-        projection_head="linear",
+        projection_head="linear", vision_config=vision_config,
     )  # fmt: skip
     return model, MiniCLIPProcessor(image_processor_for(image_encoder), tokenizer)
 
@@ -403,7 +418,22 @@ def answer(call: Callable) -> str:
 
 
 def first_line(error: Exception) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:300]
+
+
+class Workers:
+    """One process at a time, replaced after some calls, since compiled code and cached shapes take up memory."""
+
+    def __init__(self):
+        self.pool = None
+
+    def check(self, name: str, part: str, features: list[str] | None) -> dict[str, str]:
+        self.pool = self.pool or ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), max_tasks_per_child=10)
+        try:
+            return self.pool.submit(check, name, part, features).result()
+        except BrokenProcessPool:  # the next family gets another process
+            self.pool = None
+            return {"build": "FAILS: the process was killed, probably for lack of memory"}
 
 
 def main() -> None:
@@ -413,16 +443,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=records.RESULTS / "encoders.json")
     arguments = parser.parse_args()
     figures = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
-    # Processes that are replaced now and then: compiled code and cached shapes take up memory.
-    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=10) as pool:
-        for part, encoders in (("image_encoder", IMAGE_ENCODERS), ("text_encoder", TEXT_ENCODERS)):
-            rows = figures.setdefault(part, {})
-            for family, name in encoders.items():
-                if not arguments.only or family in arguments.only:
-                    found = pool.apply(check, (name, part, arguments.features))
-                    rows[family] = {**rows.get(family, {}), "encoder": name, **found}
-                    print(f"{family} ({name}): {found}", flush=True)
-                    arguments.output.write_text(json.dumps(figures, indent=1) + "\n")  # what there is, if interrupted
+    workers = Workers()
+    for part, encoders in (("image_encoder", IMAGE_ENCODERS), ("text_encoder", TEXT_ENCODERS)):
+        rows = figures.setdefault(part, {})
+        for family, name in encoders.items():
+            if not arguments.only or family in arguments.only:
+                found = workers.check(name, part, arguments.features)
+                rows[family] = {
+                    **rows.get(family, {}),
+                    "encoder": f"{name}, two blocks" if name in SHALLOW else name,
+                    **found,
+                }
+                print(f"{family} ({name}): {found}", flush=True)
+                arguments.output.write_text(json.dumps(figures, indent=1) + "\n")  # what there is, if interrupted
     records.save(figures, arguments.output, 0, torch.device("cpu"))
 
 
