@@ -4,6 +4,7 @@ An interruption loses nothing. The repository does not change before the commit.
 so the same call only sends what is missing.
 """
 
+import importlib.util
 import json
 import logging
 import re
@@ -13,7 +14,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 from huggingface_hub import CommitOperationAdd, HfApi, constants
 from huggingface_hub.errors import (
     HfHubHTTPError,
@@ -27,6 +27,11 @@ from huggingface_hub.utils import validate_repo_id
 from miniclip.utils.errors import UserError
 
 logger = logging.getLogger(__name__)
+
+# huggingface_hub 2 speaks HTTP through httpx2, and version 1 through httpx.
+_CLIENTS = [importlib.import_module(name) for name in ("httpx2", "httpx") if importlib.util.find_spec(name)]
+_HTTP_ERRORS = tuple(client.HTTPError for client in _CLIENTS)
+_TRANSPORT_ERRORS = tuple(client.TransportError for client in _CLIENTS)
 
 # Path in the repository -> a local file, or its content.
 Files = Mapping[str, Path | bytes]
@@ -149,7 +154,7 @@ class Repository:
             return "HF_HUB_OFFLINE is set, so nothing can be uploaded; unset it"
         if isinstance(error, _TRANSFER_ERRORS):
             return f"the upload broke off ({_first_line(error)}); nothing is lost: call again later"
-        if isinstance(error, httpx2.HTTPError) and not isinstance(error, HfHubHTTPError):
+        if isinstance(error, _HTTP_ERRORS) and not isinstance(error, HfHubHTTPError):
             return f"{constants.ENDPOINT} cannot be reached ({_first_line(error)}); nothing is lost: call again later"
         if isinstance(error, json.JSONDecodeError):
             return f"the answer of {constants.ENDPOINT} is not that of a Hub; check the network and proxy"
@@ -220,7 +225,7 @@ def check_name(name: str) -> None:
         raise UserError(f"{name!r} is not a repository name; give owner/name, such as ada/miniclip-flickr8k")
 
 
-_ERRORS = (HfHubHTTPError, httpx2.HTTPError, LocalTokenNotFoundError, OfflineModeIsEnabled, ValueError)
+_ERRORS = (HfHubHTTPError, *_HTTP_ERRORS, LocalTokenNotFoundError, OfflineModeIsEnabled, ValueError)
 _TRANSFER_ERRORS = (RuntimeError, TimeoutError, ConnectionError)  # from hf_xet, which transfers large files
 
 
@@ -241,7 +246,7 @@ def _passes(error: Exception) -> bool:
     if isinstance(error, OfflineModeIsEnabled):
         return False
     # The HTML page of a proxy is not JSON.
-    return isinstance(error, (httpx2.TransportError, json.JSONDecodeError, *_TRANSFER_ERRORS))
+    return isinstance(error, (*_TRANSPORT_ERRORS, json.JSONDecodeError, *_TRANSFER_ERRORS))
 
 
 def _wait_s(error: Exception, attempt: int) -> float:

@@ -125,10 +125,9 @@ def undecoded(dataset, image_column: str | None = None, base: Path | None = None
     if image_columns(dataset):
         return dataset
     if dataset.features and (column := _written_column(next(iter(head(dataset, 1)), {}))):
-        return dataset.map(
-            lambda row: {column: {"bytes": image_bytes(_first(row[column]) or ""), "path": None}},
-            features=datasets.Features({**dataset.features, column: datasets.Image(decode=False)}),
-        )
+        features = datasets.Features({**dataset.features, column: datasets.Image(decode=False)})
+        dataset = dataset.map(lambda row: {column: {"bytes": image_bytes(_first(row[column]) or ""), "path": None}})
+        return dataset.cast(features)  # `map(features=)` breaks a later `filter` of a stream in datasets 4.0
     if base is None:
         return dataset
     names = column_names(dataset)
