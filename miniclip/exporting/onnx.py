@@ -147,7 +147,20 @@ def onnx_config(model, processor) -> dict:
 def export_vision_model(model, settings: dict, path: Path) -> None:
     """Write the image tower, for any number of images of the size that `settings` of [`onnx_config`] name."""
     name = f"image encoder {model.config.vision_config.architecture}"
-    _export(_ImageTower(model), random_images(settings, 2), {0: "batch"}, path, name)
+    inputs, axes = random_images(settings, 2), {0: "batch"}
+    try:
+        _export(_ImageTower(model), inputs, axes, path, name)
+    except UserError:  # BEiT's attention can only be exported in its plain form
+        fused = [module for module in model.vision_model.modules() if getattr(module, "fused_attn", False)]
+        if not fused:
+            raise
+        for module in fused:
+            module.fused_attn = False
+        try:
+            _export(_ImageTower(model), inputs, axes, path, name)
+        finally:
+            for module in fused:
+                module.fused_attn = True
 
 
 def export_text_model(model, max_length: int, path: Path) -> None:
@@ -173,6 +186,7 @@ def _export(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dic
     """
     try:
         _write(tower, inputs, dynamic_axes, path)
+        session(path)  # some exported files are not valid
     except Exception as error:  # the exporter and what it is built on have errors of many kinds
         raise UserError(
             f"PyTorch cannot export the {name} to ONNX ({_root_cause(error)}); use it with PyTorch or with fast=True"

@@ -41,6 +41,10 @@ def test_fast_and_onnx(name, part):
     everything_works(encoders.check(name, part, ["fast=True", "ONNX"]))
 
 
+def test_fused_attention_that_onnx_lacks_is_exported_in_its_plain_form():
+    everything_works(encoders.check("beit_base_patch16_224", "image_encoder", ["ONNX"]))
+
+
 def test_what_does_not_work_is_said_in_a_sentence():
     def refuse():
         raise ValueError("no heat map for this encoder\nand more")

@@ -320,6 +320,7 @@ class TestInTheBrowser:
             ("dog " * 25_000, "characters"),
             ("<img src=x onerror='window.hacked=1'>" * 10, "‹img src=x"),
         ],
+        ids=["none", "separators", "too many", "too long", "HTML"],
     )
     def test_bad_labels_get_a_message(self, open_page, photo_file, labels, message):
         page = open_page()
