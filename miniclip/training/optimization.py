@@ -71,7 +71,7 @@ def _timm_layer_ids(timm_model: nn.Module) -> dict[str, int] | None:
     """As timm groups them; `None` where it does not say."""
     try:
         groups = group_parameters(timm_model, timm_model.group_matcher(coarse=True), reverse=True)
-    except (AttributeError, NotImplementedError, TypeError):
+    except (AssertionError, AttributeError, NotImplementedError, TypeError):  # RDNet asserts
         return None
     return {f"vision_model.timm_model.{name}": depth for name, depth in groups.items()}
 

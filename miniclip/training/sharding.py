@@ -10,6 +10,7 @@ from collections import Counter
 import torch
 from accelerate import Accelerator
 from accelerate.utils import FullyShardedDataParallelPlugin
+from packaging.version import Version
 from torch import nn
 from torch.distributed.fsdp import MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
@@ -19,6 +20,8 @@ from miniclip.training.arguments import TrainingArguments
 from miniclip.training.distillation import ADAPTORS
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
+
+FIRST_TORCH = Version("2.9")
 
 
 def asked_to_shard() -> bool:
@@ -38,6 +41,11 @@ def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlug
     """
     if not asked_to_shard():
         return None
+    if Version(torch.__version__) < FIRST_TORCH:
+        raise UserError(
+            f"FSDP needs torch {FIRST_TORCH} or newer, since the version before computes wrong gradients; install it, or "
+            "use configs/accelerate/multi_gpu_ddp.yaml"
+        )
     if os.environ.get("FSDP_VERSION") != "2":
         raise UserError("FSDP needs version 2: set fsdp_version to 2, as in configs/accelerate/fsdp.yaml")
     plugin = FullyShardedDataParallelPlugin(mixed_precision_policy=MixedPrecisionPolicy())

@@ -14,10 +14,12 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
 from conftest import ROOT, build_tiny
+from packaging.version import Version
 from safetensors.torch import load_file
 from test_distributed import joint_batch
 
 from miniclip.data.shapes import shapes_split
+from miniclip.training import sharding
 from miniclip.training.arguments import TrainingArguments
 from miniclip.training.checkpoints import CheckpointStore, TrainerState
 from miniclip.training.gradient_cache import contrastive_backward
@@ -38,6 +40,11 @@ NARROW = {"layers": [2, 2, 1, 1], "channels": [8, 8, 16, 16]}
 RATES = {"image_encoder": 1e-3, "text_encoder": 1e-3, "heads": 1e-3, "logit_scale": 1e-3}
 # Rows of each chunk of each process: one chunk, several chunks, and fewer on one process than on the other.
 CASES = {"one": ([7], [5]), "several": ([3, 2, 2], [2, 2, 1]), "unequal": ([3, 2, 2], [5])}
+
+
+needs_fsdp = pytest.mark.skipif(
+    Version(torch.__version__) < sharding.FIRST_TORCH, reason="this version of torch is refused"
+)
 
 
 def turn_on_fsdp(accelerator: Accelerator, plugin) -> None:
@@ -159,6 +166,7 @@ def found(tmp_path_factory, tiny_tokenizer):
     }
 
 
+@needs_fsdp
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("loss", ["infonce", "sigmoid"])
 def test_one_step_equals_ddps(found, loss, case):
@@ -177,6 +185,7 @@ def test_one_step_equals_ddps(found, loss, case):
             )
 
 
+@needs_fsdp
 def test_weights_are_sharded_and_gathered_for_saving(found):
     assert found["ddp"][0]["saved"]["sharded"] == 0
     saved = found["fsdp"][0]["saved"]
@@ -187,6 +196,7 @@ def test_weights_are_sharded_and_gathered_for_saving(found):
     torch.testing.assert_close(saved["embeds"], found["ddp"][0]["saved"]["embeds"], atol=1e-3, rtol=0)
 
 
+@needs_fsdp
 def test_checkpoint_resumes_in_place(found):
     for kind in ("ddp", "fsdp"):
         for rank in (0, 1):
@@ -195,6 +205,7 @@ def test_checkpoint_resumes_in_place(found):
                 assert torch.equal(weight, again["weights"][name]), f"{kind}: {name}"
 
 
+@needs_fsdp
 def test_training_saves_and_resumes(tmp_path):
     """The whole trainer: chunks, validation, saved model, checkpoints."""
     (tmp_path / "data").mkdir()
@@ -226,6 +237,7 @@ def test_layers_that_repeat_become_units(tiny_tokenizer, image_encoder, layer):
     assert repeated_layers(build_tiny(tiny_tokenizer, image_encoder)) == sorted([layer, "TransformerBlock"])
 
 
+@needs_fsdp
 @pytest.mark.parametrize(
     ("environment", "settings", "remedy"),
     [
@@ -240,6 +252,13 @@ def test_what_does_not_go_with_fsdp_is_refused(monkeypatch, environment, setting
         monkeypatch.setenv(name, value)
     with pytest.raises(UserError, match=remedy):
         sharding_plugin(TrainingArguments(**settings))
+
+
+def test_a_torch_with_wrong_gradients_is_refused(monkeypatch):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    monkeypatch.setattr(torch, "__version__", "2.8.0+cu128")
+    with pytest.raises(UserError, match="torch 2.9 or newer"):
+        sharding_plugin(TrainingArguments())
 
 
 if __name__ == "__main__":
