@@ -43,8 +43,8 @@ def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlug
         return None
     if Version(torch.__version__) < FIRST_TORCH:
         raise UserError(
-            f"FSDP needs torch {FIRST_TORCH} or newer, since the version before computes wrong gradients; install it, or "
-            "use configs/accelerate/multi_gpu_ddp.yaml"
+            f"FSDP needs torch {FIRST_TORCH} or newer, since the version before computes wrong gradients; upgrade torch, "
+            "or use configs/accelerate/multi_gpu_ddp.yaml"
         )
     if os.environ.get("FSDP_VERSION") != "2":
         raise UserError("FSDP needs version 2: set fsdp_version to 2, as in configs/accelerate/fsdp.yaml")
