@@ -43,7 +43,7 @@ def sharding_plugin(training: TrainingArguments) -> FullyShardedDataParallelPlug
         return None
     if Version(torch.__version__) < FIRST_TORCH:
         raise UserError(
-            f"FSDP needs torch {FIRST_TORCH} or newer, since the version before computes wrong gradients; upgrade torch, "
+            f"FSDP needs torch {FIRST_TORCH} or newer, since 2.8 computes wrong gradients; upgrade torch, "
             "or use configs/accelerate/multi_gpu_ddp.yaml"
         )
     if os.environ.get("FSDP_VERSION") != "2":
