@@ -113,17 +113,31 @@ def latency() -> str:
     for title, way in ways.items():
         cells = (f"{run[way]['p50_ms']:.1f}" for run in runs)
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    for name in runs[0]["accuracy"]:
-        for title, engine in (("`fast=True`", "ours"), ("without OpenVINO", "ours_pytorch"), ("exact", "ours_exact")):
-            cells = (f"{100 * run['accuracy'][name][engine]:.1f} %" for run in runs)
-            lines.append(f"| accuracy on {name}, {title} | {' | '.join(cells)} |")
     run = runs[0]
     note = (
         f"Medians of {run['rounds']} calls, {run['num_threads']} threads, {run['model']}. "
         f"Engines: {' and '.join(run['engines']['ours']['image'] for run in runs)}. 1,000 labels take "
         f"{run['ratio_1000_labels']:.2f} times as long as 10. {training_tables.origin(run)}"
     )
-    return "\n".join([*lines, "", note])
+    return "\n".join([*lines, "", note, *_accuracy()])
+
+
+def _accuracy() -> list[str]:
+    """What the engines' rounding costs, measured with a model of photos."""
+    file = RESULTS / "inference_accuracy.json"
+    if not file.is_file():
+        return []
+    run = json.loads(file.read_text())
+    ways = {"`fast=True`": "ours", "`fast=True` without OpenVINO": "ours_pytorch", "`fast=False`": "ours_exact"}
+    lines = ["", f"| accuracy | {' | '.join(ways)} |", "|---|---|---|---|"]
+    for name, found in run["accuracy"].items():
+        cells = (f"{100 * found[way]:.1f} %" for way in ways.values())
+        lines.append(f"| {name}, {found['num_images']:,} images | {' | '.join(cells)} |")
+    return [
+        *lines,
+        "",
+        f"With the model of the row {run['model']} of [Results](results.md). {training_tables.origin(run)}",
+    ]
 
 
 def search() -> str:
