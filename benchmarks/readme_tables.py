@@ -136,7 +136,7 @@ def _accuracy() -> list[str]:
     return [
         *lines,
         "",
-        f"With the model of the row {run['model']} of [Results](results.md). {training_tables.origin(run)}",
+        f"Model: {run['model']}. {training_tables.origin(run)}",
     ]
 
 
