@@ -186,11 +186,19 @@ def _export(tower: nn.Module, inputs: dict[str, torch.Tensor], dynamic_axes: dic
     """
     try:
         _write(tower, inputs, dynamic_axes, path)
-        session(path)  # some exported files are not valid
+        _check(path)
     except Exception as error:  # the exporter and what it is built on have errors of many kinds
         raise UserError(
             f"PyTorch cannot export the {name} to ONNX ({_root_cause(error)}); use it with PyTorch or with fast=True"
         ) from error
+
+
+def _check(path: Path) -> None:
+    """Some files that PyTorch exports are not valid."""
+    try:
+        session(path)
+    except Exception:  # its message names the file and a node inside
+        raise ValueError("ONNX Runtime cannot read the exported file") from None
 
 
 def _root_cause(error: BaseException) -> str:

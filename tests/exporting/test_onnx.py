@@ -13,6 +13,7 @@ from PIL import Image
 
 from miniclip.data.shapes import shapes_split
 from miniclip.evaluation.zero_shot import evaluate_zero_shot
+from miniclip.exporting import onnx
 from miniclip.exporting.onnx import TOLERANCE, empty_folder, export_onnx, onnx_config, parity, portable_tokenizer
 from miniclip.exporting.quantization import calibration_images
 from miniclip.utils.errors import UserError
@@ -233,6 +234,13 @@ def test_what_cannot_be_exported_is_refused(tiny_model, tiny_tokenizer):
     padding.size = {"shortest_edge": 24}
     with pytest.raises(UserError, match="padding"):
         onnx_config(tiny_model, MiniCLIPProcessor(padding, tiny_tokenizer))
+
+
+def test_a_tower_that_onnx_runtime_cannot_read_is_refused(tiny_model, tiny_processor, tmp_path, monkeypatch):
+    """PyTorch's exporter writes such files for some encoders without an error."""
+    monkeypatch.setattr(onnx, "_write", lambda tower, inputs, axes, path: path.write_bytes(b"no model"))
+    with pytest.raises(UserError, match=r"image encoder test_resnet to ONNX \(ValueError: ONNX Runtime cannot read"):
+        export_onnx(tiny_model, tiny_processor, tmp_path)
 
 
 def test_calibration_passes_over_unreadable_images(tmp_path, tiny_processor):
