@@ -59,6 +59,8 @@ class Inventory:
         try:
             with fsspec.open(self.path(name), "rb") as file:
                 return file.read()
+        except FileNotFoundError as error:
+            raise UserError(f"{self.path(name)} does not exist") from error
         except Exception as error:  # each file system of fsspec has its own exceptions
             raise UserError(f"{self.path(name)} cannot be read: {error}") from error
 

@@ -1,13 +1,16 @@
 """Layouts that people have, drawn in code: each loads as the same pictures with the same captions."""
 
 import base64
+import functools
 import gzip
 import html
+import http.server
 import io
 import json
 import os
 import sqlite3
 import tarfile
+import threading
 import unicodedata
 import zipfile
 from collections.abc import Callable
@@ -1046,6 +1049,38 @@ def test_what_fsspec_reaches(tmp_path):
     for typed in ("memory://bucket/{00000..00001}.tar", "memory://bucket/*.tar"):
         for streaming in (True, False):
             assert pictures_and_captions(load_split(typed, "all", streaming=streaming)) == ONE
+
+
+@pytest.fixture
+def web(tmp_path):
+    """The address of a web server, and its folder."""
+    folder = tmp_path / "web"
+    folder.mkdir()
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", folder
+        server.shutdown()
+
+
+class QuietHandler(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *message):
+        pass
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_shards_from_a_web_server(web, streaming):
+    address, folder = web
+    LAYOUTS["img2dataset_shards"](folder)
+    assert pictures_and_captions(load_split(f"{address}/{{00000..00001}}.tar", "all", streaming=streaming)) == ONE
+
+
+def test_a_table_and_its_images_from_a_web_server(web):
+    address, folder = web
+    LAYOUTS["flickr30k_token"](folder)
+    assert pictures_and_captions(load_split(f"{address}/results_20130124.token", "all")) == ALL
+    with pytest.raises(UserError, match="nothing.csv does not exist"):
+        load_split(f"{address}/nothing.csv", "all")
 
 
 def test_a_folder_behind_an_address(tmp_path):
