@@ -406,7 +406,8 @@ def _longest_text(text_model: PreTrainedModel) -> int:
     for name, module in text_model.named_modules():
         if name.endswith("position_embeddings") and isinstance(module, nn.Embedding):
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
-    return getattr(text_model.config, "max_position_embeddings", None) or 512
+    longest = getattr(text_model.config, "max_position_embeddings", None)
+    return longest if longest and longest > 0 else 512  # XLNet says -1, because it has no limit
 
 
 def _create_vision_model(config: TimmWrapperConfig) -> TimmWrapperModel:

@@ -3,8 +3,6 @@
 import json
 from pathlib import Path
 
-import training_tables
-
 RESULTS = Path(__file__).resolve().parent / "results"
 FEATURES = ("build", "train", "freeze by layers", "save = load", "fast=True", "heat map", "ONNX")
 YES, NOT_ASKED = "yes", "-"
@@ -17,13 +15,16 @@ def encoders() -> str:
     image = _table("image encoder family", run["image_encoder"], FEATURES, notes)
     text = _table("text encoder", run["text_encoder"], [name for name in FEATURES if name != "heat map"], notes)
     listed = [f"{number}. {note}" for note, number in notes.items()]
-    return "\n".join([_summary(run), "", *image, "", *text, "", *listed, "", training_tables.origin(run)])
+    rows = [row for part in ("image_encoder", "text_encoder") for row in run[part].values()]
+    commits = ", ".join(dict.fromkeys(row["git_commit"][:12] for row in rows))
+    origin = f"Seed {run['seed']}, commits {commits}, {run['machine']}; `python benchmarks/encoders.py`"
+    return "\n".join([_summary(run), "", *image, "", *text, "", *listed, "", origin])
 
 
 def _summary(run: dict) -> str:
     counts = []
     for part, name in (("image_encoder", "families of image encoders"), ("text_encoder", "kinds of text encoders")):
-        rows = [[value for feature, value in row.items() if feature != "encoder"] for row in run[part].values()]
+        rows = [[value for feature, value in row.items() if feature in FEATURES] for row in run[part].values()]
         whole = sum(all(value == YES for value in row) for row in rows)
         counts.append(f"{whole} of {len(rows)} {name}")
     return f"Everything works with {counts[0]} and {counts[1]}; the numbers refer to the notes below."

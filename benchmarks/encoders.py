@@ -31,6 +31,7 @@ from miniclip.exporting.onnx import (
 )
 from miniclip.training.optimization import PARTS, freeze, layer_ids, parameter_groups
 from miniclip.utils.errors import UserError
+from miniclip.utils.provenance import git_commit
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
 
@@ -442,18 +443,16 @@ def main() -> None:
     parser.add_argument("--features", nargs="+", choices=FEATURES, help="features to check; all by default")
     parser.add_argument("--output", type=Path, default=records.RESULTS / "encoders.json")
     arguments = parser.parse_args()
-    figures = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
-    workers = Workers()
+    kept = json.loads(arguments.output.read_text()) if arguments.output.is_file() else {}
+    figures = {part: kept.get(part, {}) for part in ("image_encoder", "text_encoder")}
+    workers, commit = Workers(), git_commit()
     for part, encoders in (("image_encoder", IMAGE_ENCODERS), ("text_encoder", TEXT_ENCODERS)):
-        rows = figures.setdefault(part, {})
+        rows = figures[part]
         for family, name in encoders.items():
             if not arguments.only or family in arguments.only:
                 found = workers.check(name, part, arguments.features)
-                rows[family] = {
-                    **rows.get(family, {}),
-                    "encoder": f"{name}, two blocks" if name in SHALLOW else name,
-                    **found,
-                }
+                about = {"encoder": f"{name}, two blocks" if name in SHALLOW else name, "git_commit": commit}
+                rows[family] = rows.get(family, {}) | about | found
                 print(f"{family} ({name}): {found}", flush=True)
                 arguments.output.write_text(json.dumps(figures, indent=1) + "\n")  # what there is, if interrupted
     records.save(figures, arguments.output, 0, torch.device("cpu"))

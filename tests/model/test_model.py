@@ -290,6 +290,14 @@ def test_gradient_checkpointing_reaches_both_towers_and_changes_no_gradient(tiny
         torch.testing.assert_close(checkpointed[name], gradient, msg=name)
 
 
+def test_no_token_is_cut_off_where_the_encoder_has_no_limit(tiny_tokenizer):
+    """XLNet's configuration gives -1 as the number of positions."""
+    sizes = {"d_model": 32, "n_head": 2, "d_inner": 64, "n_layer": 2}
+    model = build_tiny(tiny_tokenizer, text_encoder="xlnet", text_config=sizes).eval()
+    first, second = (model.encode_text(torch.tensor([[5, 6, 7, last]])) for last in (8, 9))
+    assert (first - second).abs().max() > 1e-4
+
+
 def test_attention_is_sdpa_when_asked(tmp_path, tiny_model):
     tiny_model.save_pretrained(tmp_path)
     loaded = MiniCLIPModel.from_pretrained(tmp_path, attn_implementation="sdpa")
