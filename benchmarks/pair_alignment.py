@@ -5,7 +5,7 @@
 
 The alignment is the linear CKA (Kornblith et al., 2019) of the features of 1,000 images and of one caption each. Then
 heads are trained on the locked pair as in the first stage of configs/flickr8k_2cores.yaml, to see how well it learns.
-Each image encoder is tried with both poolings of the text encoder and with two image sizes.
+Each image encoder is tried with both poolings of the text encoder and with each image size.
 """
 
 import argparse
@@ -28,7 +28,6 @@ from processing_miniclip import MiniCLIPProcessor
 
 PAIRS = 1000
 POOLINGS = ("mean", "cls")
-IMAGE_SIZES = (128, 224)
 BATCH_SIZE = 50
 
 
@@ -67,12 +66,13 @@ def main() -> None:
     parser.add_argument("--dataset_name", default="jxie/flickr8k")
     parser.add_argument("--text_encoder", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--image_encoders", nargs="+", required=True)
+    parser.add_argument("--image_sizes", nargs="+", type=int, default=[128, 224])
     parser.add_argument("--output", type=Path, default=records.RESULTS / "pair_alignment.json")
     arguments = parser.parse_args()
     train_split = load_split(arguments.dataset_name, "train")
     dataset = train_split.select(sample_rows(len(train_split), PAIRS))
     rows = []
-    for encoder, size, pooling in itertools.product(arguments.image_encoders, IMAGE_SIZES, POOLINGS):
+    for encoder, size, pooling in itertools.product(arguments.image_encoders, arguments.image_sizes, POOLINGS):
         settings = stage("lite2_heads", 0) | {
             "dataset_name": arguments.dataset_name,
             "image_encoder": encoder,
