@@ -168,6 +168,9 @@ def compile_encoders(model: MiniCLIPModel, backend: str = "inductor") -> None:
     separately and must draw the same.
     """
     options = {"options": {"fallback_random": True}} if backend == "inductor" else {}
+    if options and model.device.type == "cpu":
+        # With dropout, fused attention that PyTorch 2.14 compiles for a CPU writes past the end of its memory.
+        model.text_model.set_attn_implementation("eager")
     model.vision_model.compile(backend=backend, **options)
     for layers in (module for module in model.text_model.modules() if isinstance(module, nn.ModuleList)):
         for layer in layers:

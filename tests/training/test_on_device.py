@@ -127,6 +127,7 @@ def test_compiled_passes_draw_the_dropout_of_uncompiled_ones(tiny_tokenizer):
 
     expected, other = embed(0, learns=True), embed(1, learns=True)
     compile_encoders(model)
-    for learns in (False, True):
-        assert torch.allclose(embed(0, learns), expected, atol=1e-5)
-        assert not torch.allclose(embed(0, learns), other, atol=1e-2)
+    for _ in range(200):  # the first calls may survive a kernel that writes past the end of its memory
+        for learns in (False, True):
+            assert torch.allclose(embed(0, learns), expected, atol=1e-5)
+            assert not torch.allclose(embed(0, learns), other, atol=1e-2)
