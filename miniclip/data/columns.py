@@ -14,6 +14,7 @@ from miniclip.data.names import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     LABEL_NAMES,
+    SPLIT_FLAGS,
     SPLIT_NAMES,
     SPLIT_WORDS,
     URL_NAMES,
@@ -23,7 +24,15 @@ from miniclip.data.names import (
 from miniclip.utils.errors import UserError
 
 SAMPLED_VALUES = 200
-FAMILY = re.compile(r"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw)_?(\d+|[a-e])?")
+MOST_SPLITS = 10
+MOST_WORDS = 4  # in a label, on average
+LEAST_WORDS = 1.5  # in a caption, on average; fewer are labels or names
+LANGUAGES = "ar|bn|cs|da|de|el|en|es|fa|fi|fr|he|hi|hu|it|ja|ko|nl|pl|pt|ro|ru|sv|sw|ta|te|th|tr|uk|ur|vi|zh"
+LANGUAGES += "|arabic|chinese|english|french|german|hindi|italian|japanese|korean|portuguese|russian|spanish|turkish"
+LANGUAGES += "|zh_cn|zh_tw|en_us|en_gb|pt_br"
+FAMILY = re.compile(
+    rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{LANGUAGES})?"
+)
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,10 @@ def understand_columns(
         captions = tuple(named(names, name, "--caption_columns") for name in split_list(caption_columns))
     else:
         captions = caption_names(rest)
+        if len(captions) == 1 and plain_name(captions[0]) not in CAPTION_NAMES and _is_label(columns[captions[0]]):
+            captions = ()
     rest = {name: sample for name, sample in rest.items() if name not in captions}
-    label = next((name for name in rest if plain_name(name) in LABEL_NAMES and rest[name]), None)
+    label = _label_column(rest)
     split = _split_column(rest)
     if not captions and label is None:
         rest.pop(split, None)
@@ -112,15 +123,33 @@ def understand_columns(
     return TableColumns(image, captions, label, split)
 
 
+def _label_column(samples: dict[str, list]) -> str | None:
+    """The column with a usual name for labels; words are better than numbers."""
+    labels = [name for name, sample in samples.items() if plain_name(name) in LABEL_NAMES and sample]
+    return next((name for name in labels if _holds_texts(samples[name])), next(iter(labels), None))
+
+
 def _label_by_value(columns: dict[str, list]) -> str | None:
     """The first column of short texts, or the only column of numbers, that repeats few values."""
     for name, values in columns.items():
-        different = {str(value).strip() for value in values if value is not None and value != ""}
+        different = _distinct(values)
         words = any(character.isalpha() for value in different for character in value) or len(columns) == 1
-        few = 2 <= len(different) <= len(values) / 2 and max(map(len, different)) <= 80
-        if words and few and not _looks_like_no_caption(name, list(different)[:SAMPLED_VALUES]):
+        if words and _is_label(values) and not _looks_like_no_caption(name, list(different)[:SAMPLED_VALUES]):
             return name
     return None
+
+
+def _distinct(values: list) -> set[str]:
+    return {str(value).strip() for value in values if value is not None and value != ""}
+
+
+def _is_label(values: list) -> bool:
+    """Whether a column repeats a few short values, such as `Boeing 707`."""
+    if any(isinstance(value, list | dict) for value in values):
+        return False
+    different = _distinct(values)
+    few = 2 <= len(different) <= len(values) / 2 and max(map(len, different)) <= 80
+    return few and mean_words(sorted(different)[:SAMPLED_VALUES]) <= MOST_WORDS
 
 
 def _only_words(samples: dict[str, list]) -> tuple[str, ...]:
@@ -163,13 +192,13 @@ def caption_names(samples: dict[str, list]) -> tuple[str, ...]:
     known = _known(texts, CAPTION_NAMES)
     if known:
         return (max(known[:3], key=lambda name: (_share_filled(texts[name]) > 0.5, -known.index(name))),)
-    wordy = {name: _mean_words(sample) for name, sample in texts.items() if not _looks_like_no_caption(name, sample)}
-    wordy = {name: words for name, words in wordy.items() if words >= 1.5}
+    wordy = {name: mean_words(sample) for name, sample in texts.items() if not _looks_like_no_caption(name, sample)}
+    wordy = {name: words for name, words in wordy.items() if words >= LEAST_WORDS}
     return (max(wordy, key=wordy.get),) if wordy else ()
 
 
 def _family(names: list[str]) -> tuple[str, ...]:
-    """`caption_0` to `caption_4`, or `caption` and `caption.1`."""
+    """`caption_0` to `caption_4`, `caption` and `caption.1`, `caption_en` and `caption_de`, or `en` and `de`."""
     families: dict[str, list[tuple[str, str]]] = {}
     for name in names:
         if match := FAMILY.fullmatch(plain_name(name)):
@@ -179,10 +208,18 @@ def _family(names: list[str]) -> tuple[str, ...]:
         for members in families.values()
         if any(number.isdigit() for number, _ in members) or sum(bool(number) for number, _ in members) > 1
     ]
+    languages = [name for name in names if re.fullmatch(LANGUAGES, plain_name(name))]
+    if not numbered and len(languages) > 1:
+        return tuple(languages)
     if not numbered:
         return ()
     best = max(numbered, key=len)
-    return tuple(name for _, name in sorted(best, key=lambda member: (member[0].zfill(9), member[1])))
+    return tuple(
+        name
+        for _, name in sorted(
+            best, key=lambda member: member[0].zfill(9) if len(member[0]) == 1 or member[0].isdigit() else ""
+        )
+    )
 
 
 def _share_filled(sample: list) -> float:
@@ -195,12 +232,13 @@ def _holds_texts(sample: list) -> bool:
     return bool(texts) and letters >= 0.5 * len(texts)
 
 
-def _mean_words(sample: list) -> float:
+def mean_words(sample: list) -> float:
+    """Number of words in a text, on average over a sample of cells."""
     texts = [text for value in sample[:50] for text in texts_of(value)]
     unspaced = sum(len(text) > 5 and bool(re.search(r"[\u0e00-\u0eff\u3040-\u9fff]", text)) for text in texts)
     if unspaced > 0.5 * len(texts):  # Chinese, Japanese and Thai have no spaces between words
         return sum(map(len, texts)) / (2 * len(texts))
-    return sum(len(text.split()) for text in texts) / len(texts)
+    return sum(len(text.split()) for text in texts) / max(1, len(texts))
 
 
 def _looks_like_no_caption(name: str, sample: list) -> bool:
@@ -217,7 +255,9 @@ def _split_column(samples: dict[str, list]) -> str | None:
         words = [value.strip().lower() in SPLIT_WORDS for value in sample if isinstance(value, str)]
         if words and len(words) == len(sample) and sum(words) >= 0.9 * len(words):
             return name
-    return None
+        if plain_name(name) in SPLIT_NAMES and any(words) and len(set(map(str, sample))) <= MOST_SPLITS:
+            return name
+    return next((name for name in samples if plain_name(name) in SPLIT_FLAGS), None)
 
 
 def url_column(columns: dict[str, list]) -> str | None:

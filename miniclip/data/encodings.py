@@ -16,6 +16,9 @@ BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 SAMPLED_BYTES = 200_000
+# Bytes of UTF-8 that were taken for characters, as JSON escapes them in the exports of Facebook and Instagram.
+ESCAPED_BYTES = re.compile(r"(?:\\u00[89a-fA-F][0-9a-fA-F])+")
+ESCAPED_BEYOND = re.compile(r"\\u(?!00)[0-9a-fA-F]{4}")
 # ASCII that is read as UTF-16 in the wrong byte order; no language has so many of these characters in a row.
 SHIFTED = re.compile(f"[{''.join(chr(code << 8) for code in (10, 13, *range(32, 127)))}]{{8}}")
 
@@ -71,7 +74,31 @@ def decode_table(content: bytes, name: str) -> tuple[str, str]:
     text, encoding = decode_text(content)
     if encoding.startswith("utf-16") and SHIFTED.search(text):
         raise UserError(f"{name} is broken: bytes are missing in the middle of its UTF-16 text; save it again as UTF-8")
-    return text, encoding
+    once = _encoded_once(text)
+    return (text, encoding) if once is None else (once, f"{encoding}, encoded twice")
+
+
+def _encoded_once(text: str) -> str | None:
+    """
+    The text before UTF-8 was taken for Latin-1 or Windows-1252 and encoded again, which turns "ü" into "Ã¼"; `None` if
+    that did not happen. Programs that open a table in the wrong encoding and save it do so, as do exports of Facebook.
+    """
+    try:
+        if text.isascii():
+            if not ESCAPED_BYTES.search(text) or ESCAPED_BEYOND.search(text):
+                return None
+            return ESCAPED_BYTES.sub(lambda run: bytes.fromhex(run.group().replace("\\u00", "")).decode(), text)
+        return text.encode("cp1252", errors="latin-1 otherwise").decode()
+    except UnicodeError:
+        return None
+
+
+def _latin_1_otherwise(error: UnicodeError) -> tuple[bytes, int]:
+    """An error handler for the five bytes that Windows-1252 leaves undefined."""
+    return error.object[error.start : error.end].encode("latin-1"), error.end
+
+
+codecs.register_error("latin-1 otherwise", _latin_1_otherwise)
 
 
 def detect_encoding(content: bytes) -> str:

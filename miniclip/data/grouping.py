@@ -28,7 +28,7 @@ def texts_by_image(numbers: np.ndarray, num_images: int, values: list) -> list[l
     for number, value in zip(numbers.tolist(), values, strict=True):
         if number < 0 or value is None:
             continue
-        if isinstance(value, str) and not value.lstrip().startswith("["):
+        if isinstance(value, str) and not value.lstrip().startswith(("[", "{")):
             text = value.strip()
             if text:
                 grouped[number].append(text)

@@ -50,6 +50,8 @@ NOT_IMAGES = {
         "lock",
     ),
 }
+# What `datasets` writes into a CSV file for an image.
+PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")
 OUTSIDE = "outside the folder"
 MISSING = "no such image file"
 
@@ -185,6 +187,10 @@ def _cleaned(name: object) -> str:
     if isinstance(name, list | tuple):
         name = name[0] if name else ""
     text = str(name).strip().strip("'\"").removeprefix("file://").replace("\\", "/")
+    if printed := PRINTED_IMAGE.match(text):
+        text = printed.group(1)
+    if "://" in text:  # the address of an image that has been downloaded
+        text = text.partition("?")[0]
     return re.sub(r"(\.\w{2,5})#\d+$", r"\1", text)  # `name.jpg#0`: the number of the caption
 
 

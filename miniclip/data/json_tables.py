@@ -22,10 +22,12 @@ from miniclip.data.tables import MAX_CELL, MAX_COLUMNS, Table, split_lines
 from miniclip.utils.errors import UserError
 
 TEXT_FIELDS = ("raw", "caption", "text", "sentence", "sent", "value", "content", "description", "prompt", "title", "p")
-TEXT_FIELDS += ("result",)  # the last one is Label Studio's
+TEXT_FIELDS += ("assistant", "result")  # the last one is Label Studio's
 NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
 IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
 ANSWERERS = ("gpt", "assistant", "model")
+MOST_LEVELS, MOST_PARTS = 8, 20  # how deep and in how many parts of a list to look for the name of an image
+MOST_LITERAL = 50_000_000  # characters of a Python literal, which takes far more memory to parse than JSON
 
 
 def read_yaml_table(content: bytes, name: str) -> Table | None:
@@ -52,14 +54,28 @@ def read_json_table(content: bytes, name: str) -> Table | None:
         UserError: the file is broken; the message says where.
     """
     text, encoding = decode_table(content, name)
+    kind = "json"
     try:
         value = json.loads(text, object_pairs_hook=_without_losing_repeated_names)
     except json.JSONDecodeError as error:
-        return _read_lines(text, name, encoding, error)
+        kind, value = "a Python literal", _literal(text)
+        if value is None:
+            return _read_lines(text, name, encoding, error)
     except RecursionError as error:
         raise UserError(f"{name} is nested too deeply to be read as a table") from error
     records = records_of(value)
-    return None if records is None else _table(records, f"json, {encoding}")
+    return None if records is None else _table(records, f"{kind}, {encoding}")
+
+
+def _literal(text: str) -> dict | list | None:
+    """A dict or list as Python prints it, which may also end with a comma; `None` if the text is none."""
+    if text.lstrip()[:1] not in ("{", "[") or len(text) > MOST_LITERAL:
+        return None
+    try:
+        value = ast.literal_eval(text.strip())
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return None
+    return value if isinstance(value, dict | list) else None
 
 
 def _without_losing_repeated_names(pairs: list[tuple]) -> dict:
@@ -87,7 +103,7 @@ def _read_lines(text: str, name: str, encoding: str, error: json.JSONDecodeError
         if not line.strip():
             continue
         try:
-            record = json.loads(line, object_pairs_hook=_without_losing_repeated_names)
+            record = _parsed_line(line)
             if not isinstance(record, dict):
                 raise ValueError("no record")
             records.append(record)
@@ -101,6 +117,13 @@ def _read_lines(text: str, name: str, encoding: str, error: json.JSONDecodeError
     return table
 
 
+def _parsed_line(line: str):
+    try:
+        return json.loads(line, object_pairs_hook=_without_losing_repeated_names)
+    except json.JSONDecodeError:
+        return _literal(line)
+
+
 def records_of(value) -> list[dict] | None:
     """The records in parsed JSON, whatever surrounds them; `None` if there are none."""
     if isinstance(value, list):
@@ -109,6 +132,8 @@ def records_of(value) -> list[dict] | None:
         return None
     if "images" in value and "annotations" in value:
         return _coco_records(value)
+    if isinstance(value.get("classes"), list) and isinstance(value.get("labels"), dict):  # FiftyOne
+        return _records_of_labels(value["labels"], value["classes"])
     splits = [name for name in value if name.lower() in SPLIT_WORDS]
     if splits and all(isinstance(value[name], list | dict) for name in splits):
         return _records_of_splits(value, splits)
@@ -116,10 +141,16 @@ def records_of(value) -> list[dict] | None:
         columns = [str(name) for name in as_list(value["columns"])]
         return [dict(zip(columns, row, strict=False)) for row in value["data"] if isinstance(row, list)]
     lists = {name: part for name, part in value.items() if isinstance(part, list) and part}
-    for name in sorted(lists, key=lambda name: -len(lists[name])):
+    for name in sorted(lists, key=lambda name: (image_in(lists[name]) is None, -len(lists[name]))):
         if all(isinstance(part, dict) for part in lists[name]) and not is_image_name(name):
             return lists[name]
     return _records_of_mapping(value)
+
+
+def _records_of_labels(labels: dict, classes: list) -> list[dict]:
+    """Records from the class number of each image."""
+    known = dict(enumerate(classes))
+    return [{"file_name": name, "label": known.get(label, label)} for name, label in labels.items()]
 
 
 def _records_of_list(value: list) -> list[dict] | None:
@@ -143,13 +174,29 @@ def _records_of_mapping(value: dict) -> list[dict] | None:
     """{name: captions}, {name: record}, or columns: {column: {row: cell}} and {column: [cells]}."""
     if columns := _records_of_columns(value):
         return columns
+    parts = [part for part in value.values() if isinstance(part, dict | list) and image_in(part)]
+    if parts and not any(map(is_image_name, value)) and not any(_names_an_image(part) for part in parts):
+        return records_of(max(parts, key=len))  # the images are deeper, as in the projects of VIA
+    if _are_classes(value):
+        return [{"file_name": image, "label": name} for name, images in value.items() for image in images]
     records = []
     for name, part in value.items():
         if isinstance(part, dict):
             records.append({"file_name": name, **{str(key): cell for key, cell in part.items()}})
         elif isinstance(part, str | list):
-            records.append({"file_name": name, "caption": part})
+            records.append({"file_name": name, "column_1": part})  # captions or labels
     return records or None
+
+
+def _are_classes(value: dict) -> bool:
+    """Whether a mapping has lists of images for each class, as in Food-101: `{"apple_pie": ["apple_pie/1005649"]}`."""
+    lists = [(name, part) for name, part in value.items() if isinstance(part, list)]
+    images = [
+        isinstance(image, str) and (is_image_name(image) or image.startswith(f"{name}/"))
+        for name, part in lists
+        for image in part[:MOST_PARTS]
+    ]
+    return len(lists) == len(value) and bool(images) and all(images)
 
 
 def _records_of_columns(value: dict) -> list[dict] | None:
@@ -190,29 +237,49 @@ def _texts_in(record: dict) -> list[str]:
 
 def texts_of(value) -> list[str]:
     """All captions in a cell. It may be a text, a list of texts (also one written as JSON or Python code), records with
-    a text, or a conversation, of which the first answer counts."""
+    a text, a text in pieces of several styles, or a conversation, of which the first answer counts."""
     if isinstance(value, str):
-        written = _list_in_text(value)
+        written = _written_texts(value)
         return [value] if written is None else written
     if isinstance(value, dict):
         name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list | dict)), None)
         return texts_of(value[name]) if name else [text for part in value.values() for text in texts_of(part)]
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         parts = list(value)
-        if parts and all(isinstance(part, dict) and ("from" in part or "role" in part) for part in parts):
-            parts = [part for part in parts if part.get("from", part.get("role")) in ANSWERERS][:1]
+        if _is_in_pieces(parts):
+            return ["".join(part if isinstance(part, str) else str(part.get("text") or "") for part in parts)]
+        if _is_conversation(parts):
+            parts = [part for part in parts if _speaker(part) in ANSWERERS][:1]
         return [text for part in parts for text in texts_of(part)]
     return []
 
 
-def _list_in_text(text: str) -> list[str] | None:
+def _is_in_pieces(parts: list) -> bool:
+    """Whether a text has pieces of several kinds, as in Telegram's exports and in messages to language models."""
+    typed = [part for part in parts if isinstance(part, dict) and isinstance(part.get("type"), str)]
+    others = [part for part in parts if part not in typed]
+    return any(isinstance(part.get("text"), str) for part in typed) and all(isinstance(part, str) for part in others)
+
+
+def _is_conversation(parts: list) -> bool:
+    return bool(parts) and all(isinstance(part, dict) and ("from" in part or "role" in part) for part in parts)
+
+
+def _speaker(part: dict):
+    return part.get("from", part.get("role"))
+
+
+def _written_texts(text: str) -> list[str] | None:
+    """The texts in a list or a record that is written into a cell; `None` if the cell is an ordinary text."""
     stripped = text.strip()
-    if not (stripped.startswith("[") and stripped.endswith("]") and len(stripped) > 2) or len(stripped) > MAX_CELL:
+    if (stripped[:1], stripped[-1:]) not in (("[", "]"), ("{", "}")) or not 2 < len(stripped) <= MAX_CELL:
         return None
     try:
         parts = json.loads(stripped)
     except (ValueError, RecursionError):
         parts = _python_list(stripped)
+    if isinstance(parts, dict) and parts:
+        return texts_of(parts)
     if isinstance(parts, list) and parts and all(isinstance(part, str | list | dict) for part in parts):
         return [text for part in parts for text in (texts_of(part) if not isinstance(part, str) else [part])]
     return None
@@ -230,7 +297,7 @@ def _python_list(text: str) -> list | None:
 
 def _table(records: list[dict], how: str) -> Table:
     names: dict[str, None] = {}
-    records = [part for record in records for part in _one_an_image(_flat(record))]
+    records = [part for record in records for lifted in _lifted(record) for part in _one_an_image(lifted)]
     for record in records:
         names.update(dict.fromkeys(map(_field, record)))
         if len(names) > MAX_COLUMNS:
@@ -246,16 +313,38 @@ def _table(records: list[dict], how: str) -> Table:
     return table
 
 
-def _flat(record: dict) -> dict:
-    """Take the image out of a record inside the record, such as `{"data": {"image": "1.jpg"}}` of Label Studio."""
-    inside = [
-        cell
-        for cell in record.values()
-        if isinstance(cell, dict) and any(isinstance(part, str) and is_image_name(part) for part in cell.values())
-    ]
-    for cell in inside:
-        record = {**cell, **record}
-    return record
+def image_in(value, levels: int = MOST_LEVELS) -> str | None:
+    """The first name of an image file in nested lists and dicts."""
+    if isinstance(value, str):
+        return value if len(value) < 1000 and is_image_name(value) else None
+    if levels == 0 or not isinstance(value, dict | list):
+        return None
+    parts = value.values() if isinstance(value, dict) else value[:MOST_PARTS]
+    return next((name for part in parts if (name := image_in(part, levels - 1))), None)
+
+
+def _names_an_image(value) -> bool:
+    """Whether an image is named by the value itself, one of its fields, or a list in one of them."""
+    cells = [cell for part in value.values() for cell in as_list(part)] if isinstance(value, dict) else [value]
+    return any(isinstance(cell, str) and is_image_name(cell) for cell in cells)
+
+
+def _lifted(record: dict, levels: int = MOST_LEVELS) -> list[dict]:
+    """
+    One record for each image deeper in a record, with the fields around it: `{"data": {"image": "1.jpg"}}` of Label
+    Studio, posts with `media` in exports of Instagram, and messages that contain an image.
+    """
+    if levels == 0 or _names_an_image(record):
+        return [record]
+    for name, cell in record.items():
+        parts = [part for part in as_list(cell) if isinstance(part, dict) and image_in(part)]
+        if parts and _is_conversation(as_list(cell)) and any(_speaker(part) in ANSWERERS for part in cell):
+            return [{**record, "image": image_in(parts)}]
+        if parts:
+            outer = {key: value for key, value in record.items() if key != name}
+            inner = [{key: value for key, value in part.items() if value or key not in outer} for part in parts]
+            return [lifted for part in inner for lifted in _lifted({**outer, **part}, levels - 1)]
+    return [record]
 
 
 def _one_an_image(record: dict) -> list[dict]:

@@ -1,5 +1,6 @@
 """Labels as captions: class names in templates, so that labelled images can be used like captioned ones."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ TEMPLATES = (
     "a photo of one {}.",
     "a photo of many {}.",
 )
+
+CLASS_AND_BOX = re.compile(r"n\d{8}( -?\d+){4}\b")
 
 
 def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
@@ -64,6 +67,18 @@ def with_joined_indicators(columns: dict[str, list], image: str) -> dict[str, li
     joined = [", ".join(names) or None for names in classes]
     name = "label" if max(map(len, classes)) <= 1 else "caption"
     return {name: values for name, values in columns.items() if name not in indicators} | {name: joined}
+
+
+def with_plain_ids(columns: dict[str, list]) -> dict[str, list]:
+    """Columns in which ImageNet's `n01440764 85 1 499 272`, a class and the boxes of its objects, is only the class."""
+    return {
+        name: [value.split()[0] for value in values] if _are_boxes(values) else values
+        for name, values in columns.items()
+    }
+
+
+def _are_boxes(values: list) -> bool:
+    return bool(values) and all(isinstance(value, str) and CLASS_AND_BOX.match(value) for value in values)
 
 
 def _is_indicator(values: list) -> bool:

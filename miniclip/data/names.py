@@ -24,12 +24,15 @@ CAPTION_NAMES = (
 LABEL_NAMES = (
     *("label", "labels", "cls", "class", "class_name", "classname", "category", "category_name", "fine_label"),
     *("target", "species", "breed", "dx", "diagnosis", "klasse", "kategorie"),
+    *("class_id", "class_idx", "label_id", "category_id", "target_class", "prediction_string"),
 )
-SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_split")
+SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_split", "usage")
+SPLIT_FLAGS = ("is_train", "is_training", "istrain", "in_train")  # columns of true and false
 URL_NAMES = ("url", "image_url", "img_url", "urls", "link", "image_link", "photo_image_url", "imageurl")
 
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train", "restval": "train",
+    "trainval": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "eval": "validation",
     "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip

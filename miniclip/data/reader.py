@@ -21,12 +21,20 @@ from datasets import Dataset, IterableDataset
 from huggingface_hub import hf_hub_download, snapshot_download
 from huggingface_hub.errors import HFValidationError
 
-from miniclip.data.columns import Columns, captions_of, find_columns, find_image_column, find_label_column
+from miniclip.data.columns import (
+    Columns,
+    captions_of,
+    find_columns,
+    find_image_column,
+    find_label_column,
+    image_columns,
+)
 from miniclip.data.layouts import embedded
 from miniclip.data.layouts.found import ONLY_IMAGES, Options
+from miniclip.data.names import is_image_name
 from miniclip.data.shapes import SPLIT_SIZES, shapes_split
 from miniclip.data.skipped import SkipReport
-from miniclip.data.sources import take_inventory
+from miniclip.data.sources import is_url, take_inventory
 from miniclip.data.splits import SplitMissing, first_rows, missing_split, parse_split, select_split
 from miniclip.data.table_cache import cache_folder
 from miniclip.data.understand import is_local_dataset, understand_embedded, understand_local, understand_named_files
@@ -232,6 +240,11 @@ def _of_datasets(name: str, config_name: str | None, options: Options, streaming
         loaded = datasets.load_dataset(source, config_name, streaming=streaming, cache_dir=cache)
     except (OSError, ValueError, KeyError, datasets.exceptions.DatasetGenerationError) as error:
         raise UserError(_load_error(name, error)) from error
+    if not path.exists() and config_name is None and _lacks_images_or_words(next(iter(loaded.values()))):
+        try:
+            return _of_files_on_hub(name, options, streaming)
+        except UserError:  # what `datasets` read is all there is
+            pass
     if signature and not streaming:
         for split, part in loaded.items():
             part._fingerprint = f"{signature}{split}"  # it names what is cached of the dataset
@@ -244,6 +257,20 @@ def _clip_benchmark_export(name: str, options: Options, streaming: bool) -> Unde
     archives without the files that name the classes and the prompts."""
     if not any(_is_on_hub(name, file) for file in CLIP_BENCHMARK_FILES):
         return None
+    return _of_files_on_hub(name, options, streaming)
+
+
+def _lacks_images_or_words(dataset) -> bool:
+    """Whether `datasets` read the images of a dataset without its table, or the table without its images."""
+    dataset = embedded.undecoded(dataset)
+    row, images = next(iter(dataset), {}), image_columns(dataset)
+    if images:
+        return set(row) == set(images)
+    return any(isinstance(cell, str) and is_image_name(cell) and not is_url(cell) for cell in row.values())
+
+
+def _of_files_on_hub(name: str, options: Options, streaming: bool) -> Understanding:
+    """Understand a dataset on the Hub like a local folder."""
     if streaming:
         return understand_named_files(f"hf://datasets/{name}", options, streaming)
     try:

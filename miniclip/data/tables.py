@@ -18,7 +18,9 @@ MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\d+)?\s*", re.IGNORECASE)
+PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
 NAME_THEN_TEXT = re.compile(rf"(\S+\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\d+)?:?\s+(\S.*)", re.IGNORECASE)
+NUMBER_THEN_TEXT = re.compile(r"(\S*\d\S*)\s+(\S.*)")  # a name without its suffix
 
 
 @dataclass
@@ -50,6 +52,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         UserError: the file is too broken to read.
     """
     text, encoding = decode_table(content, name)
+    text = text[_preface(text) :]
     lines = list(_first_lines(text))
     delimiter = _sniff_delimiter(lines)
     if delimiter is None:
@@ -69,6 +72,18 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     if mended.count:
         table.how += f", quotes left open in {mended.count} lines"
     return table
+
+
+def _preface(text: str) -> int:
+    """Number of characters before the table. A header or a row may begin with `#` as well."""
+    end = 0
+    while match := PREFACE_LINE.match(text, end):
+        cells = re.split(r"[\t|;,]", match.group())
+        known = {plain_name(cell) for cell in cells} & {*IMAGE_NAMES, *CAPTION_NAMES}
+        if len(known) > 1 or any(IMAGE_CELL.fullmatch(cell) for cell in cells):
+            break
+        end = match.end()
+    return end
 
 
 def split_lines(text: str) -> Iterator[str]:
@@ -228,15 +243,22 @@ def _problem(row: list[str]) -> str | None:
 
 def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
     """A table of lines such as `name.jpg some words`, or `name.jpg 3` with the number of a class."""
-    if not lines or sum(bool(NAME_THEN_TEXT.fullmatch(line.strip())) for line in lines) < 0.8 * len(lines):
+    form = next((form for form in (NAME_THEN_TEXT, NUMBER_THEN_TEXT) if _fit(lines, form)), None)
+    if form is None:
         return None
-    table = Table({"image": [], "caption": []}, f"a file name and a text in each line, {encoding}")
+    names, texts, skipped = [], [], SkipReport()
     for number, line in enumerate(split_lines(text), start=1):
-        if match := NAME_THEN_TEXT.fullmatch(line.strip()):
-            table.columns["image"].append(match.group(1))
-            table.columns["caption"].append(match.group(2))
+        if match := form.fullmatch(line.strip()):
+            names.append(match.group(1))
+            texts.append(match.group(2))
         elif line.strip():
-            table.skipped.add(number, "not a file name and a text")
-    if all(text.isdigit() for text in table.columns["caption"]):
-        table.columns["label"] = table.columns.pop("caption")
-    return table
+            skipped.add(number, "not a file name and a text")
+    words = sum(any(character.isalpha() for character in text) for text in texts)
+    if form is NUMBER_THEN_TEXT and words < 0.5 * len(texts):  # numbers alone may mean anything
+        return None
+    column = "label" if all(text.isdigit() for text in texts) else "column_1"  # captions or labels
+    return Table({"image": names, column: texts}, f"a file name and a text in each line, {encoding}", skipped)
+
+
+def _fit(lines: list[str], form: re.Pattern) -> bool:
+    return bool(lines) and sum(bool(form.fullmatch(line.strip())) for line in lines) >= 0.8 * len(lines)

@@ -17,10 +17,13 @@ from miniclip.data.columns import find_image_column
 from miniclip.data.encodings import decode_text
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts import embedded, webdataset
+from miniclip.data.layouts.captioned_photos import find_captioned_photos
 from miniclip.data.layouts.class_folders import find_class_folders
 from miniclip.data.layouts.found import ONLY_IMAGES, Found, Options
+from miniclip.data.layouts.parallel_lines import find_parallel_lines
 from miniclip.data.layouts.side_files import find_side_files
-from miniclip.data.layouts.tables import NO_TABLES, READERS, find_tables, without_compression
+from miniclip.data.layouts.table_files import NO_TABLES, READERS, without_compression
+from miniclip.data.layouts.tables import find_tables
 from miniclip.data.layouts.written_images import names_image_files, unpacked_images, with_written_images
 from miniclip.data.names import is_image_name
 from miniclip.data.repetitions import picture_groups
@@ -39,7 +42,9 @@ SAMPLES_A_SHARD = 10_000  # img2dataset's default, if nothing tells how many ima
 FEWEST_A_SHARD = 1_000
 # Asked in turn if no table is found; docs/contributing.md shows how to add one.
 LAYOUTS = (
+    find_parallel_lines,
     find_side_files,
+    find_captioned_photos,
     find_class_folders,  # last, because it accepts any folder of images
 )
 KINDS = "csv, tsv, txt, json, jsonl, yaml, md, html, parquet, arrow, feather, xlsx, tar, zip"

@@ -5,6 +5,7 @@ import re
 import datasets
 import pytest
 from conftest import ROOT
+from test_exports import EXPORTS
 from test_layouts import LAYOUTS, SPLIT_LAYOUTS, load_split, pictures_and_captions
 
 # The first column of the table, and the layout that draws it. The layout returns the second column.
@@ -36,11 +37,23 @@ ROWS = {
     "WebDataset shards, as img2dataset writes them": "img2dataset_shards",
     "the same, named by a pattern": "shards_with_json_alone",
     "a zip or tar of any of these folders": "zip_of_a_folder",
+    "an export of Instagram": "instagram",
+    "an export of Facebook": "facebook",
+    "an export of Telegram": "telegram",
+    "a project of VIA (VGG Image Annotator)": "via_project",
+    "a dataset of FiftyOne": "fiftyone",
+    "photos captioned in Lightroom, darktable or digiKam (XMP, IPTC, EXIF)": "xmp_in_the_photos",
+    "file names that are captions: `a_dog_on_a_beach_01.jpg`": "captions_as_file_names",
+    "messages for fine-tuning, as for LLaMA-Factory": "llama_factory",
+    "a table of images and a table of captions with a common key": "keys_with_different_names",
+    "a list of images, and captions in the same lines of other files, as in Multi30k": "texts_line_by_line",
 }
 WITHOUT_CAPTIONS = [
     ("a table of names and labels, such as `id,breed`", "`--dataset_name photos`"),
     ("a list of paths and class numbers, with `classes.txt`", "`--dataset_name photos`"),
     ("a table with a column of 0 and 1 for each class", "`--dataset_name photos`"),
+    ("classes in file names: `cat.12.jpg`", "`--dataset_name photos`"),
+    ("ImageNet as on Kaggle, or Tiny ImageNet", "`--zero_shot_dataset photos`"),
     ("a folder of photos for each class", "`--zero_shot_dataset photos`"),
     ("CLIP_benchmark's export: `classnames.txt`, templates and `test/0.tar`", "`--zero_shot_dataset photos`"),
     ("a dataset on the Hub", "`--dataset_name owner/name`"),
@@ -53,6 +66,9 @@ def draw(name: str, folder) -> str:
     folder.mkdir()
     if name in LAYOUTS:
         return LAYOUTS[name](folder)[0]
+    if name in EXPORTS:
+        EXPORTS[name](folder)
+        return str(folder)
     (write,) = [write for write in SPLIT_LAYOUTS if write.__name__ == name]
     write(folder)
     return str(folder)

@@ -62,15 +62,16 @@ def test_the_changes_are_well_formed_and_pass_their_tests(changed):
 
 
 def test_a_model_is_trained_with_the_new_loss_on_the_new_layout(changed):
-    xmp = re.search(r'XMP = """(.*?)"""', PAGE, flags=re.S)[1]
     photos = changed / "photos"
     photos.mkdir()
+    lines = []
     for number in range(24):
-        Image.new("RGB", (40, 30), (10 * number, 90, 160)).save(photos / f"{number}.png")
-        (photos / f"{number}.png.xmp").write_text(xmp.format(f"picture {number}"), encoding="utf-8")
+        Image.new("RGB", (40, 30), (10 * number, 90, 160)).save(photos / f"IMG-{number}.png")
+        lines += [f"31/12/20, 10:{number:02d} - Ada: IMG-{number}.png (file attached)", f"picture {number}"]
+    (photos / "WhatsApp Chat with Ada.txt").write_text("\n".join(lines), encoding="utf-8")
     (training,) = [command for command in commands(PAGE) if "--loss" in command]
     output = shell(f"{training} {TINY} --dataset_name photos --vision_config '{{}}'", changed)
-    assert "an XMP file beside each photo" in output
+    assert "a WhatsApp chat" in output
     saved = changed / "runs" / "margin"
     assert json.loads((saved / "config.json").read_text())["loss"] == "margin"
     assert "margin_loss" in (saved / "losses_miniclip.py").read_text()  # travels with the model

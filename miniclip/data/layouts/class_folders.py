@@ -6,15 +6,23 @@ from pathlib import PurePosixPath
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts.class_names import as_words, names_file, says_nothing
 from miniclip.data.layouts.found import ONLY_IMAGES, Found, Rows, build
-from miniclip.data.layouts.tables import folder_splits, split_lists
+from miniclip.data.layouts.split_lists import folder_splits, split_lists
 from miniclip.data.names import SPLIT_WORDS, is_image_name
 from miniclip.data.sources import Inventory
 
 ROOM_FOLDERS = {"images", "image", "imgs", "img", "photos", "pictures", "data", "dataset", "jpg", "jpeg", "png"}
 
+# `great_dane_12`, `cat.0`, `cat (3)`
+NUMBERED = re.compile(r"([^\W\d]+(?:[_ \-][^\W\d]+)*)[_. \-]*\(?\d+\)?")
+CAMERAS = re.compile(
+    r"(img|dscn?|dscf|pxl|image|photo|picture|pic|p|frame|screen ?shot|whatsapp|gopr|mvi|scan|file|f|test|sun|flickr)"
+    r"(?![^\W_]).*",
+    re.IGNORECASE,
+)
+
 
 def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | None:
-    """Images labelled by their folder. There are no labels if all images are in one folder."""
+    """Images labelled by their folder, or by names such as `cat_12.jpg`. There may be no labels."""
     images = [name for name in finder.images if is_image_name(name)]
     if not images:
         return None
@@ -25,6 +33,9 @@ def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | Non
         splits = [lists.get(path) for path in rows.paths] if "train" in lists.values() else [None]
     rows.splits = splits if any(splits) else None
     classes = [class_of(image) for image in images]
+    layout = "class folders"
+    if len(set(classes)) < 2 and (named := classes_in_names(images)):
+        classes, layout = named, "classes in the file names"
     if None in classes or len(set(classes)) < 2:
         found = build(rows, ONLY_IMAGES, [], inventory)
         found.captions.clear()
@@ -33,7 +44,7 @@ def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | Non
     given = names_file(inventory, names)
     words = {name: given.get(name) or as_words(name) for name in names}
     rows.label = ("label", classes)
-    found = build(rows, f"class folders ({len(names)} classes)", [], inventory, words)
+    found = build(rows, f"{layout} ({len(names)} classes)", [], inventory, words)
     found.captions.clear()
     found.notes += _notes(names, words, bool(given))
     return found
@@ -49,6 +60,16 @@ def class_of(image: str) -> str | None:
         if re.sub(r"[\W\d_]+", "", part.lower()) not in SPLIT_WORDS and part.lower() not in ROOM_FOLDERS:
             return part
     return None
+
+
+def classes_in_names(images: list[str]) -> list[str]:
+    """The class of each image from names such as `great_dane_12.jpg`; empty unless a few words repeat in all names."""
+    matches = [NUMBERED.fullmatch(PurePosixPath(image).stem) for image in images]
+    classes = [match.group(1) for match in matches if match]
+    few = 1 < len(set(classes)) <= len(images) / 2
+    if len(classes) < len(images) or not few or any(CAMERAS.fullmatch(name) for name in set(classes)):
+        return []
+    return classes
 
 
 def _notes(names: list[str], words: dict[str, str], given: bool) -> list[str]:

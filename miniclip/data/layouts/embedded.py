@@ -120,7 +120,9 @@ def usual_splits(splits: dict) -> dict:
 def undecoded(dataset, image_column: str | None = None, base: Path | None = None):
     """Switch image decoding off, and turn columns with encoded images or paths into image columns."""
     for column, feature in (dataset.features or {}).items():
-        if isinstance(feature, datasets.Image) or _holds_encoded_images(dataset, column, feature):
+        if isinstance(feature, datasets.List) and _holds_encoded_images(dataset, column, feature.feature):
+            dataset = _first_of_list(dataset, column)
+        elif _holds_encoded_images(dataset, column, feature):
             dataset = dataset.cast_column(column, datasets.Image(decode=False))
     if image_columns(dataset):
         return dataset
@@ -140,8 +142,18 @@ def undecoded(dataset, image_column: str | None = None, base: Path | None = None
     return dataset
 
 
+def _first_of_list(dataset, column: str):
+    """The first of the images in each row, as datasets for language models keep one or several."""
+    undecoded_list = datasets.List(datasets.Image(decode=False))
+    features = datasets.Features({**dataset.features, column: datasets.Image(decode=False)})
+    dataset = dataset.cast_column(column, undecoded_list)
+    return dataset.map(lambda row: {column: _first(row[column])}).cast(features)
+
+
 def _holds_encoded_images(dataset, column: str, feature) -> bool:
     """Whether the values are encoded images. Files from pandas, polars or pyarrow do not say so in their schema."""
+    if isinstance(feature, datasets.Image):
+        return True
     if isinstance(feature, dict):
         return set(feature) == {"bytes", "path"}
     if feature not in (datasets.Value("binary"), datasets.Value("large_binary")):

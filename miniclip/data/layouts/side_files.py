@@ -4,17 +4,20 @@ import json
 import re
 from pathlib import PurePosixPath
 
+from miniclip.data.described_photos import description_in_xmp
 from miniclip.data.encodings import decode_text
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Found, Rows, build
-from miniclip.data.layouts.tables import folder_splits
+from miniclip.data.layouts.split_lists import folder_splits
 from miniclip.data.names import described_image, is_image_name
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
 
-SUFFIXES = (".txt", ".caption", ".cap", ".json")
+SUFFIXES = (".txt", ".caption", ".cap", ".json", ".xmp")
+# Flickr30k Entities marks what a phrase shows: "[/EN#1/people Two young guys] sit".
+ENTITY = re.compile(r"\[/EN#\d+(?:/\w+)+ ([^\]]*)\]")
 CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "title", "sentences", "tags")
 
 
@@ -69,6 +72,8 @@ def _captions(inventory: Inventory, file: str) -> list[str]:
     if inventory.files[file][0] > MAX_CELL:
         return []
     text, _ = decode_text(inventory.read(file))
+    if file.lower().endswith(".xmp"):
+        return [caption] if (caption := description_in_xmp(text)) else []
     if file.lower().endswith(".json"):
         try:
             record = json.loads(text)
@@ -76,5 +81,5 @@ def _captions(inventory: Inventory, file: str) -> list[str]:
             return []
         field = next((name for name in CAPTION_FIELDS if isinstance(record, dict) and record.get(name)), None)
         return [text.strip() for text in texts_of(record[field]) if text.strip()] if field else []
-    lines = [line.replace("\x00", "").strip() for line in split_lines(text)]
+    lines = [ENTITY.sub(r"\1", line.replace("\x00", "")).strip() for line in split_lines(text)]
     return [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)]

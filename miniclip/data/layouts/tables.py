@@ -1,47 +1,31 @@
 """Tables and JSON files that name images: Kaggle, COCO, Karpathy, ImageFolder, spreadsheets, lists for fine-tuning."""
 
-import bz2
-import gzip
-import io
-import lzma
 import re
-import zlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-import pyarrow as pa
-import pyarrow.parquet as pq
-
-from miniclip.data.albums import read_album
-from miniclip.data.columns import TableColumns, understand_columns, url_column
-from miniclip.data.image_paths import ImageFinder, folded
-from miniclip.data.json_tables import read_json_table, read_yaml_table
-from miniclip.data.labels import with_joined_indicators
-from miniclip.data.layouts.class_names import NAMES_FILES, names_file
-from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
+from miniclip.data.columns import LEAST_WORDS, TableColumns, mean_words, sample_of, understand_columns, url_column
+from miniclip.data.image_paths import ImageFinder
+from miniclip.data.joins import joined
+from miniclip.data.labels import with_joined_indicators, with_plain_ids
+from miniclip.data.layouts.class_names import names_file
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
+from miniclip.data.layouts.split_lists import folder_splits, split_lists
+from miniclip.data.layouts.table_files import read_table, table_files
 from miniclip.data.names import (
     CAPTION_NAMES,
-    SPLIT_WORDS,
+    SPLIT_FLAGS,
     canonical_split,
-    described_image,
     is_image_name,
     plain_name,
     split_in_name,
 )
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
-from miniclip.data.tables import Table, read_text_table, split_lines
+from miniclip.data.tables import Table
 from miniclip.utils.errors import UserError
 
-MOST_TABLES = 2000
-DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
-NO_TABLES = re.compile(
-    r"(readme|license|licence|requirements|nshards|classnames|zeroshot_|dataset_info|dataset_dict|state|config|"
-    r"instances_|person_keypoints_|stuff_|panoptic_|image_info_|changelog|citation).*|.*_stats\.json",
-    re.IGNORECASE,
-)
+SPLIT_IN_STEM = re.compile(r"\d+|trainval|train(ing)?|val(id(ation)?)?|dev|test(ing)?")
 
 
 @dataclass
@@ -74,14 +58,25 @@ class Candidate:
 
     @property
     def kind(self) -> tuple:
-        """A key that is equal for files that are parts of one table."""
+        """A key that is equal for files that are parts of one table. Files of splits may have further columns of their
+        own."""
         suffix = PurePosixPath(self.file).suffix.lower()
+        if self.columns is not None and not self.columns.captions:  # tables of other labels for the same images
+            return suffix, SPLIT_IN_STEM.sub("", PurePosixPath(self.file).stem.lower())
+        if self.split is not None and self.columns is not None:
+            return suffix, tuple(map(plain_name, (self.columns.image, *self.columns.captions)))
         return suffix, tuple(plain_name(name) for name in self.table.columns if not name.startswith("column_"))
 
     @property
     def has_captions(self) -> bool:
         """Whether the table has captions."""
         return self.columns is not None and bool(self.columns.captions)
+
+    @property
+    def has_sentences(self) -> bool:
+        """Whether its captions are more than single words."""
+        captions = self.columns.captions if self.columns is not None else ()
+        return any(mean_words(sample_of(self.table.columns[name])) >= LEAST_WORDS for name in captions)
 
 
 def find_tables(
@@ -99,9 +94,11 @@ def find_tables(
             continue
         candidates.append(_understood(Candidate(file, table, None), finder, options))
     chosen = choose_tables(candidates)
+    if not any(candidate.has_sentences for candidate in chosen):
+        chosen = _joined(candidates, finder, options) or chosen
     if not chosen:
         return None, broken, [_why_not(candidate) for candidate in candidates[:5]]
-    found = _read_chosen(inventory, finder, chosen, options)
+    found = _read_chosen(inventory, finder, chosen, options, _splits_of_others(candidates, chosen, finder))
     others = [c.file for c in candidates if c not in chosen and (c.has_captions or c.split is None)]
     if others:
         found.notes.append(f"not used: {', '.join(others[:5])}{' and others' if len(others) > 5 else ''}")
@@ -112,6 +109,7 @@ def find_tables(
 def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> Candidate:
     near = finder.near_table(_folder(candidate.file), candidate.split)
     given = options.image_column, options.caption_columns
+    candidate.table.columns = with_plain_ids(candidate.table.columns)
     candidate.columns = columns = understand_columns(candidate.table.columns, near, *given)
     if columns is not None and not columns.captions and not columns.label:
         joined = with_joined_indicators(candidate.table.columns, columns.image)
@@ -120,108 +118,22 @@ def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> 
     return candidate
 
 
-def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
-    """Files that may be tables, without texts beside single images and files that only describe the dataset."""
-    described = None
-    files = []
-    for file in inventory.files:
-        path = PurePosixPath(without_compression(file))
-        if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
-            continue
-        if path.name.lower() in NAMES_FILES and path.stem.lower() != "labels" and path.suffix.lower() != ".csv":
-            continue
-        if path.suffix.lower() in (".txt", ".json"):
-            if described is None:
-                images = [PurePosixPath(name) for name in finder.images]
-                described = {folded(name) for image in images for name in (image.name, image.stem)}
-            if folded(described_image(path.stem)) in described:
-                continue
-        files.append(file)
-    return sorted(files, key=_split_last)[:MOST_TABLES]
-
-
-def _split_last(file: str) -> tuple:
-    return ("lemma" in file.lower(), file)
+def _joined(candidates: list[Candidate], finder: ImageFinder, options: Options) -> list[Candidate]:
+    """The first table that names images, joined with one that has captions for them."""
+    for first in candidates:
+        for second in candidates if first.columns else ():
+            if second is not first and (table := joined(first.table, first.columns, second.table)):
+                table.skipped.extend(first.table.skipped)
+                table.skipped.extend(second.table.skipped)
+                candidate = _understood(Candidate(first.file, table, None), finder, options)
+                if candidate.has_sentences:
+                    candidate.table.how += f" with {second.file}"
+                    return [candidate]
+    return []
 
 
 def _folder(file: str) -> str:
     return file.rpartition("/")[0]
-
-
-def read_table(inventory: Inventory, file: str) -> Table | None:
-    """
-    Read a table from a file of any kind; `None` if it is not a table.
-
-    Raises:
-        UserError: the file is broken, or of a kind that cannot be read.
-    """
-    reader = READERS[PurePosixPath(without_compression(file)).suffix.lower()]
-    try:
-        return reader(_decompressed(inventory.read(file), file), file)
-    except (pa.ArrowException, MemoryError, RecursionError) as error:
-        raise UserError(
-            f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again"
-        ) from error
-
-
-def without_compression(file: str) -> str:
-    """The name of a file without `.gz`, `.bz2` or `.xz` at its end."""
-    stem, _, suffix = file.rpartition(".")
-    return stem if f".{suffix.lower()}" in DECOMPRESS else file
-
-
-def _decompressed(content: bytes, file: str) -> bytes:
-    decompress = DECOMPRESS.get(PurePosixPath(file).suffix.lower())
-    try:
-        return decompress(content) if decompress else content
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
-        raise UserError(f"{file} cannot be unpacked ({error}): download it again") from error
-
-
-def _parquet(content: bytes, file: str) -> Table | None:
-    """A parquet table, unless it contains images: another layout reads those without holding them in memory."""
-    parquet = pq.ParquetFile(io.BytesIO(content))
-    return None if holds_images(parquet) else _arrow_table(parquet.schema_arrow, parquet.read)
-
-
-def _feather(content: bytes, file: str) -> Table | None:
-    from pyarrow import feather
-
-    table = feather.read_table(io.BytesIO(content))
-    return _arrow_table(table.schema, lambda: table)
-
-
-def _arrow_table(schema: pa.Schema, read: Callable[[], pa.Table]) -> Table | None:
-    if any(may_hold_bytes(kind) for kind in schema.types):
-        return None
-    table = read()
-    names = [name for name in table.column_names if name != "__index_level_0__"]
-    return Table({name: table[name].to_pylist() for name in names}, "parquet or feather")
-
-
-def _spreadsheet(content: bytes, file: str) -> Table | None:
-    import pandas as pd
-
-    try:
-        frame = pd.read_excel(io.BytesIO(content))
-    except ImportError as error:
-        package = "odfpy" if file.lower().endswith(".ods") else "openpyxl" if file.lower().endswith("x") else "xlrd"
-        raise UserError(f"{file}: save the sheet as CSV, or install what reads it: pip install {package}") from error
-    except Exception as error:  # each engine has exceptions of its own
-        raise UserError(f"{file} cannot be read as a spreadsheet ({error}): save it as CSV") from error
-    frame = frame.astype(object).where(frame.notna(), None)
-    return Table({str(name): frame[name].tolist() for name in frame.columns}, "a spreadsheet")
-
-
-READERS: dict[str, Callable[[bytes, str], Table | None]] = {
-    **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), read_text_table),
-    **dict.fromkeys((".json", ".jsonl", ".ndjson"), read_json_table),
-    **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
-    **dict.fromkeys((".md", ".markdown", ".html", ".htm"), read_album),
-    ".parquet": _parquet,
-    ".feather": _feather,
-    **dict.fromkeys((".xlsx", ".xls", ".ods"), _spreadsheet),
-}
 
 
 def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
@@ -270,7 +182,24 @@ def _why_not(candidate: Candidate) -> str:
 # ---------------------------------------------------------------- reading the chosen tables
 
 
-def _read_chosen(inventory: Inventory, finder: ImageFinder, chosen: list[Candidate], options: Options) -> Found:
+def _splits_of_others(candidates: list[Candidate], chosen: list[Candidate], finder: ImageFinder) -> dict[str, str]:
+    """The split of each image that another table names, as a list of images and their splits does."""
+    found = {}
+    for candidate in candidates:
+        if candidate not in chosen and candidate.columns is not None and candidate.columns.split:
+            near = finder.near_table(_folder(candidate.file), None)
+            images = map(_hashable, candidate.table.columns[candidate.columns.image])
+            found |= {near.find(name)[0]: split for name, split in zip(images, _splits_of(candidate, 0), strict=True)}
+    return {path: split for path, split in found.items() if path and split}
+
+
+def _read_chosen(
+    inventory: Inventory, finder: ImageFinder, chosen: list[Candidate], options: Options, splits: dict[str, str]
+) -> Found:
+    """
+    Args:
+        splits: the split of images by their paths, in case the chosen tables say nothing.
+    """
     rows, skipped, notes = Rows([]), SkipReport(), []
     first = chosen[0].columns
     rows.image = first.image
@@ -298,7 +227,9 @@ def _read_chosen(inventory: Inventory, finder: ImageFinder, chosen: list[Candida
             others[name] += candidate.table.columns.get(name) or [None] * (len(rows.paths) - before)
     if len(chosen) > 1:
         _drop_repeated(rows)
-    _finish_splits(inventory, finder, chosen, rows, notes)
+    if first.label and not first.captions:
+        _add_class_folders(inventory, finder, rows, labels, others)
+    _finish_splits(inventory, finder, chosen, rows, splits)
     if first.label:
         rows.label = (first.label, labels)
     taken = {rows.image, *rows.captions, first.label}
@@ -309,6 +240,19 @@ def _read_chosen(inventory: Inventory, finder: ImageFinder, chosen: list[Candida
     found.skipped.extend(skipped)
     found.notes = [f"{c.file}: {c.table.how}" for c in chosen[:3] if c.table.how] + notes
     return found
+
+
+def _add_class_folders(inventory: Inventory, finder: ImageFinder, rows: Rows, labels: list, others: dict) -> None:
+    """Add images in folders named after labels of the table: ImageNet has folders for training, a table to validate."""
+    known, seen = set(labels), set(rows.paths)
+    folders = {name: parts for name in finder.images if (parts := known.intersection(name.split("/")[:-1]))}
+    added = [name for name in folders if is_image_name(name) and inventory.path(name) not in seen]
+    paths = [inventory.path(name) for name in added]
+    rows.paths += paths
+    rows.splits += folder_splits(inventory, paths)
+    labels += [next(iter(folders[name])) for name in added]
+    for values in others.values():
+        values += [None] * len(added)
 
 
 def _hashable(value: object):
@@ -336,6 +280,8 @@ def _splits_of(candidate: Candidate, number: int) -> list[str | None]:
     if column is None:
         return [candidate.split] * number
     values = candidate.table.columns[column]
+    if plain_name(column) in SPLIT_FLAGS:
+        return ["train" if str(value).lower() in ("true", "1", "1.0", "yes") else "test" for value in values]
     return [canonical_split(value) if isinstance(value, str) and value.strip() else None for value in values]
 
 
@@ -352,45 +298,20 @@ def _drop_repeated(rows: Rows) -> None:
             seen.add((path, split, texts))
 
 
-def _finish_splits(inventory, finder, chosen: list[Candidate], rows: Rows, notes: list[str]) -> None:
-    """Split the rows: as the tables say, or else by lists of names, or else by the folders of the images."""
+def _finish_splits(inventory, finder, chosen: list[Candidate], rows: Rows, others: dict[str, str]) -> None:
+    """Split the rows: as the tables say, or else other tables, lists of names, or the folders of the images."""
     if any(split is not None for split in rows.splits):
         return
-    lists = split_lists(inventory, finder, {candidate.file for candidate in chosen})
+    lists = (
+        others
+        if "train" in others.values()
+        else split_lists(inventory, finder, {candidate.file for candidate in chosen})
+    )
     if "train" in lists.values():
         rows.splits = [lists.get(path) for path in rows.paths]
         return
     by_folder = folder_splits(inventory, rows.paths)
     rows.splits = by_folder if "train" in by_folder else None
-
-
-def folder_splits(inventory: Inventory, paths: list[str | None]) -> list[str | None]:
-    """The split of each image, if one of its folders is called exactly like a split."""
-    of_folder: dict[str, str | None] = {}
-    splits = []
-    for path in paths:
-        relative = inventory.relative(path or "")
-        folder = "" if relative == path else relative.rpartition("/")[0]
-        if folder not in of_folder:
-            words = [re.sub(r"[\W\d_]+|images?$", "", part.lower()) for part in folder.split("/")]
-            of_folder[folder] = next((SPLIT_WORDS[word] for word in words if word in SPLIT_WORDS), None)
-        splits.append(of_folder[folder])
-    return splits
-
-
-def split_lists(inventory: Inventory, finder: ImageFinder, but: set[str]) -> dict[str, str]:
-    """The split of each image, from files that list image names, such as `Flickr_8k.trainImages.txt` or `val.txt`."""
-    found: dict[str, str] = {}
-    for file in inventory.files:
-        path = PurePosixPath(file)
-        split = split_in_name(path.stem)
-        if split is None or path.suffix.lower() not in ("", ".txt", ".csv", ".lst", ".list") or file in but:
-            continue
-        lines = [line.strip() for line in split_lines(inventory.read(file).decode("utf-8", errors="replace"))]
-        paths = [finder.find(line.split(",")[0])[0] for line in lines if line]
-        if paths and sum(path is not None for path in paths) >= 0.5 * len(paths):
-            found.update(dict.fromkeys((path for path in paths if path is not None), split))
-    return found
 
 
 def _rename_unknown(rows: Rows) -> None:

@@ -74,7 +74,8 @@ def _add(sample: dict, suffix: str, archive, member, tar: str, skipped: SkipRepo
     if is_image:
         sample.setdefault("image", content)
     elif last in TEXT_SUFFIXES:
-        sample["captions"] = [line.strip() for line in decode_text(content)[0].splitlines() if line.strip()]
+        lines = decode_text(content)[0].splitlines()  # `1.0.txt` and `1.1.txt` are two captions of `1.jpg`
+        sample["captions"] = [*sample.get("captions", []), *(line.strip() for line in lines if line.strip())]
     elif last == "cls":
         text = decode_text(content)[0].strip()
         if re.fullmatch(r"-?\d+", text):

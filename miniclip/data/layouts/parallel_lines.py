@@ -1,0 +1,69 @@
+"""Text files that belong together line by line: one names the images, and the others hold captions, as in Multi30k."""
+
+from pathlib import PurePosixPath
+
+from miniclip.data.columns import caption_names
+from miniclip.data.encodings import decode_text
+from miniclip.data.image_paths import ImageFinder
+from miniclip.data.layouts.found import Found, Rows, build
+from miniclip.data.names import split_in_name
+from miniclip.data.sources import Inventory
+from miniclip.data.tables import MAX_CELL, split_lines
+
+SUFFIXES = ("", ".txt", ".lst", ".list", ".cap", ".caption", ".captions", ".tok")
+LARGEST, MOST_FILES = 200_000_000, 50  # bytes, and files
+
+
+def find_parallel_lines(inventory: Inventory, finder: ImageFinder) -> Found | None:
+    """Images named in the lines of a file, with captions in the same lines of other files."""
+    texts = {file: lines for file in _text_files(inventory) if (lines := _lines(inventory, file))}
+    lists = {file: paths for file, lines in texts.items() if (paths := _images(lines, finder))}
+    rows, files = Rows([], splits=[]), []
+    for names, paths in lists.items():
+        parallel = [file for file in texts if file not in lists and _belongs(file, texts[file], names, texts[names])]
+        for file in parallel:
+            rows.paths += paths
+            rows.captions.setdefault("caption", []).extend(texts[file])
+            rows.splits += [_split(names)] * len(paths)
+        files += [names, *parallel] if parallel else []
+    if not files:
+        return None
+    rows.splits = rows.splits if "train" in rows.splits else None
+    return build(rows, "a file of image names, and captions in the same lines of other files", files, inventory)
+
+
+def _text_files(inventory: Inventory) -> list[str]:
+    """Small text files; languages such as `.en` and `.de` are suffixes too."""
+    found = []
+    for file, (size, _) in inventory.files.items():
+        suffix = PurePosixPath(file).suffix.lower()
+        if (suffix in SUFFIXES or len(suffix) == 3 and suffix[1:].isalpha()) and 0 < size < LARGEST:
+            found.append(file)
+    return sorted(found) if len(found) <= MOST_FILES else []
+
+
+def _lines(inventory: Inventory, file: str) -> list[str]:
+    """The lines of a text; empty for anything else."""
+    content = inventory.read(file)
+    if b"\x00" in content[:1000]:
+        return []
+    lines = [line.strip() for line in split_lines(decode_text(content)[0])]
+    return lines if len(lines) > 1 and max(map(len, lines)) <= MAX_CELL else []
+
+
+def _images(lines: list[str], finder: ImageFinder) -> list[str | None]:
+    """The path of each line's image; empty if most lines name none."""
+    if not all(finder.find(line)[0] for line in lines[:2]):
+        return []
+    paths = [finder.find(line)[0] for line in lines]
+    return paths if sum(path is not None for path in paths) >= 0.8 * len(paths) else []
+
+
+def _belongs(file: str, lines: list[str], names_file: str, names: list[str]) -> bool:
+    """Whether a file has a text for each name: as many lines, many of them different, and no other split."""
+    alike = len(lines) == len(names) and _split(file) == _split(names_file)
+    return alike and len(set(lines)) > 0.2 * len(lines) and bool(caption_names({"caption": lines}))
+
+
+def _split(file: str) -> str | None:
+    return split_in_name(PurePosixPath(file).name)

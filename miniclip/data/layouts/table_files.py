@@ -1,0 +1,141 @@
+"""Which files of a folder may be tables, and how each kind of file becomes one."""
+
+import bz2
+import gzip
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Callable
+from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from miniclip.data.albums import read_album
+from miniclip.data.image_paths import ImageFinder, folded
+from miniclip.data.json_tables import read_json_table, read_yaml_table
+from miniclip.data.layouts.class_names import NAMES_FILES
+from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
+from miniclip.data.names import described_image
+from miniclip.data.sources import Inventory
+from miniclip.data.tables import Table, read_text_table
+from miniclip.utils.errors import UserError
+
+MOST_TABLES = 2000
+DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
+NO_TABLES = re.compile(
+    r"(readme|license|licence|requirements|nshards|classnames|zeroshot_|dataset_info|dataset_dict|state|config|"
+    r"instances_|person_keypoints_|stuff_|panoptic_|image_info_|changelog|citation).*|.*_stats\.json",
+    re.IGNORECASE,
+)
+
+
+def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
+    """Files that may be tables, without texts beside single images and files that only describe the dataset."""
+    described = None
+    files = []
+    for file in inventory.files:
+        path = PurePosixPath(without_compression(file))
+        if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
+            continue
+        if path.name.lower() in NAMES_FILES and path.stem.lower() != "labels" and path.suffix.lower() != ".csv":
+            continue
+        if path.suffix.lower() in (".txt", ".json"):
+            if described is None:
+                images = [PurePosixPath(name) for name in finder.images]
+                described = {folded(name) for image in images for name in (image.name, image.stem)}
+            if folded(described_image(path.stem)) in described:
+                continue
+        files.append(file)
+    return sorted(files, key=_split_last)[:MOST_TABLES]
+
+
+def _split_last(file: str) -> tuple:
+    return ("lemma" in file.lower(), file)
+
+
+def read_table(inventory: Inventory, file: str) -> Table | None:
+    """
+    Read a table from a file of any kind; `None` if it is not a table.
+
+    Raises:
+        UserError: the file is broken, or of a kind that cannot be read.
+    """
+    reader = READERS[PurePosixPath(without_compression(file)).suffix.lower()]
+    try:
+        return reader(_decompressed(inventory.read(file), file), file)
+    except (pa.ArrowException, MemoryError, RecursionError) as error:
+        raise UserError(
+            f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again"
+        ) from error
+
+
+def without_compression(file: str) -> str:
+    """The name of a file without `.gz`, `.bz2` or `.xz` at its end."""
+    stem, _, suffix = file.rpartition(".")
+    return stem if f".{suffix.lower()}" in DECOMPRESS else file
+
+
+def _decompressed(content: bytes, file: str) -> bytes:
+    decompress = DECOMPRESS.get(PurePosixPath(file).suffix.lower())
+    try:
+        return decompress(content) if decompress else content
+    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+        raise UserError(f"{file} cannot be unpacked ({error}): download it again") from error
+
+
+def _text(content: bytes, file: str) -> Table | None:
+    """A text table, or JSON in a file whose name does not say so."""
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+        try:
+            return read_json_table(content, file)
+        except UserError:  # a caption may begin with a bracket
+            pass
+    return read_text_table(content, file)
+
+
+def _parquet(content: bytes, file: str) -> Table | None:
+    """A parquet table, unless it contains images: another layout reads those without holding them in memory."""
+    parquet = pq.ParquetFile(io.BytesIO(content))
+    return None if holds_images(parquet) else _arrow_table(parquet.schema_arrow, parquet.read)
+
+
+def _feather(content: bytes, file: str) -> Table | None:
+    from pyarrow import feather
+
+    table = feather.read_table(io.BytesIO(content))
+    return _arrow_table(table.schema, lambda: table)
+
+
+def _arrow_table(schema: pa.Schema, read: Callable[[], pa.Table]) -> Table | None:
+    if any(may_hold_bytes(kind) for kind in schema.types):
+        return None
+    table = read()
+    names = [name for name in table.column_names if name != "__index_level_0__"]
+    return Table({name: table[name].to_pylist() for name in names}, "parquet or feather")
+
+
+def _spreadsheet(content: bytes, file: str) -> Table | None:
+    import pandas as pd
+
+    try:
+        frame = pd.read_excel(io.BytesIO(content))
+    except ImportError as error:
+        package = "odfpy" if file.lower().endswith(".ods") else "openpyxl" if file.lower().endswith("x") else "xlrd"
+        raise UserError(f"{file}: save the sheet as CSV, or install what reads it: pip install {package}") from error
+    except Exception as error:  # each engine has exceptions of its own
+        raise UserError(f"{file} cannot be read as a spreadsheet ({error}): save it as CSV") from error
+    frame = frame.astype(object).where(frame.notna(), None)
+    return Table({str(name): frame[name].tolist() for name in frame.columns}, "a spreadsheet")
+
+
+READERS: dict[str, Callable[[bytes, str], Table | None]] = {
+    **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), _text),
+    **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".manifest"), read_json_table),
+    **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
+    **dict.fromkeys((".md", ".markdown", ".html", ".htm"), read_album),
+    ".parquet": _parquet,
+    ".feather": _feather,
+    **dict.fromkeys((".xlsx", ".xls", ".ods"), _spreadsheet),
+}

@@ -1,0 +1,406 @@
+"""What programs write: exports of social networks, annotation programs, photo programs, and lists for fine-tuning."""
+
+import base64
+import io
+import json
+import os
+from pathlib import Path
+
+import datasets
+import pandas as pd
+import pytest
+from datasets import Dataset
+from drawn_datasets import ALL, NUMBER, ONE, captions, csv_text, drawn, pictures_and_captions, rows, write_images
+from PIL import Image
+
+from miniclip.data.reader import load_split, understanding_of
+
+FIRST = [captions(number)[0] for number in range(NUMBER)]
+EXPORTS = {}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
+
+
+def export(write):
+    """Register a function that writes a folder and returns the captions that it must be read as, if not `ONE`."""
+    EXPORTS[write.__name__] = write
+    return write
+
+
+def write_json(file: Path, value) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps(value), encoding="utf-8")
+
+
+def write_lines(file: Path, records) -> None:
+    file.write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
+
+
+# ---------------------------------------------------------------- social networks and messengers
+
+
+@export
+def instagram(folder):
+    """Its exports write the bytes of UTF-8 as characters."""
+    names = write_images(folder / "media" / "posts")
+    texts = [captions(number)[3] for number in range(NUMBER)]
+    posts = [
+        {"media": [{"uri": f"media/posts/{name}", "creation_timestamp": 1, "title": text.encode().decode("latin-1")}]}
+        for name, text in zip(names, texts, strict=True)
+    ]
+    write_json(folder / "your_instagram_activity" / "content" / "posts_1.json", posts)
+    return {number: [text] for number, text in enumerate(texts)}
+
+
+@export
+def facebook(folder):
+    names = write_images(folder / "posts" / "media" / "album")
+    posts = [
+        {
+            "timestamp": 1,
+            "attachments": [{"data": [{"media": {"uri": f"posts/media/album/{name}", "description": text}}]}],
+            "data": [{"post": "see my photo"}],
+            "title": "Ada added a new photo.",
+        }
+        for name, text in zip(names, FIRST, strict=True)
+    ]
+    write_json(folder / "posts" / "your_posts_1.json", posts)
+
+
+@export
+def telegram(folder):
+    """A text with bold words is written in pieces."""
+    names = write_images(folder / "photos", "photo_{}@01-01-2020.png")
+    pieces = ["a drawing of ", {"type": "bold", "text": "number"}]
+    messages = [
+        {"id": n, "type": "message", "from": "Ada", "photo": f"photos/{name}", "text": [*pieces, f" {n} ."]}
+        for n, name in enumerate(names)
+    ]
+    messages.append({"id": 99, "type": "message", "from": "Bob", "text": "hello there"})
+    write_json(folder / "result.json", {"name": "Ada", "type": "personal_chat", "messages": messages})
+
+
+@export
+def telegram_with_all_chats(folder):
+    telegram(folder)
+    chat = json.loads((folder / "result.json").read_text())
+    write_json(folder / "result.json", {"about": "All your data.", "chats": {"about": "x", "list": [chat]}})
+
+
+# ---------------------------------------------------------------- annotation programs and databases
+
+
+def file_attributes(folder) -> dict:
+    names = write_images(folder)
+    return {
+        f"{name}123": {"filename": name, "size": 123, "regions": [], "file_attributes": {"caption": text}}
+        for name, text in zip(names, FIRST, strict=True)
+    }
+
+
+@export
+def via_annotations(folder):
+    write_json(folder / "via_export.json", file_attributes(folder))
+
+
+@export
+def via_project(folder):
+    project = {"_via_settings": {"ui": {}, "core": {}}, "_via_img_metadata": file_attributes(folder)}
+    write_json(folder / "project.json", project | {"_via_attributes": {"file": {"caption": {"type": "text"}}}})
+
+
+@export
+def via_table(folder):
+    names = write_images(folder)
+    attributes = [json.dumps({"caption": text}) for text in FIRST]
+    table = {"filename": names, "file_size": 1, "file_attributes": attributes, "region_count": 0}
+    pd.DataFrame(table).to_csv(folder / "via_csv.csv", index=False)
+
+
+@export
+def fiftyone(folder):
+    names = write_images(folder / "data")
+    samples = [
+        {"_id": {"$oid": f"{n:024x}"}, "filepath": f"data/{name}", "tags": [], "caption": FIRST[n]}
+        for n, name in enumerate(names)
+    ]
+    write_json(folder / "samples.json", {"samples": samples})
+    write_json(folder / "metadata.json", {"name": "mine", "media_type": "image"})
+
+
+@export
+def firebase(folder):
+    names = write_images(folder / "images")
+    photos = {f"-M{n}": {"name": name, "text": FIRST[n], "likes": n} for n, name in enumerate(names)}
+    write_json(folder / "export.json", {"photos": photos})
+
+
+@export
+def sagemaker(folder):
+    names = write_images(folder / "images")
+    records = ({"source-ref": f"s3://bucket/{name}", "caption": FIRST[n]} for n, name in enumerate(names))
+    write_lines(folder / "output.manifest", records)
+
+
+@export
+def two_tables_of_a_database(folder):
+    """The images and what is said about them share a key, as in the chest X-rays of Indiana University."""
+    names = write_images(folder / "images", "{}_IM-0001.dcm.png")
+    images = {"uid": range(100, 100 + NUMBER), "filename": names, "projection": "Frontal"}
+    reports = {"uid": range(100, 100 + NUMBER), "MeSH": "normal", "findings": FIRST}
+    pd.DataFrame(images).to_csv(folder / "indiana_projections.csv", index=False)
+    pd.DataFrame(reports).to_csv(folder / "indiana_reports.csv", index=False)
+
+
+@export
+def keys_with_different_names(folder):
+    names = write_images(folder / "images", "photo-{}-x.png")
+    pd.DataFrame({"id": range(500, 500 + NUMBER), "file_name": names}).to_csv(folder / "images.csv", index=False)
+    keys, texts = zip(*((500 + n, text) for n in range(NUMBER) for text in captions(n)), strict=True)
+    pd.DataFrame({"image_id": keys, "caption": texts}).to_csv(folder / "captions.csv", index=False)
+    return ALL
+
+
+@export
+def addresses_of_downloaded_images(folder):
+    names = write_images(folder / "images")
+    table = {"url": [f"https://example.org/p/{name}?width=300" for name in names], "caption": FIRST}
+    pd.DataFrame(table).to_csv(folder / "table.csv", index=False)
+
+
+# ---------------------------------------------------------------- photo programs
+
+
+@export
+def xmp_files(folder):
+    for name, text in zip(write_images(folder), FIRST, strict=True):
+        words = f"<rdf:Alt><rdf:li xml:lang='x-default'>{text}</rdf:li></rdf:Alt>"
+        packet = f"<x:xmpmeta><rdf:RDF><dc:description>{words}</dc:description></rdf:RDF></x:xmpmeta>"
+        (folder / f"{name}.xmp").write_text(packet)
+
+
+def photo(number: int, **saved) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 6), (10 * number, 255 - 10 * number, 128)).save(file, "JPEG", quality=95, **saved)
+    return file.getvalue()
+
+
+@export
+def exif_descriptions(folder):
+    for number, text in enumerate(FIRST):
+        exif = Image.Exif()
+        exif[0x010E] = text
+        (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, exif=exif))
+
+
+@export
+def xmp_in_the_photos(folder):
+    for number, text in enumerate(FIRST):
+        packet = f"<x:xmpmeta><rdf:Description dc:description='{text}'/></x:xmpmeta>".encode()
+        (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, xmp=packet))
+
+
+@export
+def captions_as_file_names(folder):
+    letters = [chr(ord("a") + number) * 2 for number in range(NUMBER)]
+    for number, word in enumerate(letters):
+        (folder / f"a_drawing_of_{word}_things_{number:03d}.png").write_bytes(drawn(number))
+    return {number: [f"a drawing of {word} things"] for number, word in enumerate(letters)}
+
+
+# ---------------------------------------------------------------- lists for fine-tuning
+
+
+@export
+def llama_factory(folder):
+    names = write_images(folder / "images")
+    records = [
+        {
+            "messages": [
+                {"role": "user", "content": "<image>Describe the picture."},
+                {"role": "assistant", "content": FIRST[n]},
+            ],
+            "images": [f"images/{name}"],
+        }
+        for n, name in enumerate(names)
+    ]
+    write_json(folder / "data.json", records)
+
+
+@export
+def contents_in_pieces(folder):
+    names = write_images(folder / "images")
+
+    def record(number: int) -> dict:
+        image = {"type": "image", "image": f"images/{names[number]}"}
+        question = {"role": "user", "content": [image, {"type": "text", "text": "What is this?"}]}
+        return {"messages": [question, {"role": "assistant", "content": [{"type": "text", "text": FIRST[number]}]}]}
+
+    write_json(folder / "data.json", list(map(record, range(NUMBER))))
+
+
+@export
+def openai_messages_in_base64(folder):
+    def record(number: int) -> dict:
+        image = {"url": "data:image/png;base64," + base64.b64encode(drawn(number)).decode()}
+        question = [{"type": "text", "text": "What is this?"}, {"type": "image_url", "image_url": image}]
+        answer = {"role": "assistant", "content": FIRST[number]}
+        return {"messages": [{"role": "user", "content": question}, answer]}
+
+    write_lines(folder / "train.jsonl", map(record, range(NUMBER)))
+
+
+@export
+def images_and_questions_in_parquet(folder):
+    """The Cauldron and LLaVA-OneVision keep lists of images and of turns."""
+    rows = {
+        "images": [[{"bytes": drawn(number), "path": None}] for number in range(NUMBER)],
+        "texts": [[{"user": "Describe the picture, please.", "assistant": text}] for text in FIRST],
+    }
+    table = Dataset.from_dict(rows).cast_column("images", datasets.List(datasets.Image()))
+    table.to_parquet(folder / "train.parquet")
+
+
+# ---------------------------------------------------------------- forms of text
+
+
+@export
+def texts_line_by_line(folder):
+    """Multi30k names the images in one file, and has a caption for each line in others."""
+    names = write_images(folder / "flickr30k-images")
+    (folder / "train_images.txt").write_text("\n".join(names))
+    for index in range(5):
+        texts = (captions(number)[index] for number in range(NUMBER))
+        (folder / f"train.{index + 1}.en").write_text("\n".join(texts), encoding="utf-8")
+    return ALL
+
+
+@export
+def phrases_marked_as_in_flickr30k_entities(folder):
+    for number, name in enumerate(write_images(folder / "images", "{:09d}.png")):
+        lines = (f"[/EN#{number}/people/other {text[:4]}]{text[4:]}" for text in captions(number))
+        file = folder / "Sentences" / f"{Path(name).stem}.txt"
+        file.parent.mkdir(exist_ok=True)
+        file.write_text("\n".join(lines), encoding="utf-8")
+    return ALL
+
+
+@export
+def a_python_dict(folder):
+    names = write_images(folder / "images")
+    (folder / "captions.txt").write_text(repr({name: captions(n) for n, name in enumerate(names)}), encoding="utf-8")
+    return ALL
+
+
+@export
+def json_with_a_comma_too_many(folder):
+    names = write_images(folder / "images")
+    records = "".join(json.dumps({"image": name, "caption": FIRST[n]}) + ",\n" for n, name in enumerate(names))
+    (folder / "data.json").write_text(f"[{records}]")
+
+
+@export
+def excel_naming_its_separator(folder):
+    names = write_images(folder / "images")
+    text = "sep=;\n" + csv_text(rows(names), "image;caption", ";")
+    (folder / "table.csv").write_text(text, encoding="utf-8-sig")
+    return ALL
+
+
+@export
+def comments_before_the_header(folder):
+    names = write_images(folder / "images")
+    (folder / "table.csv").write_text("# my photos\n# of 2020\n" + csv_text(rows(names), "#image,caption"))
+    return ALL
+
+
+@export
+def a_table_saved_in_the_wrong_encoding(folder):
+    names = write_images(folder / "images")
+    text = csv_text(rows(names)).encode().decode("cp1252")
+    (folder / "table.csv").write_text(text, encoding="utf-8")
+    return ALL
+
+
+@export
+def columns_for_languages(folder):
+    names = write_images(folder / "images")
+    german = [captions(number)[3] for number in range(NUMBER)]
+    table = {"image": names, "caption_en": FIRST, "caption_de": german}
+    pd.DataFrame(table).to_csv(folder / "table.csv", index=False)
+    return {number: list(texts) for number, texts in enumerate(zip(FIRST, german, strict=True))}
+
+
+@export
+def fields_for_languages(folder):
+    """As in Crossmodal-3600."""
+    names = write_images(folder / "images", "{:016x}.png")
+    records = (
+        {
+            "image/key": Path(name).stem,
+            "en": {"caption": captions(n)[:2], "caption/tokenized": ["x", "y"]},
+            "de": {"caption": captions(n)[2:], "caption/tokenized": ["x", "y"]},
+        }
+        for n, name in enumerate(names)
+    )
+    write_lines(folder / "captions.jsonl", records)
+    return ALL
+
+
+@export
+def what_datasets_writes_into_csv(folder):
+    names = write_images(folder / "images")
+    images = [str({"bytes": None, "path": f"/home/ada/images/{name}"}) for name in names]
+    pd.DataFrame({"image": images, "caption": FIRST}).to_csv(folder / "table.csv", index=False)
+
+
+@export
+def a_snapshot_of_the_hub_cache(folder):
+    """Its files are links to `blobs`, beside the snapshot."""
+    blobs, snapshot = folder / "blobs", folder / "snapshots" / "abc"
+    blobs.mkdir()
+    (snapshot / "images").mkdir(parents=True)
+    names = [f"images/{number:03d}.png" for number in range(NUMBER)]
+    for number, name in enumerate(names):
+        (blobs / f"b{number}").write_bytes(drawn(number))
+        os.symlink(f"../../../blobs/b{number}", snapshot / name)
+    (blobs / "table").write_text(csv_text(rows(names), "file_name,text"), encoding="utf-8")
+    os.symlink("../../blobs/table", snapshot / "metadata.csv")
+    return ALL
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_exports_are_read(tmp_path, name):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    expected = EXPORTS[name](folder) or ONE
+    typed = folder / "snapshots" / "abc" if name == "a_snapshot_of_the_hub_cache" else folder
+    assert pictures_and_captions(load_split(str(typed), "all")) == expected
+
+
+# ---------------------------------------------------------------- what must not be taken for captions
+
+
+def test_what_cameras_write_is_no_caption(tmp_path):
+    for number in range(NUMBER):
+        exif = Image.Exif()
+        exif[0x010E] = "OLYMPUS DIGITAL CAMERA"
+        (tmp_path / f"P{number:07d}.jpg").write_bytes(photo(number, exif=exif))
+    assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
+
+
+@pytest.mark.parametrize("name", ["WhatsApp Image 2021-01-{:02d} at 10.00.jpg", "Screenshot from 2021-01-{:02d}.jpg"])
+def test_names_that_differ_by_numbers_are_no_captions(tmp_path, name):
+    write_images(tmp_path, name, range(1, NUMBER))
+    assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
+
+
+def test_a_reader_of_umlauts_keeps_what_was_encoded_once(tmp_path):
+    names = write_images(tmp_path / "images")
+    text = csv_text([(name, f"Ã und © {number}") for number, name in enumerate(names)])
+    (tmp_path / "table.csv").write_text(text, encoding="utf-8")
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert found == {number: [f"Ã und © {number}"] for number in range(NUMBER)}
