@@ -16,6 +16,7 @@ DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
 MAX_COLUMNS = 1000
 MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
+LEAST_DIGITS = 4  # of a number that names an image
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\d+)?\s*", re.IGNORECASE)
 PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
@@ -253,8 +254,7 @@ def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
             texts.append(match.group(2))
         elif line.strip():
             skipped.add(number, "not a file name and a text")
-    words = sum(any(character.isalpha() for character in text) for text in texts)
-    if form is NUMBER_THEN_TEXT and words < 0.5 * len(texts):  # numbers alone may mean anything
+    if form is NUMBER_THEN_TEXT and not _names_without_suffixes(names, texts):
         return None
     column = "label" if all(text.isdigit() for text in texts) else "column_1"  # captions or labels
     return Table({"image": names, column: texts}, f"a file name and a text in each line, {encoding}", skipped)
@@ -262,3 +262,10 @@ def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
 
 def _fit(lines: list[str], form: re.Pattern) -> bool:
     return bool(lines) and sum(bool(form.fullmatch(line.strip())) for line in lines) >= 0.8 * len(lines)
+
+
+def _names_without_suffixes(names: list[str], texts: list[str]) -> bool:
+    """Whether numbers before words are names of images, all of one length, and not the numbers of a list."""
+    words = sum(any(character.isalpha() for character in text) for text in texts)
+    counted = all(name.isdigit() for name in names) and (len(set(map(len, names))) > 1 or len(names[0]) < LEAST_DIGITS)
+    return words >= 0.5 * len(texts) and not counted

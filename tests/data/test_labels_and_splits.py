@@ -127,6 +127,7 @@ def birds_of_caltech(folder):
     write_lines(folder / "images.txt", (f"{number + 1} {name}" for number, name in enumerate(names)))
     write_lines(folder / "image_class_labels.txt", (f"{number + 1} {number // 4 + 1}" for number in range(NUMBER)))
     write_lines(folder / "train_test_split.txt", (f"{number + 1} {int(number in TRAIN)}" for number in range(NUMBER)))
+    write_lines(folder / "attributes.txt", (f"{n + 1} has_bill_shape::curved_{n}" for n in range(30)))
     write_lines(folder / "classes.txt", (f"{n + 1} {n + 1:03d}.{name}" for n, name in enumerate(CLASSES)))
 
 
