@@ -5,9 +5,10 @@ from miniclip.data.names import plain_name
 from miniclip.data.tables import Table
 
 LEAST_SHARED = 0.8  # share of the keys of captions that images must have
+LEAST_DISTINCT = 0.3  # share of the rows that have a key of their own; several images may have one key
 
 
-def joined(images: Table, columns: TableColumns, captions: Table) -> Table | None:
+def join_tables(images: Table, columns: TableColumns, captions: Table) -> Table | None:
     """
     One row for each image and each row about it. `None` if the second table has no captions, or no column whose values
     are keys of the first one.
@@ -18,17 +19,23 @@ def joined(images: Table, columns: TableColumns, captions: Table) -> Table | Non
         captions: the table with captions.
     """
     pairs = {}
+    known = {name: _distinct(values) for name, values in images.columns.items() if name != columns.image}
+    known = {name: keys for name, keys in known.items() if len(keys) >= LEAST_DISTINCT * len(images)}
     for theirs, keys in captions.columns.items():
         if caption_names({name: sample_of(cells) for name, cells in captions.columns.items() if name != theirs}):
-            wanted = {str(key) for key in keys if key not in (None, "")}
-            for ours, values in images.columns.items():
-                shared = len(wanted.intersection(map(str, values)))
-                if ours != columns.image and 1 < shared >= LEAST_SHARED * len(wanted):
+            wanted = _distinct(keys)
+            for ours, values in known.items():
+                shared = len(wanted & values)
+                if 1 < shared >= LEAST_SHARED * len(wanted):
                     pairs[ours, theirs] = (plain_name(ours) == plain_name(theirs), shared)
     if not pairs:
         return None
     ours, theirs = max(pairs, key=pairs.get)
     return _rows(images, columns.image, ours, captions, theirs)
+
+
+def _distinct(values: list) -> set[str]:
+    return {str(value) for value in values if value not in (None, "")}
 
 
 def _rows(images: Table, image: str, ours: str, captions: Table, theirs: str) -> Table:

@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 
 from miniclip.data.columns import LEAST_WORDS, TableColumns, mean_words, sample_of, understand_columns, url_column
 from miniclip.data.image_paths import ImageFinder
-from miniclip.data.joins import joined
+from miniclip.data.joins import join_tables
 from miniclip.data.labels import with_joined_indicators, with_plain_ids
 from miniclip.data.layouts.class_names import names_file
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
@@ -25,6 +25,7 @@ from miniclip.data.sources import Inventory
 from miniclip.data.tables import Table
 from miniclip.utils.errors import UserError
 
+MOST_JOINED = 20  # tables of which each is compared with each
 SPLIT_IN_STEM = re.compile(r"\d+|trainval|train(ing)?|val(id(ation)?)?|dev|test(ing)?")
 
 
@@ -120,9 +121,11 @@ def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> 
 
 def _joined(candidates: list[Candidate], finder: ImageFinder, options: Options) -> list[Candidate]:
     """The first table that names images, joined with one that has captions for them."""
+    if len(candidates) > MOST_JOINED:
+        return []
     for first in candidates:
         for second in candidates if first.columns else ():
-            if second is not first and (table := joined(first.table, first.columns, second.table)):
+            if second is not first and (table := join_tables(first.table, first.columns, second.table)):
                 table.skipped.extend(first.table.skipped)
                 table.skipped.extend(second.table.skipped)
                 candidate = _understood(Candidate(first.file, table, None), finder, options)
