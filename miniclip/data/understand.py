@@ -38,6 +38,7 @@ ARCHIVES = (".tar", ".tar.gz", ".tgz")
 COMPARED_IMAGES = 100_000  # images that are decoded to find copies; of more, the files are compared
 EXACT_HASHES = 20e9  # bytes; smaller streams are read once to draw splits of exact sizes
 MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # how many to look through beside the folder of a table, for its images
+MOST_SHOWN = 3  # images beside tables that contain all others
 SAMPLES_A_SHARD = 10_000  # img2dataset's default, if nothing tells how many images a stream has
 FEWEST_A_SHARD = 1_000
 # Asked in turn if no table is found; docs/contributing.md shows how to add one.
@@ -80,15 +81,19 @@ def understand_folder(folder: Path, name: str, options: Options, streaming: bool
         return understand_folder(unpacked(folder / zips[0]), name, options, streaming)
     if not inventory.files:
         raise UserError(f"dataset {name!r}: the folder is empty{_refused(inventory)}")
-    if not _holds_images(inventory) and (written := with_written_images(inventory)):
+    if written := _tables_with_all_images(inventory):
         return understand_folder(unpacked_images(inventory, written), name, options, streaming)
     return _understand_inventory(inventory, name, options, streaming)
 
 
-def _holds_images(inventory: Inventory) -> bool:
-    """Whether there are images, or files of a kind that usually contains images."""
+def _tables_with_all_images(inventory: Inventory) -> list[str]:
+    """The text files that contain the images. A few images beside them may show people what the dataset looks like."""
     kinds = (*embedded.BUILDERS, *ARCHIVES)
-    return any(is_image_name(file) or file.lower().endswith(kinds) for file in inventory.files)
+    images = [file for file in inventory.files if is_image_name(file)]
+    if len(images) > MOST_SHOWN or any(file.lower().endswith(kinds) for file in inventory.files):
+        return []
+    written = with_written_images(inventory)
+    return [] if images and any(names_image_files(inventory, file) for file in written) else written
 
 
 def _understand_inventory(inventory: Inventory, name: str, options: Options, streaming: bool) -> Understanding:

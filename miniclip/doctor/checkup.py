@@ -18,7 +18,6 @@ from miniclip.data.batches import BatchPreparer
 from miniclip.data.image_cache import square_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
 from miniclip.data.repetitions import normalised, pixel_key, sample_rows
-from miniclip.doctor.contact_sheet import write_contact_sheet
 from miniclip.doctor.pairing import pairing_z_score
 from miniclip.embeddings.encode import inference
 from miniclip.training import symptoms
@@ -146,6 +145,8 @@ def check_up(accelerator: Accelerator, stages: list[Arguments]) -> int:
 
 
 def _show_pairs(dataset, columns: Columns, output_dir: Path) -> None:
+    from miniclip.doctor.contact_sheet import write_contact_sheet  # loads matplotlib
+
     file = output_dir.with_name(f"{output_dir.name}-pairs.png")
     try:
         shown, has_letters = write_contact_sheet(dataset, columns, file)

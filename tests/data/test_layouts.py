@@ -547,6 +547,13 @@ def spreadsheet_of_base64(folder):
 
 
 @layout
+def base64_beside_a_preview(folder):
+    spreadsheet_of_base64(folder)
+    (folder / "preview.png").write_bytes(drawn(0))
+    return str(folder), ONE
+
+
+@layout
 def base64_folded_as_in_mails(folder):
     """`base64.encodebytes` and others break lines after 76 characters and end with a line break."""
     folded = [base64.encodebytes(drawn(n, form)).decode() for n, form in enumerate(["PNG", "JPEG"] * (NUMBER // 2))]
