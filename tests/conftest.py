@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from warm_process import can_be_warm, run_warm
+from warm_process import can_be_warm, run_warm, run_warm_ranks
 
 from miniclip.data.tokenizer import train_tokenizer
 from modeling_miniclip import MiniCLIPModel
@@ -127,6 +127,12 @@ def run_python(*arguments: str, cwd: Path = ROOT, check: bool = True, timeout: f
     if check and process.returncode != 0:
         raise AssertionError(f"exit status {process.returncode}\n{process.stdout}\n{process.stderr}")
     return process
+
+
+def run_ranks(script: str | Path, *arguments, timeout: float = 300, **environment: str):
+    """Two gloo processes on this machine, as `torchrun` starts them; returns what [`run_python`] does."""
+    env = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "ACCELERATE_USE_CPU": "true"}
+    return run_warm_ranks(str(script), list(map(str, arguments)), ROOT, env | environment, timeout)
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import itertools
 import os
-import subprocess
 import sys
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import ROOT, build_tiny
+from conftest import ROOT, build_tiny, run_ranks
 
 from miniclip.training.distillation import Distillation, DistillationLoss, TeacherFacts, attach_adaptors
 from miniclip.training.gradient_cache import contrastive_backward
@@ -93,12 +92,8 @@ def work(output: str, tokenizer_folder: str) -> None:
 def by_two(tmp_path_factory, tiny_tokenizer):
     folder = tmp_path_factory.mktemp("two")
     tiny_tokenizer.save_pretrained(folder / "tokenizer")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    process = subprocess.run(
-        [*command, __file__, folder / "gradients", folder / "tokenizer"],
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "ACCELERATE_USE_CPU": "true"},
-        capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+    paths = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+    process = run_ranks(__file__, folder / "gradients", folder / "tokenizer", timeout=240, PYTHONPATH=paths)
     assert process.returncode == 0, process.stderr[-3000:]
     return [torch.load(f"{folder / 'gradients'}-{rank}.pt", weights_only=True) for rank in (0, 1)]
 

@@ -5,7 +5,6 @@ Accelerate turns FSDP on for accelerators only, so the tests turn it on by hand;
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
-from conftest import ROOT, build_tiny
+from conftest import ROOT, build_tiny, run_ranks
 from packaging.version import Version
 from safetensors.torch import load_file
 from test_distributed import joint_batch
@@ -140,18 +139,9 @@ def train(kind: str, *arguments: str) -> None:
 
 
 def run_by_two(task: str, kind: str, *arguments) -> None:
-    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "ACCELERATE_USE_CPU": "true"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--standalone"]
-    process = subprocess.Popen(
-        [*command, __file__, task, kind, *map(str, arguments)],
-        cwd=ROOT, env={**os.environ, **environment, **(FSDP_ENVIRONMENT if kind == "fsdp" else {})},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
-    try:
-        said, _ = process.communicate(timeout=120)
-    finally:
-        process.terminate()  # the launcher then ends its processes, in case they wait for each other
-    assert process.returncode == 0, said[-6000:]
+    environment = {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", **(FSDP_ENVIRONMENT if kind == "fsdp" else {})}
+    process = run_ranks(__file__, task, kind, *arguments, timeout=120, **environment)
+    assert process.returncode == 0, (process.stdout + process.stderr)[-6000:]
 
 
 @pytest.fixture(scope="module")

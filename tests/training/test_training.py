@@ -4,7 +4,6 @@ import json
 import os
 import resource
 import signal
-import socket
 import subprocess
 import sys
 
@@ -13,7 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from conftest import ROOT, TINY_SETTINGS, run_python
+from conftest import ROOT, TINY_SETTINGS, run_python, run_ranks
 from safetensors.torch import load_file
 
 from miniclip.commands.train import prepare_output_dir
@@ -267,16 +266,8 @@ def test_batches_without_one_usable_pair_are_passed_over_and_resume_in_place(con
 
 
 def launch_two(*arguments, script="train_accelerate.py", check=True, **environment):
-    """With the command in the README, on another port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--cpu"]
-    command += ["--main_process_port", port, script, *arguments]
-    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", **environment}
-    process = subprocess.run(
-        list(map(str, command)), cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300
-    )
+    """Training by two gloo processes. `test_launch.py` starts them by the commands in the README."""
+    process = run_ranks(script, *arguments, **environment)
     if check:
         assert process.returncode == 0, process.stderr[-3000:]
     return process
