@@ -10,6 +10,7 @@ from pathlib import Path
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
+import datasets
 import numpy as np
 import pytest
 import torch
@@ -32,6 +33,12 @@ text_config: {TINY_TEXT}
 projection_dim: 16
 mixed_precision: no
 """
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """What a test prepares with datasets is not found by the next."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -208,18 +208,17 @@ def _family(names: list[str]) -> tuple[str, ...]:
         for members in families.values()
         if any(number.isdigit() for number, _ in members) or sum(bool(number) for number, _ in members) > 1
     ]
+    if numbered:
+        return tuple(name for _, name in sorted(max(numbered, key=len), key=lambda member: _number(member[0])))
     languages = [name for name in names if re.fullmatch(LANGUAGES, plain_name(name))]
-    if not numbered and len(languages) > 1:
-        return tuple(languages)
-    if not numbered:
-        return ()
-    best = max(numbered, key=len)
-    return tuple(
-        name
-        for _, name in sorted(
-            best, key=lambda member: member[0].zfill(9) if len(member[0]) == 1 or member[0].isdigit() else ""
-        )
-    )
+    return tuple(languages) if len(languages) > 1 else ()
+
+
+def _number(ending: str) -> int:
+    """Of a member of a family: 3 for `3`, 1 for `b`, and 0 for languages, which stay in their order."""
+    if ending.isdigit():
+        return int(ending)
+    return ord(ending) - ord("a") if len(ending) == 1 else 0
 
 
 def _share_filled(sample: list) -> float:

@@ -3,14 +3,17 @@
 import html
 import re
 
-from PIL import Image, IptcImagePlugin
+from PIL import ExifTags, Image, IptcImagePlugin
 
 from miniclip.data.encodings import decode_text
 
 XMP_DESCRIPTION = re.compile(
-    r"<dc:description>.*?<rdf:li[^>]*>(.*?)</rdf:li>|\bdc:description=[\"']([^\"']+)", re.DOTALL
+    r"<dc:description>(.*?)</dc:description>|\bdc:description=(?:\"([^\"]+)\"|'([^']+)')", re.DOTALL
 )
-EXIF_DESCRIPTION = 0x010E
+XMP_LANGUAGES = re.compile(r"<rdf:li(?:\s[^>]*)?(?<!/)>(.*?)</rdf:li>", re.DOTALL)
+EXIF_DESCRIPTION, EXIF_COMMENT = 0x010E, 0x9286
+EXIF_OF_WINDOWS = (0x9C9B, 0x9C9C, 0x9C9F)  # title, comment and subject in the Explorer, in UTF-16
+EXIF_CHARSETS = {b"ASCII\0\0\0": "ascii", b"UNICODE\0": "utf-16", b"JIS\0\0\0\0\0": "iso2022_jp"}
 IPTC_CAPTION = (2, 120)
 PNG_TEXTS = ("Description", "Caption", "Title", "parameters", "Comment")
 PROMPT_END = re.compile(r"\n(?:Negative prompt|Steps):", re.DOTALL)  # AUTOMATIC1111's web page for Stable Diffusion
@@ -28,8 +31,11 @@ def description_of(path: str) -> str:
 
 def description_in_xmp(text: str) -> str:
     """The Dublin Core description in an XMP packet, as in the `.xmp` files of Lightroom, darktable and digiKam."""
-    match = XMP_DESCRIPTION.search(text)
-    return html.unescape(match.group(1) or match.group(2) or "").strip() if match else ""
+    for element, *attribute in XMP_DESCRIPTION.findall(text):
+        in_languages = XMP_LANGUAGES.findall(element) or ([] if "<" in element else [element])
+        if found := html.unescape(next(filter(str.strip, [*in_languages, *attribute]), "")).strip():
+            return found
+    return ""
 
 
 def _xmp(image: Image.Image) -> str:
@@ -43,8 +49,16 @@ def _iptc(image: Image.Image) -> str:
 
 
 def _exif(image: Image.Image) -> str:
-    text = image.getexif().get(EXIF_DESCRIPTION) or ""
-    return decode_text(text.encode("latin-1", errors="replace") if isinstance(text, str) else text)[0]
+    exif = image.getexif()
+    if text := exif.get(EXIF_DESCRIPTION) or "":
+        return decode_text(text.encode("latin-1", errors="replace") if isinstance(text, str) else text)[0]
+    for tag in EXIF_OF_WINDOWS:
+        if text := bytes(exif.get(tag) or b"").decode("utf-16-le", errors="ignore").strip("\0 "):
+            return text
+    comment = bytes(exif.get_ifd(ExifTags.IFD.Exif).get(EXIF_COMMENT) or b"")
+    encoding = EXIF_CHARSETS.get(comment[:8])
+    text = comment[8:].decode(encoding, errors="ignore") if encoding else decode_text(comment.lstrip(b"\0"))[0]
+    return text.strip("\0 ")
 
 
 def _png(image: Image.Image) -> str:

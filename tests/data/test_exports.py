@@ -15,13 +15,10 @@ from PIL import Image
 
 from miniclip.data.reader import load_split, understanding_of
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 FIRST = [captions(number)[0] for number in range(NUMBER)]
 EXPORTS = {}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
 
 
 def export(write):
@@ -201,6 +198,41 @@ def xmp_in_the_photos(folder):
     for number, text in enumerate(FIRST):
         packet = f"<x:xmpmeta><rdf:Description dc:description='{text}'/></x:xmpmeta>".encode()
         (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, xmp=packet))
+
+
+@export
+def xmp_with_keywords_and_without_some_descriptions(folder):
+    """Keywords are no captions, even where the description is empty."""
+    keywords = "<dc:subject><rdf:Bag><rdf:li>holiday</rdf:li></rdf:Bag></dc:subject>"
+    for number, text in enumerate(FIRST):
+        words = f"<rdf:Alt><rdf:li/><rdf:li xml:lang='en'>{text}</rdf:li></rdf:Alt>" if number else "<rdf:Alt/>"
+        packet = f"<x:xmpmeta><dc:description>{words}</dc:description>{keywords}</x:xmpmeta>".encode()
+        (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, xmp=packet))
+    return {number: [text] for number, text in enumerate(FIRST) if number}
+
+
+@export
+def titles_in_windows_explorer(folder):
+    for number, text in enumerate(FIRST):
+        exif = Image.Exif()
+        exif[0x9C9B] = text.encode("utf-16-le") + b"\0\0"
+        (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, exif=exif))
+
+
+@export
+def exif_comments(folder):
+    for number, text in enumerate(FIRST):
+        exif = Image.Exif()
+        exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + text.encode() if number % 2 else text.encode()
+        (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, exif=exif))
+
+
+@export
+def chinese_captions_as_file_names(folder):
+    words = [f"一只{chr(0x4E00 + 97 * number)}色的动物在海边奔跑" for number in range(NUMBER)]
+    for number, word in enumerate(words):
+        (folder / f"{word}_{number:03d}.png").write_bytes(drawn(number))
+    return {number: [word] for number, word in enumerate(words)}
 
 
 @export

@@ -9,15 +9,12 @@ from drawn_datasets import NUMBER, captions, drawn, number_of, pictures_and_capt
 
 from miniclip.data.reader import find_image_column, find_label_column, load_split, understanding_of
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 CLASSES = ["cat", "dog", "red_fox", "tench", "grey_owl", "bee"]
 CODES = {name: f"n{1440764 + number:08d}" for number, name in enumerate(CLASSES)}
 TRAIN, TEST = [n for n in range(NUMBER) if n % 4 < 2], [n for n in range(NUMBER) if n % 4 > 1]
 LABELLED, SPLIT = {}, {}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
 
 
 def labelled(**sizes):

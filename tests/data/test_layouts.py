@@ -46,12 +46,9 @@ from miniclip.data.reader import (
 )
 from miniclip.utils.errors import UserError
 
+pytestmark = pytest.mark.usefixtures("own_cache")
+
 LAYOUTS: dict[str, Callable[[Path], tuple[str, dict]]] = {}
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
 
 
 def layout(write):

@@ -4,7 +4,7 @@ import re
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import PurePosixPath
 
-from miniclip.data.columns import caption_names, sample_of
+from miniclip.data.columns import caption_names, mean_words, sample_of
 from miniclip.data.described_photos import description_of
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts.class_folders import class_of
@@ -56,10 +56,8 @@ def _in_metadata(inventory: Inventory, images: list[str]) -> dict[str, str]:
 def _in_names(images: list[str]) -> dict[str, str]:
     """Captions by image; empty unless the names are several words and differ by more than numbers."""
     texts = {image: caption_in_name(PurePosixPath(image).stem) for image in images}
-    sample = sample_of(list(texts.values()))
-    words = sum(len(text.split()) for text in sample) / max(1, len(sample))
     different = {re.sub(r"\d+", "", text) for text in texts.values()}
-    if words < LEAST_WORDS or len(different) < LEAST_DIFFERENT * len(images):
+    if mean_words(sample_of(list(texts.values()))) < LEAST_WORDS or len(different) < LEAST_DIFFERENT * len(images):
         return {}
     return texts
 
