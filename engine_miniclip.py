@@ -1,4 +1,5 @@
-"""Fast inference on CPUs: towers are compiled by OpenVINO if it is installed, and otherwise by PyTorch.
+"""Fast inference on CPUs: towers are compiled by OpenVINO if it is installed, and otherwise by PyTorch. The image tower
+can also be computed in int8, from a file that `export_onnx.py` wrote.
 
 It imports no other part of the project, because the Hub stores it beside the weights for `trust_remote_code=True`.
 """
@@ -6,12 +7,15 @@ It imports no other part of the project, because the Hub stores it beside the we
 import contextlib
 import copy
 import functools
+import hashlib
 import importlib.util
+import json
 import os
 import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,7 +23,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import nn
 from torch.fx.experimental.optimization import fuse
-from transformers.utils import logging
+from transformers.utils import cached_file, logging
 
 try:
     from .precision_miniclip import choose_precision
@@ -31,6 +35,11 @@ logger = logging.get_logger(__name__)
 # A compiled tower is not used if the cosine between its features of noise and the exact ones is smaller than this.
 # Rounding to bfloat16 gives 0.999, and a graph that was captured wrongly can give anything.
 _SAME_FEATURES = 0.99
+_SAME_FEATURES_INT8 = 0.95
+# Of an export beside the model: the image tower in int8, and the settings, which name the weights that were exported.
+_EXPORT_FOLDER = "onnx"
+_INT8_FILE = "vision_model_int8.onnx"
+_EXPORT_SETTINGS = "onnx_config.json"
 # Engines of the process that this one was forked from.
 _OF_PARENT: list[Callable] = []
 _RESAMPLING = (Image.Resampling.BILINEAR, Image.Resampling.BICUBIC, Image.Resampling.LANCZOS)
@@ -46,12 +55,15 @@ class FastTower:
         tower: maps tensors with the batch in their first dimension to features `(n, dim)`.
         dynamic: whether the second dimension of the inputs varies, too, such as the length of texts.
         name: name of the tower in the log.
+        int8: the same tower exported in int8, as [`find_int8`] finds it. It is used as long as the weights are those of
+            the export.
     """
 
-    def __init__(self, tower: nn.Module, *, dynamic: bool, name: str):
+    def __init__(self, tower: nn.Module, *, dynamic: bool, name: str, int8: Path | None = None):
         self.tower = tower
         self.dynamic = dynamic
         self.name = name
+        self.int8 = int8
         self.engine: str | None = None
         self._forget()
 
@@ -60,7 +72,8 @@ class FastTower:
         self._run = self._version = self._process = None
 
     def __getstate__(self) -> dict:
-        return {"tower": self.tower, "dynamic": self.dynamic, "name": self.name, "engine": None}
+        own = {"tower": self.tower, "dynamic": self.dynamic, "name": self.name, "int8": self.int8}
+        return own | {"engine": None}
 
     def __setstate__(self, state: dict) -> None:
         self.__dict__.update(state)
@@ -79,7 +92,7 @@ class FastTower:
                 if self._process not in (None, os.getpid()):
                     _OF_PARENT.append(self._run)  # freeing it would wait for threads that a fork does not have
                 self._run = None  # free the old copy first
-                self._run, self.engine = _compile(self.tower, inputs, self.dynamic, self.name)
+                self._run, self.engine = _compile(self.tower, inputs, self.dynamic, self.name, self.int8)
                 self._version, self._process = version, os.getpid()
             return self._run(*inputs).to(dtype)
 
@@ -99,21 +112,60 @@ def _tensors(module: nn.Module) -> Iterator[torch.Tensor]:
             yield from _tensors(child)
 
 
-def _compile(tower: nn.Module, inputs: tuple, dynamic: bool, name: str) -> tuple[Callable, str]:
+def weights_fingerprint(*modules: nn.Module) -> str:
+    """A hash of all parameters and buffers, in float32. It is the same in every process."""
+    found = hashlib.sha256()
+    for tensor in (tensor for module in modules for tensor in _tensors(module)):
+        tensor = tensor.detach().cpu()
+        tensor = tensor.float() if tensor.is_floating_point() else tensor
+        found.update(np.ascontiguousarray(tensor.numpy()).data)
+    return found.hexdigest()
+
+
+def find_int8(model_name: str, revision: str | None = None) -> Path:
+    """
+    The image tower in int8 that was exported into the folder `onnx` of a model.
+
+    Args:
+        model_name: a folder, or a Hub id, from which the file is downloaded.
+
+    Raises:
+        ValueError: there is no such file, or the model was built and not loaded, so that it has no name.
+    """
+    if not model_name:
+        raise ValueError("int8 needs a model that was loaded from a folder or the Hub, with an export beside it.")
+    for name in (_EXPORT_SETTINGS, _INT8_FILE):
+        file = cached_file(
+            model_name, name, subfolder=_EXPORT_FOLDER, revision=revision, _raise_exceptions_for_missing_entries=False
+        )
+        if file is None:
+            raise ValueError(
+                f"{model_name} has no {_EXPORT_FOLDER}/{name}, which int8 needs. To write it: python export_onnx.py "
+                f"--model_name_or_path {model_name} --output_dir {Path(model_name, _EXPORT_FOLDER)} "
+                f"--calibration_dataset_name YOUR_PHOTOS"
+            )
+    return Path(file)
+
+
+def _compile(
+    tower: nn.Module, inputs: tuple, dynamic: bool, name: str, int8: Path | None = None
+) -> tuple[Callable, str]:
     """The fastest way to run the tower that gives the right features, and the name of that way."""
     sample = tuple(tensor[:1] for tensor in inputs)
     on_cpu = inputs[0].device.type == "cpu"
-    builders = [_pytorch]
+    builders = {"PyTorch": _pytorch}
     if on_cpu and importlib.util.find_spec("openvino") is not None:
-        builders.insert(0, _openvino)
+        builders = {"OpenVINO": _openvino} | builders
+    if int8 is not None:
+        builders = {"int8": functools.partial(_exported, file=int8)} | builders
     reasons = []
-    for build in builders:
+    for way, build in builders.items():
         try:
             run, engine = build(tower, sample, dynamic)
-            _check(run, tower, sample, dynamic)
+            _check(run, tower, sample, dynamic, _SAME_FEATURES_INT8 if way == "int8" else _SAME_FEATURES)
         except Exception as error:  # converters and torch.fx raise any error for unknown models
             message = str(error).strip() or type(error).__name__
-            reasons.append(f"not by {build.__name__.strip('_')}: {message.splitlines()[0][:120]}")
+            reasons.append(f"not by {way}: {message.splitlines()[0][:120]}")
         else:
             break
     else:
@@ -123,7 +175,7 @@ def _compile(tower: nn.Module, inputs: tuple, dynamic: bool, name: str) -> tuple
     return run, engine
 
 
-def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool) -> None:
+def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool, least: float) -> None:
     """
     Raises:
         ValueError: the features differ from the tower's, for this input or for three copies of it with padding.
@@ -134,40 +186,79 @@ def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool) -> Non
         cases.append(tuple(tensor.repeat(3, 1) for tensor in padded))
     for case in cases:
         cosine = F.cosine_similarity(run(*case).float(), tower(*case).float()).min().item()
-        if not cosine > _SAME_FEATURES:
+        if not cosine > least:
             raise ValueError(f"its features differ from the model's (cosine {cosine:.3f})")
 
 
 def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:
-    """OpenVINO in the fastest precision of the processor. Images run one at a time, which suits a few cores."""
-    core, process = _openvino_core()
-    if process != os.getpid():
-        raise RuntimeError("OpenVINO's threads do not survive a fork")
-    import openvino
-
+    """OpenVINO in the fastest precision of the processor."""
     if next(tower.parameters()).dtype != torch.float32:  # weights pass through numpy, which has no bfloat16
         tower = copy.deepcopy(tower).float()
     sample = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in sample)
     graph = _capture(tower, sample)
     shapes = ([-1] * tensor.ndim if dynamic else list(tensor.shape) for tensor in sample)
     graph.reshape(dict(zip(graph.inputs, shapes, strict=True)))
-    precision = choose_precision("cpu")
+    return _run_by_openvino(graph, one_by_one=not dynamic), f"{_openvino_version()}, {choose_precision('cpu').title}"
+
+
+def _run_by_openvino(graph, one_by_one: bool) -> Callable:
+    """Compile a graph, or the file of one, for a CPU. Images run one by one, which suits a few cores."""
+    core, process = _openvino_core()
+    if process != os.getpid():
+        raise RuntimeError("OpenVINO's threads do not survive a fork")
     options = {
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": "bf16" if precision.name == "bf16" else "f32",
+        "INFERENCE_PRECISION_HINT": "bf16" if choose_precision("cpu").name == "bf16" else "f32",
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "ENABLE_CPU_PINNING": False,  # other programs also run on these cores
     }
     request = core.compile_model(graph, "CPU", options).create_infer_request()
+    return _on_tensors(lambda arrays: request.infer(arrays, share_inputs=True)[0], one_by_one)
+
+
+def _on_tensors(infer: Callable[[list[np.ndarray]], np.ndarray], one_by_one: bool) -> Callable:
+    """An engine that takes arrays as a function of tensors."""
 
     def run(*inputs: torch.Tensor) -> torch.Tensor:
-        arrays = [(tensor.float() if tensor.is_floating_point() else tensor).numpy() for tensor in inputs]
-        if dynamic:
-            return torch.from_numpy(_infer(request, arrays))
-        rows = [_infer(request, [array[i : i + 1] for array in arrays]) for i in range(len(arrays[0]))]
+        arrays = [
+            np.ascontiguousarray((tensor.float() if tensor.is_floating_point() else tensor).numpy())
+            for tensor in inputs
+        ]
+        if not one_by_one:
+            return torch.from_numpy(infer(arrays))
+        rows = [infer([array[i : i + 1] for array in arrays]) for i in range(len(arrays[0]))]
         return torch.from_numpy(np.concatenate(rows))
 
-    return run, f"OpenVINO {openvino.__version__.split('-')[0]}, {precision.title}"
+    return run
+
+
+def _openvino_version() -> str:
+    import openvino
+
+    return f"OpenVINO {openvino.__version__.split('-')[0]}"
+
+
+def _exported(tower: nn.Module, sample: tuple, dynamic: bool, *, file: Path) -> tuple[Callable, str]:
+    """The exported tower in int8, by OpenVINO or ONNX Runtime."""
+    settings = json.loads((file.parent / _EXPORT_SETTINGS).read_text(encoding="utf-8"))
+    if settings.get("vision_weights") != weights_fingerprint(tower):
+        raise ValueError(f"{file} was exported with other weights; export it again")
+    if sample[0].device.type != "cpu":
+        raise ValueError("int8 is for CPUs")
+    if importlib.util.find_spec("openvino") is not None:
+        core, _ = _openvino_core()
+        graph = core.read_model(file)
+        graph.reshape(dict(zip(graph.inputs, (list(tensor.shape) for tensor in sample), strict=True)))
+        return _run_by_openvino(graph, one_by_one=True), f"{_openvino_version()}, int8"
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # or else idle threads keep cores busy
+    session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    run = _on_tensors(lambda arrays: session.run(None, dict(zip(names, arrays, strict=True)))[0], one_by_one=True)
+    return run, f"ONNX Runtime {onnxruntime.__version__}, int8"
 
 
 @functools.cache
@@ -210,10 +301,6 @@ def _capture(tower: nn.Module, sample: tuple):
         decoder = TorchScriptPythonDecoder(tower, example_input=sample, trace_kwargs={"check_trace": False})
         frontend = FrontEndManager().load_by_framework("pytorch")
         return frontend.convert(frontend.load(decoder))
-
-
-def _infer(request, arrays: list[np.ndarray]) -> np.ndarray:
-    return request.infer([np.ascontiguousarray(array) for array in arrays], share_inputs=True)[0]
 
 
 def _pytorch(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:

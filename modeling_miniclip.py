@@ -279,13 +279,14 @@ class MiniCLIPModel(PreTrainedModel):
         """Keep the temperature in its range. Call this after each optimiser step."""
         self.logit_scale.clamp_(max=self.config.logit_scale_max)
 
-    def zero_shot_classifier(self, processor=None, *, fast: bool = False) -> ZeroShotClassifier:
+    def zero_shot_classifier(self, processor=None, *, fast: bool | str = False) -> ZeroShotClassifier:
         """
         A classifier for any labels that caches their embeddings; see [`ZeroShotClassifier`].
 
         Args:
             processor: the model's `MiniCLIPProcessor`; by default the one that was saved with the model.
-            fast: a faster copy of the image encoder, equal up to rounding.
+            fast: `True` for faster copies of the encoders, equal up to rounding; `"int8"` for an image encoder that was
+                exported in int8, which is faster still.
         """
         return ZeroShotClassifier(self, load_processor(self) if processor is None else processor, fast=fast)
 

@@ -16,10 +16,10 @@ from PIL import Image
 from torch import nn
 
 try:
-    from .engine_miniclip import FastTower, fast_pixel_values, weights_version
+    from .engine_miniclip import FastTower, fast_pixel_values, find_int8, weights_version
     from .processing_miniclip import MiniCLIPProcessor, read_image, to_rgb
 except ImportError:  # imported as a plain top-level module, from a clone of the repository
-    from engine_miniclip import FastTower, fast_pixel_values, weights_version
+    from engine_miniclip import FastTower, fast_pixel_values, find_int8, weights_version
     from processing_miniclip import MiniCLIPProcessor, read_image, to_rgb
 
 NONE_OF_THESE = "none of these"
@@ -253,22 +253,32 @@ class ZeroShotClassifier:
         fast: run both encoders by OpenVINO where it is installed (`pip install openvino`) and the model is on a CPU,
             else images by a faster copy in PyTorch, in the precision that the device computes fastest. The first
             image and the first label wait for the conversion, a second or so. Scores then differ by rounding (about
-            0.005 at most); `False` gives exactly `model.encode_image`. [`engines`] tells what runs.
+            0.005 at most); `False` gives exactly `model.encode_image`. `"int8"` is about twice as fast on a CPU. It
+            computes images by the file `onnx/vision_model_int8.onnx` that `export_onnx.py` wrote into the model's
+            folder, with OpenVINO or ONNX Runtime. [`engines`] tells what runs.
+
+    Raises:
+        ValueError: `fast` is `"int8"`, but there is no such file.
     """
 
-    def __init__(self, model, processor: MiniCLIPProcessor, *, fast: bool = False):
+    def __init__(self, model, processor: MiniCLIPProcessor, *, fast: bool | str = False):
         self.model = model.eval()
         self.processor = processor
         self.fast = fast
+        if isinstance(fast, str) and fast != "int8":
+            raise ValueError(f'`fast` is {fast!r}, but must be True, False or "int8".')
+        int8 = None
+        if fast == "int8":
+            int8 = find_int8(model.config._name_or_path, getattr(model.config, "_commit_hash", None))
         self._labels: dict[tuple, torch.Tensor] = {}
         self._labels_version = None
         self._towers = {
-            "image": FastTower(_ImageTower(model), dynamic=False, name="image encoder"),
+            "image": FastTower(_ImageTower(model), dynamic=False, name="image encoder", int8=int8),
             "text": FastTower(_TextTower(model), dynamic=True, name="text encoder"),
         }
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str, *, fast: bool = False, **kwargs) -> "ZeroShotClassifier":
+    def from_pretrained(cls, name_or_path: str, *, fast: bool | str = False, **kwargs) -> "ZeroShotClassifier":
         """Load a model and its processor from a folder or the Hub; `kwargs` go to `AutoModel.from_pretrained`."""
         from transformers import AutoModel
 

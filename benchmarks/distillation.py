@@ -3,11 +3,11 @@
     python benchmarks/distillation.py --teacher_name_or_path runs/flickr8k_2cores
     python benchmarks/distillation.py --teacher_name_or_path runs/flickr8k_2cores --tables captions --seeds 0
 
-Three tables: `losses` trains the pair of configs/flickr8k.yaml with one loss at a time; `heads` does the same with only
-the first stage, the heads on locked encoders, which takes a minute a row; `captions` keeps 100, 10, 1 and 0 % of the
-captioned photos, and shows all photos to the teacher. The figures go to benchmarks/results/distillation.json
-after each run, and a run whose figures are there is not repeated; the tables are printed at the end. The first run has
-the teacher embed all images and captions, and keeps that in --cache_dir.
+`losses` trains the pair of configs/flickr8k.yaml with one loss at a time. `captions` keeps 100, 10, 1 and 0 % of the
+captioned photos, and shows all photos to the teacher. `heads` and `heads_captions` do the same with only the first
+stage, the heads on locked encoders, which takes a minute a row. The figures of a table go to its own file in
+benchmarks/results after each run, and a run whose figures are there is not repeated; the tables are printed at the end.
+The first run has the teacher embed all images and captions, and keeps that in --cache_dir.
 """
 
 import argparse
@@ -16,11 +16,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 import yaml
-from distillation_table import FILE, WAYS, markdown
+from distillation_table import WAYS, file_of, markdown
 from records import RESULTS, ROOT, save
 
 ALONE = "captions alone"
@@ -47,11 +48,11 @@ def main() -> None:
         for seed in args.seeds:
             for table in args.tables:
                 for name, stages in ROWS[table](args).items():
-                    measured_before = f"seed {seed}" in kept(args).get(table, {}).get(name, {})
+                    measured_before = f"seed {seed}" in kept(args, table).get(name, {})
                     if not measured_before and name in (args.only or [name]):
                         keep(args, table, name, seed, measured(args, stages, seed, Path(folder)))
     for table in args.tables:
-        print(f"\n{markdown(kept(args).get(table, {}))}")
+        print(f"\n{markdown(kept(args, table))}")
 
 
 def parse() -> argparse.Namespace:
@@ -59,7 +60,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--teacher_name_or_path", required=True, help="one or several, separated by commas")
     for name in NAMES:
         parser.add_argument(f"--{name}", help="by default the recipe's; a Hub id or a local folder")
-    parser.add_argument("--tables", nargs="*", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--tables", nargs="*", choices=ROWS, default=["heads", "heads_captions"])
     parser.add_argument("--only", nargs="*", help="names of rows; by default all")
     parser.add_argument("--seeds", nargs="*", type=int, default=[0, 1])
     parser.add_argument("--config", default="configs/flickr8k.yaml", help="the student's recipe, of one or more stages")
@@ -83,11 +84,6 @@ def loss_rows(args: argparse.Namespace) -> dict[str, list[dict]]:
     return {
         name: recipe(args, **({} if weights is None else taught(args, weights))) for name, weights in LOSSES.items()
     }
-
-
-def head_rows(args: argparse.Namespace) -> dict[str, list[dict]]:
-    """One loss at a time, in the first stage alone."""
-    return {name: stages[:1] for name, stages in loss_rows(args).items() if "crops" not in name}
 
 
 def caption_rows(args: argparse.Namespace) -> dict[str, list[dict]]:
@@ -125,7 +121,13 @@ def taught(args: argparse.Namespace, weights: str) -> dict:
     return {"teacher_name_or_path": args.teacher_name_or_path, "distillation": weights}
 
 
-ROWS = {"heads": head_rows, "losses": loss_rows, "captions": caption_rows}
+def first_stages(rows: Callable) -> Callable:
+    """The rows of a table in the first stage alone. Its features are computed once, so it cannot follow crops."""
+    return lambda args: {name: stages[:1] for name, stages in rows(args).items() if "crops" not in name}
+
+
+ROWS = {"heads": first_stages(loss_rows), "heads_captions": first_stages(caption_rows)}
+ROWS |= {"losses": loss_rows, "captions": caption_rows}
 
 
 def measured(args: argparse.Namespace, stages: list[dict], seed: int, folder: Path) -> dict:
@@ -157,22 +159,17 @@ def measured(args: argparse.Namespace, stages: list[dict], seed: int, folder: Pa
         shutil.rmtree(run, ignore_errors=True)
 
 
-def file(args: argparse.Namespace) -> Path:
-    """Where the figures are kept."""
-    return args.results_dir / FILE
-
-
-def kept(args: argparse.Namespace) -> dict:
-    """The tables so far."""
-    figures = json.loads(file(args).read_text()) if file(args).is_file() else {}
-    return {table: figures[table] for table in ROWS if table in figures}
+def kept(args: argparse.Namespace, table: str) -> dict:
+    """The rows of a table so far."""
+    file = args.results_dir / file_of(table)
+    return json.loads(file.read_text())[table] if file.is_file() else {}
 
 
 def keep(args: argparse.Namespace, table: str, name: str, seed: int, figures: dict) -> None:
     """Add one row's figures to the result file."""
-    tables = kept(args)
-    tables.setdefault(table, {}).setdefault(name, {})[f"seed {seed}"] = figures
-    save(tables, file(args), seed, torch.device("cpu"))
+    rows = kept(args, table)
+    rows.setdefault(name, {})[f"seed {seed}"] = figures
+    save({table: rows}, args.results_dir / file_of(table), seed, torch.device("cpu"))
 
 
 if __name__ == "__main__":

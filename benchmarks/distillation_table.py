@@ -1,36 +1,25 @@
 """Tables of docs/distil.md: what each loss with a teacher is worth, and how few captions suffice."""
 
 import json
+from functools import partial
 from pathlib import Path
 from statistics import mean
 
 from training_tables import rows
 
 RESULTS = Path(__file__).resolve().parent / "results"
-FILE = "distillation.json"
 WAYS = ("image_to_text_recall@1", "text_to_image_recall@1")
 HEADER = ["", "image to text R@1", "text to image R@1", "minutes", "seeds"]
 
 
-def losses() -> str:
-    """One loss at a time."""
-    return _with_origin("losses")
+def file_of(table: str) -> str:
+    """Each table has its own file, since a file names the one command and commit of its figures."""
+    return f"distillation_{table}.json"
 
 
-def heads() -> str:
-    """One loss at a time, heads on locked encoders."""
-    return _with_origin("heads")
-
-
-def captions() -> str:
-    """Fewer and fewer captions."""
-    return _with_origin("captions")
-
-
-def _with_origin(table: str) -> str:
-    run = json.loads((RESULTS / FILE).read_text())
-    if table not in run:
-        return "Not measured yet."
+def with_origin(table: str) -> str:
+    """A table of `distillation.py` and where its figures come from."""
+    run = json.loads((RESULTS / file_of(table)).read_text())
     note = (
         f"Percentages on the validation split, means over the seeds. Commit {run['git_commit'][:12]}; "
         f"{run['machine']}; `{run['command']}`"
@@ -50,7 +39,6 @@ def markdown(table: dict[str, dict[str, dict]]) -> str:
 
 
 TABLES = {
-    "distillation_losses": (losses, FILE),
-    "distillation_heads": (heads, FILE),
-    "distillation_captions": (captions, FILE),
+    f"distillation_{table}": (partial(with_origin, table), file_of(table))
+    for table in ("heads", "heads_captions", "losses", "captions")
 }

@@ -6,6 +6,7 @@
 Times one JPEG from disk to scores. The ways take turns, so that other work on the machine disturbs all of them alike.
 Without a model, an untrained ResNet18 with a DistilBERT of 6 layers and width 384 is timed: weights do not change the
 work. With `--zero_shot_dataset`, the accuracy of each engine on the first images of these datasets is compared as well.
+A model of one's own is also timed in int8 if it was exported into its folder `onnx`.
 `--avx2` lets PyTorch use no newer instructions than AVX2, like most laptops.
 Writes benchmarks/results/inference_latency.json, or inference_latency_avx2.json with `--avx2`.
 """
@@ -31,6 +32,7 @@ from records import LIMITED_TO_AVX2, RESULTS, ROOT, save  # noqa: E402
 from transformers import pipeline  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
+from miniclip.commands.export import export  # noqa: E402
 from miniclip.data.images import decode_image  # noqa: E402
 from miniclip.data.reader import find_image_column, find_label_column, load_split  # noqa: E402
 from miniclip.data.tokenizer import train_tokenizer  # noqa: E402
@@ -55,6 +57,7 @@ def save_untrained(folder: Path) -> None:
     model = MiniCLIPModel.from_encoders("resnet18", "distilbert", pretrained=False, text_config=text_config)
     model.save_pretrained(folder)
     MiniCLIPProcessor.from_encoders("resnet18", tokenizer).save_pretrained(folder)
+    export(folder, folder / "onnx", calibration_dataset_name="shapes")
 
 
 @contextlib.contextmanager
@@ -76,6 +79,8 @@ def classifiers(folder: str, photo: str) -> dict[str, ZeroShotClassifier]:
         pytorch = ZeroShotClassifier.from_pretrained(folder, fast=True)
         pytorch(photo, LABELS[:2])
     found = {"ours": ZeroShotClassifier.from_pretrained(folder, fast=True), "ours_pytorch": pytorch}
+    if (Path(folder) / "onnx" / "vision_model_int8.onnx").is_file():
+        found["ours_int8"] = ZeroShotClassifier.from_pretrained(folder, fast="int8")
     found["ours_exact"] = ZeroShotClassifier.from_pretrained(folder)
     for classifier in found.values():
         classifier(photo, LABELS[:2])

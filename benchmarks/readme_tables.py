@@ -96,6 +96,7 @@ def browser() -> str:
 def latency() -> str:
     """Latency and accuracy of the classifier's engines and of the transformers pipeline."""
     ways = {
+        '`fast="int8"`': "ours_int8",
         "`fast=True`": "ours",
         "`fast=True`, new labels": "ours_new_labels",
         "`fast=True` without OpenVINO": "ours_pytorch",
@@ -111,13 +112,13 @@ def latency() -> str:
         f"|---|{'---|' * len(runs)}",
     ]
     for title, way in ways.items():
-        cells = (f"{run[way]['p50_ms']:.1f}" for run in runs)
+        cells = (f"{run[way]['p50_ms']:.1f}" if way in run else "" for run in runs)
         lines.append(f"| {title} | {' | '.join(cells)} |")
     run = runs[0]
     note = (
         f"Medians of {run['rounds']} calls, {run['num_threads']} threads, {run['model']}. "
         f"Engines: {' and '.join(run['engines']['ours']['image'] for run in runs)}. 1,000 labels take "
-        f"{run['ratio_1000_labels']:.2f} times as long as 10. {training_tables.origin(run)}"
+        f"{run['ratio_1000_labels']:.2f} times as long as 10. {' '.join(map(training_tables.origin, runs))}"
     )
     return "\n".join([*lines, "", note, *_accuracy()])
 
@@ -128,10 +129,15 @@ def _accuracy() -> list[str]:
     if not file.is_file():
         return []
     run = json.loads(file.read_text())
-    ways = {"`fast=True`": "ours", "`fast=True` without OpenVINO": "ours_pytorch", "`fast=False`": "ours_exact"}
-    lines = ["", f"| accuracy | {' | '.join(ways)} |", "|---|---|---|---|"]
+    ways = {
+        '`fast="int8"`': "ours_int8",
+        "`fast=True`": "ours",
+        "`fast=True` without OpenVINO": "ours_pytorch",
+        "`fast=False`": "ours_exact",
+    }
+    lines = ["", f"| accuracy | {' | '.join(ways)} |", f"|---|{'---|' * len(ways)}"]
     for name, found in run["accuracy"].items():
-        cells = (f"{100 * found[way]:.1f} %" for way in ways.values())
+        cells = (f"{100 * found[way]:.1f} %" if way in found else "" for way in ways.values())
         lines.append(f"| {name}, {found['num_images']:,} images | {' | '.join(cells)} |")
     return [
         *lines,

@@ -15,6 +15,7 @@ from PIL import Image
 from tokenizers import Tokenizer
 from torch import nn
 
+from engine_miniclip import weights_fingerprint
 from miniclip.utils.errors import UserError
 from modeling_miniclip import _longest_text
 from zero_shot_miniclip import DEFAULT_TEMPLATES
@@ -141,6 +142,8 @@ def onnx_config(model, processor) -> dict:
         "zero_shot_calibration": model.config.zero_shot_calibration,
         "image_encoder": model.config.vision_config.architecture,
         "text_encoder": model.config.text_config.model_type,
+        # Whether a model still has the weights that were exported; asked by `zero_shot_classifier(fast="int8")`.
+        "vision_weights": weights_fingerprint(model.vision_model.timm_model, model.visual_projection),
     }
 
 

@@ -33,6 +33,7 @@ MODEL_PATTERNS = (
     "*_miniclip.py",
     "processor_config.json",
 )
+EXPORT_PATTERNS = ("onnx/*.onnx", "onnx/*.json")  # of `export_onnx.py --output_dir RUN/onnx`
 TOKENIZER_PATTERNS = ("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.*", "merges.txt")
 LEGAL_FILES = ("LICENSE", "NOTICE")
 # What the page imports; versions are those of requirements.txt.
@@ -48,7 +49,8 @@ def core_files(run: Path) -> dict[str, Path]:
 
 def model_files(run: Path, repository: str, example_photos: bool = False) -> Files:
     """
-    The model with its card, examples, evaluation results and TensorBoard logs. The card is written first.
+    The model with its card, examples, evaluation results and TensorBoard logs, and what was exported into its folder
+    `onnx`. The card is written first.
 
     Args:
         example_photos: whether to publish example pictures that the project did not draw.
@@ -72,6 +74,7 @@ def model_files(run: Path, repository: str, example_photos: bool = False) -> Fil
             files[file.relative_to(run).as_posix()] = shareable_json(file)
     private = set().union(*(machine_paths(training["settings"]) for training in records.trainings))
     files |= example_files(run, example_photos) | log_files(run, private)
+    files |= {f"onnx/{file.name}": file for pattern in EXPORT_PATTERNS for file in sorted(run.glob(pattern))}
     return files | legal_files()
 
 

@@ -1,6 +1,8 @@
 """ONNX towers agree with PyTorch at every batch size and length, almost so in int8, and work without torch."""
 
+import contextlib
 import json
+import shutil
 
 import datasets
 import numpy as np
@@ -10,15 +12,18 @@ import torch
 import torchvision
 from conftest import CAPTIONS, ROOT, build_tiny, run_python
 from PIL import Image
+from transformers.utils import logging
 
 from miniclip.data.shapes import shapes_split
 from miniclip.evaluation.zero_shot import evaluate_zero_shot
 from miniclip.exporting import onnx
 from miniclip.exporting.onnx import TOLERANCE, empty_folder, export_onnx, onnx_config, parity, portable_tokenizer
 from miniclip.exporting.quantization import calibration_images
+from miniclip.publishing.content import model_files
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
+from zero_shot_miniclip import ZeroShotClassifier
 
 LONG_TEXT = "a red circle above " * 30
 PAIRS = {
@@ -241,6 +246,65 @@ def test_a_tower_that_onnx_runtime_cannot_read_is_refused(tiny_model, tiny_proce
     monkeypatch.setattr(onnx, "_write", lambda tower, inputs, axes, path: path.write_bytes(b"no model"))
     with pytest.raises(UserError, match=r"image encoder test_resnet to ONNX \(ValueError: ONNX Runtime cannot read"):
         export_onnx(tiny_model, tiny_processor, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def with_int8(exported, tiny_folder, tmp_path_factory):
+    """A model's folder with its export in it."""
+    folder = tmp_path_factory.mktemp("model") / "tiny"
+    shutil.copytree(tiny_folder, folder)
+    shutil.copytree(exported, folder / "onnx")
+    return folder
+
+
+class TestClassifierInInt8:
+    @pytest.mark.parametrize("engine", ["OpenVINO", "ONNX Runtime"])
+    def test_close_to_exact_with_each_engine(self, with_int8, engine, monkeypatch):
+        if engine == "OpenVINO":
+            pytest.importorskip("openvino")
+        else:
+            monkeypatch.setattr("engine_miniclip.importlib.util.find_spec", lambda name: None)
+        images = [photo(64, 48, seed) for seed in range(4)]
+        exact = ZeroShotClassifier.from_pretrained(with_int8).embed_images(images)
+        classifier = ZeroShotClassifier.from_pretrained(with_int8, fast="int8")
+        found = classifier.embed_images(images)
+        assert classifier.engines["image"].startswith(engine) and classifier.engines["image"].endswith("int8")
+        assert 0.95 < (found * exact).sum(dim=1).min() < 0.999999, "close, and not float32 after all"
+
+    def test_of_other_weights_is_not_used(self, with_int8, caplog):
+        """A slight change, such as one step of training, which the embeddings would hardly show."""
+        model = MiniCLIPModel.from_pretrained(with_int8)
+        classifier = model.zero_shot_classifier(fast="int8")
+        with torch.no_grad():
+            next(model.vision_model.parameters()).mul_(1.001)
+        with caplog_of_transformers(caplog):
+            classifier.embed_images([photo(64, 48)])
+        assert "int8" not in classifier.engines["image"]
+        assert "exported with other weights; export it again" in caplog.text
+
+    def test_without_an_export_the_command_is_named(self, tiny_folder):
+        with pytest.raises(ValueError, match=r"python export_onnx.py --model_name_or_path .* --output_dir .*onnx"):
+            ZeroShotClassifier.from_pretrained(tiny_folder, fast="int8")
+
+    def test_needs_a_loaded_model(self, tiny_model, tiny_processor):
+        with pytest.raises(ValueError, match="loaded from a folder"):
+            tiny_model.zero_shot_classifier(tiny_processor, fast="int8")
+        with pytest.raises(ValueError, match="'int4'"):
+            tiny_model.zero_shot_classifier(tiny_processor, fast="int4")
+
+    def test_is_published_with_the_model(self, with_int8):
+        files = model_files(with_int8, "me/tiny")
+        assert {"onnx/vision_model_int8.onnx", "onnx/onnx_config.json"} <= files.keys()
+
+
+@contextlib.contextmanager
+def caplog_of_transformers(caplog):
+    """Its loggers do not pass records on to pytest by themselves."""
+    logging.enable_propagation()
+    try:
+        yield caplog
+    finally:
+        logging.disable_propagation()
 
 
 def test_calibration_passes_over_unreadable_images(tmp_path, tiny_processor):
