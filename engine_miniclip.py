@@ -33,9 +33,10 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 logger = logging.get_logger(__name__)
 
 # A compiled tower is not used if the cosine between its features of noise and the exact ones is smaller than this.
-# Rounding to bfloat16 gives 0.999, and a graph that was captured wrongly can give anything.
+# Rounding to bfloat16 gives 0.999, and a graph that was captured wrongly can give anything. Exports are compared when
+# they are written; in int8, single images can be far off, and `export_onnx.py` tells how far they are on average.
 _SAME_FEATURES = 0.99
-_SAME_FEATURES_INT8 = 0.95
+_SAME_FEATURES_INT8 = 0.7
 # Of an export beside the model: the image tower in int8, and the settings, which name the weights that were exported.
 _EXPORT_FOLDER = "onnx"
 _INT8_FILE = "vision_model_int8.onnx"

@@ -96,6 +96,7 @@ LITE2_HEADS = {
     "squashed images": {"crop_mode": "squash"},
     "temperature from 1/0.02": {"logit_scale_init_value": 3.912},
     "1,024 dimensions": {"projection_dim": 1024},
+    "average and maximum of the feature map": {"vision_config": '{"global_pool": "catavgmax"}'},
 }
 LITE2_TUNING = {
     "the recipe": {},

@@ -13,7 +13,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from miniclip.data.images import decode_image
 from miniclip.data.reader import find_image_column, load_split
-from miniclip.exporting.onnx import TEXT, VISION
+from miniclip.exporting.onnx import TEXT, VISION, session
 from miniclip.utils.errors import UserError
 
 INT8 = "_int8"
@@ -27,20 +27,25 @@ class _Images(CalibrationDataReader):
         return next(self._inputs, None)
 
 
-def quantize_image_tower(folder: str | Path, images: Iterable[np.ndarray]) -> Path:
+def quantize_image_tower(folder: str | Path, images: Iterable[np.ndarray]) -> float:
     """
-    Quantise `vision_model.onnx` to `vision_model_int8.onnx`: statically, with 8-bit weights per channel.
+    Quantise `vision_model.onnx` to `vision_model_int8.onnx`: statically, with weights per channel.
 
-    Static scales, measured on images, preserve the embeddings: on EfficientNet-Lite0 their cosine with those of float32
-    is 0.998, where dynamic scales give 0.89. Convolutions with dynamic scales are also slower than in float32.
+    Static scales, measured on images, preserve the embeddings better than dynamic ones, with which convolutions are
+    also slower than in float32. They follow from each image's smallest and largest values, averaged over the images,
+    so that one image does not set them. Weights have 7 bits, because processors without VNNI clip sums of 8-bit
+    products: with ResNet18, the cosine falls from 0.998 to 0.977 there.
 
     Args:
         images: preprocessed images `(1, 3, height, width)` that set the range of every activation; 32 are enough.
+
+    Returns:
+        The cosine of the embeddings in int8 and in float32, on average over these images.
     """
-    quantized = Path(folder) / f"{VISION}{INT8}.onnx"
+    images, (full, quantized) = list(images), (Path(folder) / f"{VISION}{variant}.onnx" for variant in ("", INT8))
     with _quietly(), tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
-        quant_pre_process(Path(folder) / f"{VISION}.onnx", prepared, skip_symbolic_shape=True)
+        quant_pre_process(full, prepared, skip_symbolic_shape=True)
         onnxruntime.quantization.quantize_static(
             prepared,
             quantized,
@@ -48,8 +53,12 @@ def quantize_image_tower(folder: str | Path, images: Iterable[np.ndarray]) -> Pa
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
+            reduce_range=True,
+            extra_options={"CalibMovingAverage": True},
         )
-    return quantized
+    towers = [session(path) for path in (full, quantized)]
+    exact, rounded = (np.concatenate([tower.run(None, {"pixel_values": x})[0] for x in images]) for tower in towers)
+    return float((exact * rounded).sum(axis=1).mean())
 
 
 def quantize_text_tower(folder: str | Path) -> Path:

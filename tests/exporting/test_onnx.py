@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import re
 import shutil
 
 import datasets
@@ -66,6 +67,7 @@ def exported(tiny_folder, tmp_path_factory):
         *("--calibration_dataset_name", "shapes", "--num_calibration_images", "8"),
     )
     assert "largest difference from PyTorch" in process.stdout
+    assert re.search(r"vision_model_int8: average cosine with float32 (0\.9[5-9]|1\.0)", process.stdout)
     return output_dir
 
 
