@@ -124,11 +124,9 @@ def latency() -> str:
 
 
 def _accuracy() -> list[str]:
-    """What the engines' rounding costs, measured with a model of photos."""
-    file = RESULTS / "inference_accuracy.json"
-    if not file.is_file():
-        return []
-    run = json.loads(file.read_text())
+    """What the engines' rounding costs, measured with models of photos."""
+    names = ("inference_accuracy.json", "inference_accuracy_avx2.json")
+    runs = [json.loads((RESULTS / name).read_text()) for name in names if (RESULTS / name).is_file()]
     ways = {
         '`fast="int8"`': "ours_int8",
         "`fast=True`": "ours",
@@ -136,14 +134,14 @@ def _accuracy() -> list[str]:
         "`fast=False`": "ours_exact",
     }
     lines = ["", f"| accuracy | {' | '.join(ways)} |", f"|---|{'---|' * len(ways)}"]
-    for name, found in run["accuracy"].items():
-        cells = (f"{100 * found[way]:.1f} %" if way in found else "" for way in ways.values())
-        lines.append(f"| {name}, {found['num_images']:,} images | {' | '.join(cells)} |")
-    return [
-        *lines,
-        "",
-        f"Model: {run['model']}. {training_tables.origin(run)}",
-    ]
+    for run in runs:
+        for name, found in run["accuracy"].items():
+            cells = (f"{100 * found[way]:.1f} %" if way in found else "" for way in ways.values())
+            computed = run["engines"]["ours"]["image"].split(", ")[-1]
+            lines.append(
+                f"| {name}, {found['num_images']:,} images, {run['model']} in {computed} | {' | '.join(cells)} |"
+            )
+    return [*lines, *(f"\n{run['model']}: {training_tables.origin(run)}" for run in runs)]
 
 
 def search() -> str:
