@@ -10,12 +10,13 @@ and an assumed utilisation.
 
 import argparse
 import io
+import itertools
 import json
 import math
 import platform
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 
 import torch
@@ -86,6 +87,33 @@ PAIRS = {
     "ResNet50 + DistilBERT": ("resnet50", "distilbert"),
     "ViT-Base/16 + BERT-base": ("vit_base_patch16_224", "bert"),
 }
+# Teachers as transformers builds them: google/siglip2-base-patch16-224, whose texts are all padded to 64 tokens, and
+# openai/clip-vit-large-patch14.
+TEACHERS: dict[str, tuple[str, dict, int]] = {
+    "SigLIP 2, ViT-Base/16": ("siglip", {"text_config": {"vocab_size": 256_000}}, 64),
+    "CLIP, ViT-Large/14": (
+        "clip",
+        {
+            "vision_config": {
+                "hidden_size": 1024,
+                "intermediate_size": 4096,
+                "num_hidden_layers": 24,
+                "num_attention_heads": 16,
+                "patch_size": 14,
+            },
+            "text_config": {
+                "hidden_size": 768,
+                "intermediate_size": 3072,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 12,
+            },
+            "projection_dim": 768,
+        },
+        TOKENS,
+    ),
+}
+TAUGHT = (("MS-COCO", 5), ("CC3M", 1))  # with the number of captions of an image
+CROPS = 8
 
 
 # Measuring
@@ -95,6 +123,7 @@ def measure() -> dict:
     """Measure arithmetic, weights and activations of the encoders, and the decoding speed of one core."""
     return {
         "models": {name: model_costs(*encoders) for name, encoders in PAIRS.items()},
+        "teachers": {name: teacher_costs(*teacher) for name, teacher in TEACHERS.items()},
         "decoded_images_per_s_and_core": decoding_speed(),
         "machine": f"{platform.machine()}, {torch.get_num_threads()} threads",
         "torch": torch.__version__,
@@ -129,6 +158,26 @@ def model_costs(image_encoder: str, text_encoder: str, pairs: int = 4) -> dict:
         "weights": sum(parameter.numel() for parameter in model.parameters()),
         "activation_bytes": saved_bytes(model, pixel_values=pixels, input_ids=tokens) / pairs,
     }
+
+
+def teacher_costs(kind: str, settings: dict, tokens: int) -> dict:
+    """`image_flops` and `text_flops` of a teacher's forward passes, and the `width` of its embeddings. Nothing is
+    computed: its weights are on the `meta` device."""
+    from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoConfig, AutoModel
+
+    with torch.device("meta"):
+        model = AutoModel.from_config(AutoConfig.for_model(kind, **settings)).eval()
+        inputs = {
+            "image": {"pixel_values": torch.zeros(1, 3, IMAGE_SIZE, IMAGE_SIZE)},
+            "text": {"input_ids": torch.full((1, tokens), 5)},
+        }
+        costs = {}
+        for part, tensors in inputs.items():
+            with FlopCounterMode(display=False) as counter, torch.no_grad():
+                embeds = getattr(model, f"get_{part}_features")(**tensors)
+            costs[f"{part}_flops"] = counter.get_total_flops()
+    return costs | {"width": getattr(embeds, "pooler_output", embeds).shape[-1]}
 
 
 def saved_bytes(model, **inputs) -> int:
@@ -278,6 +327,43 @@ def speeds(results: dict) -> str:
     return "\n".join([*lines, "", note])
 
 
+def teachers(results: dict) -> str:
+    """What a teacher adds to the training of ResNet18 + DistilBERT, and the two together."""
+    machines = [machine for machine in MACHINES if machine.gpus == 1]
+    header = ["dataset", "teacher", *(f"{machine.name}, teacher + training" for machine in machines)]
+    header += ["embeddings on disk", f"with {CROPS} crops"]
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    for (dataset, captions), (name, costs) in itertools.product(TAUGHT, results["teachers"].items()):
+        size = next(each for each in DATASETS if each.name == dataset)
+        cells = []
+        for machine in machines:
+            parts = teaching_hours(size, captions, costs, results, machine)
+            cells.append(f"{' + '.join(map(duration, parts))}, ${rough(sum(parts) * machine.dollars_per_hour)}")
+        for crops in (1, CROPS):
+            cells.append(rough(size.images * (crops + captions) * costs["width"] * 2 / 1e9, " GB"))
+        lines.append(f"| {dataset} | {name} | " + " | ".join(cells) + " |")
+    stored = DATASETS[2].download_bytes * 2 + DATASETS[2].images * CACHED_BYTES
+    note = (
+        f"Estimated. The teacher embeds every image and caption once, with {UTILISATION['transformers']:.0%} of the "
+        f"card's published peak, or as fast as the CPU decodes. {CROPS} crops take it {CROPS} times as long for the "
+        f"images. Training has {PASSES} passes and takes the memory of the student alone. A dataset with a teacher is "
+        f"not streamed: CC3M takes {rough(stored / 1e12, ' TB')} on disk."
+    )
+    return "\n".join([*lines, "", note])
+
+
+def teaching_hours(
+    dataset: DatasetSize, captions: int, teacher: dict, results: dict, machine: Machine
+) -> tuple[float, float]:
+    """Hours of the teacher's pass, and of training ResNet18 + DistilBERT on images that are decoded once."""
+    name, decoded = "ResNet18 + DistilBERT", results["decoded_images_per_s_and_core"]
+    work = dataset.images * (teacher["image_flops"] + captions * teacher["text_flops"])
+    embedding = work / (machine.peak_flops * UTILISATION["transformers"])
+    embedding = max(embedding, dataset.images / (decoded * machine.cores))
+    pairs_per_s, _ = speed(name, results["models"][name], machine)
+    return embedding / 3600, hours(replace(dataset, streamed=False), pairs_per_s, machine, decoded)[0]
+
+
 def disk(results: dict) -> str:
     """What is downloaded and what is stored."""
     lines = ["| dataset | training images | download | on disk | source |", "|---|---|---|---|---|"]
@@ -321,7 +407,13 @@ def measured_here(results: dict) -> str:
     return "\n".join(lines)
 
 
-TABLES = {"speeds": speeds, "time_and_money": time_and_money, "disk": disk, "measured": measured_here}
+TABLES = {
+    "speeds": speeds,
+    "time_and_money": time_and_money,
+    "teachers": teachers,
+    "disk": disk,
+    "measured": measured_here,
+}
 
 
 def main() -> None:
