@@ -42,3 +42,21 @@ def test_time_grows_with_the_data_and_decoding_can_be_the_limit(estimates):
     assert took == pytest.approx(streamed.images * estimates.PASSES / 1000 / 3600) and not decoding
     slower, decoding = estimates.hours(streamed, 1000.0, machine, decoded_per_core=100.0)
     assert decoding and slower == pytest.approx(took * 1000 / (100 * machine.cores))
+
+
+def test_a_teacher_takes_longer_with_more_captions_or_slow_decoding(estimates, costs):
+    teacher = next(iter(costs["teachers"].values()))
+    dataset, machine = estimates.DATASETS[1], estimates.MACHINES[0]
+    results = {**costs, "decoded_images_per_s_and_core": 1e9}
+    one, taught = estimates.teaching_hours(dataset, 1, teacher, results, machine)
+    five, same = estimates.teaching_hours(dataset, 5, teacher, results, machine)
+    expected = (teacher["image_flops"] + 5 * teacher["text_flops"]) / (teacher["image_flops"] + teacher["text_flops"])
+    assert five / one == pytest.approx(expected) and taught == same
+    slow, _ = estimates.teaching_hours(dataset, 1, teacher, {**costs, "decoded_images_per_s_and_core": 1.0}, machine)
+    assert slow == pytest.approx(dataset.images / machine.cores / 3600)
+
+
+def test_the_teacher_is_that_of_the_hub(estimates):
+    """CLIP's ViT-Large/14 has 81 GMACs for an image, as its paper and timm say, and embeddings of 768 numbers."""
+    found = estimates.teacher_costs(*estimates.TEACHERS["CLIP, ViT-Large/14"])
+    assert found["image_flops"] == pytest.approx(2 * 81e9, rel=0.02) and found["width"] == 768
