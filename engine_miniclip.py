@@ -141,11 +141,20 @@ def find_int8(model_name: str, revision: str | None = None) -> Path:
         )
         if file is None:
             raise ValueError(
-                f"{model_name} has no {_EXPORT_FOLDER}/{name}, which int8 needs. To write it: python export_onnx.py "
-                f"--model_name_or_path {model_name} --output_dir {Path(model_name, _EXPORT_FOLDER)} "
-                f"--calibration_dataset_name YOUR_PHOTOS"
+                f"{model_name} has no {_EXPORT_FOLDER}/{name}, which int8 needs. {_how_to_export(model_name)}"
             )
     return Path(file)
+
+
+def _how_to_export(model_name: str) -> str:
+    folder, download = model_name, ""
+    if not Path(model_name).is_dir():
+        folder = model_name.split("/")[-1]
+        download = f"hf download {model_name} --local-dir {folder} && "
+    return (
+        f"To write it: {download}python export_onnx.py --model_name_or_path {folder} "
+        f"--output_dir {Path(folder, _EXPORT_FOLDER)} --calibration_dataset_name YOUR_PHOTOS"
+    )
 
 
 def _compile(

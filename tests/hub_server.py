@@ -15,6 +15,7 @@ import re
 import threading
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
@@ -138,6 +139,12 @@ class HubServer(ThreadingHTTPServer):
 
     def repository(self, kind: str, name: str) -> Repository | None:
         return self.repositories.get((kind, name))
+
+    def put(self, kind: str, name: str, folder: Path) -> None:
+        """A repository with the files of a folder."""
+        files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+        self.repositories[kind, name] = repository = Repository(kind, name)
+        repository.commit("files", {name: Blob(path.read_bytes()) for name, path in files.items()})
 
     def fail(self, pattern: str, status: int | None = None, **options) -> Fault:
         """Add a [`Fault`]."""

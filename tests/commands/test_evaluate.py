@@ -13,7 +13,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import ROOT, cut_at, run_python
-from hub_server import Blob, HubServer, Repository
+from hub_server import HubServer
 from PIL import Image
 from tiny_teachers import LONGEST, load_plainly, save_teacher
 
@@ -132,12 +132,6 @@ def test_models_of_others_by_the_same_protocol(others, tiny_folder, classificati
         assert min(figure.size) > 200
 
 
-def put_on_hub(hub: HubServer, kind: str, name: str, folder: Path) -> None:
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    hub.repositories[kind, name] = Repository(kind, name)
-    hub.repositories[kind, name].commit("files", {path: Blob(content) for path, content in files.items()})
-
-
 RUN_ALL = """
 import json, sys
 import evaluate_miniclip
@@ -157,12 +151,12 @@ def test_the_commands_of_the_page(others, tiny_folder, classification, retrieval
     environment = {"HF_HOME": str(tmp_path / "hub"), "HF_DATASETS_CACHE": str(tmp_path / "datasets")}
     environment |= {"PYTHONPATH": str(ROOT), "HF_HUB_DISABLE_XET": "1"}
     with HubServer() as hub:
-        put_on_hub(hub, "model", "openai/clip-vit-base-patch32", others["clip"])
-        put_on_hub(hub, "model", "google/siglip-base-patch16-224", others["siglip"])
+        hub.put("model", "openai/clip-vit-base-patch32", others["clip"])
+        hub.put("model", "google/siglip-base-patch16-224", others["siglip"])
         for name in ("uoft-cs/cifar10", "clip-benchmark/wds_cifar10", "clip-benchmark/wds_vtab-pets"):
-            put_on_hub(hub, "dataset", name, classification)
+            hub.put("dataset", name, classification)
         for name in ("jxie/flickr8k", "clip-benchmark/wds_flickr8k"):
-            put_on_hub(hub, "dataset", name, retrieval)
+            hub.put("dataset", name, retrieval)
         online = {"HF_ENDPOINT": hub.url, "HF_HUB_OFFLINE": "0"}
         shown = run_python("-c", RUN_ALL, commands, cwd=tmp_path, **environment, **online).stdout
     assert json.loads((tmp_path / "results.json").read_text())["retrieval"]["num_captions"] == 16

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torchvision
 from conftest import CAPTIONS, ROOT, build_tiny, run_python
+from hub_server import HubServer
 from PIL import Image
 from transformers.utils import logging
 
@@ -297,6 +298,30 @@ class TestClassifierInInt8:
     def test_is_published_with_the_model(self, with_int8):
         files = model_files(with_int8, "me/tiny")
         assert {"onnx/vision_model_int8.onnx", "onnx/onnx_config.json"} <= files.keys()
+
+    def test_from_the_hub(self, with_int8, tiny_folder, tmp_path):
+        with HubServer() as hub:
+            hub.put("model", "ada/exported", with_int8)
+            hub.put("model", "ada/plain", tiny_folder)
+            home = {"HF_HOME": str(tmp_path), "HF_ENDPOINT": hub.url, "HF_HUB_DISABLE_XET": "1"}
+            engine, error = run_python("-c", FROM_HUB, HF_HUB_OFFLINE="0", **home).stdout.splitlines()[-2:]
+        assert engine.endswith(", int8")
+        assert "hf download ada/plain --local-dir plain && python export_onnx.py --model_name_or_path plain" in error
+        assert run_python("-c", FROM_HUB, **home, check=False).stdout.startswith(engine), "it is not asked for again"
+
+
+FROM_HUB = """
+from transformers import AutoModel
+from PIL import Image
+model = AutoModel.from_pretrained("ada/exported", trust_remote_code=True)
+classifier = model.zero_shot_classifier(fast="int8")
+classifier.embed_images([Image.new("RGB", (40, 30))])
+print(classifier.engines["image"])
+try:
+    AutoModel.from_pretrained("ada/plain", trust_remote_code=True).zero_shot_classifier(fast="int8")
+except ValueError as error:
+    print(error)
+"""
 
 
 @contextlib.contextmanager
