@@ -202,20 +202,19 @@ def _check(run: Callable, tower: nn.Module, sample: tuple, dynamic: bool, least:
 
 def _openvino(tower: nn.Module, sample: tuple, dynamic: bool) -> tuple[Callable, str]:
     """OpenVINO in the fastest precision of the processor."""
+    core = _openvino_core()
     if next(tower.parameters()).dtype != torch.float32:  # weights pass through numpy, which has no bfloat16
         tower = copy.deepcopy(tower).float()
     sample = tuple(tensor.float() if tensor.is_floating_point() else tensor for tensor in sample)
     graph = _capture(tower, sample)
     shapes = ([-1] * tensor.ndim if dynamic else list(tensor.shape) for tensor in sample)
     graph.reshape(dict(zip(graph.inputs, shapes, strict=True)))
-    return _run_by_openvino(graph, one_by_one=not dynamic), f"{_openvino_version()}, {choose_precision('cpu').title}"
+    run = _run_by_openvino(core, graph, one_by_one=not dynamic)
+    return run, f"{_openvino_version()}, {choose_precision('cpu').title}"
 
 
-def _run_by_openvino(graph, one_by_one: bool) -> Callable:
-    """Compile a graph, or the file of one, for a CPU. Images run one by one, which suits a few cores."""
-    core, process = _openvino_core()
-    if process != os.getpid():
-        raise RuntimeError("OpenVINO's threads do not survive a fork")
+def _run_by_openvino(core, graph, one_by_one: bool) -> Callable:
+    """Compile a graph for a CPU. Images run one by one, which suits a few cores."""
     options = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if choose_precision("cpu").name == "bf16" else "f32",
@@ -256,10 +255,10 @@ def _exported(tower: nn.Module, sample: tuple, dynamic: bool, *, file: Path) -> 
     if sample[0].device.type != "cpu":
         raise ValueError("int8 is for CPUs")
     if importlib.util.find_spec("openvino") is not None:
-        core, _ = _openvino_core()
+        core = _openvino_core()
         graph = core.read_model(file)
         graph.reshape(dict(zip(graph.inputs, (list(tensor.shape) for tensor in sample), strict=True)))
-        return _run_by_openvino(graph, one_by_one=True), f"{_openvino_version()}, int8"
+        return _run_by_openvino(core, graph, one_by_one=True), f"{_openvino_version()}, int8"
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -271,8 +270,20 @@ def _exported(tower: nn.Module, sample: tuple, dynamic: bool, *, file: Path) -> 
     return run, f"ONNX Runtime {onnxruntime.__version__}, int8"
 
 
+def _openvino_core():
+    """OpenVINO's core. It comes before any other import of OpenVINO, which would report itself over the network.
+
+    Raises:
+        RuntimeError: the core was made by the process that this one was forked from.
+    """
+    core, process = _make_openvino_core()
+    if process != os.getpid():
+        raise RuntimeError("OpenVINO's threads do not survive a fork")
+    return core
+
+
 @functools.cache
-def _openvino_core() -> tuple:
+def _make_openvino_core() -> tuple:
     """
     The core and the process that has its threads. The core is never freed.
 
