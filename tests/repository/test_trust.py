@@ -153,10 +153,10 @@ def test_no_file_of_ours_loads_pickles():
 # ---------------------------------------------------------------- the remote code
 
 ALLOWED_IMPORTS = {
-    *("collections.abc", "contextlib", "copy", "dataclasses", "difflib", "functools", "importlib.util", "inspect"),
-    *("io", "json", "math", "os", "pathlib", "platform", "re", "sys", "threading", "typing", "warnings"),
+    *("collections.abc", "contextlib", "copy", "dataclasses", "difflib", "functools", "hashlib", "importlib.util"),
+    *("inspect", "io", "json", "math", "os", "pathlib", "platform", "re", "sys", "threading", "typing", "warnings"),
     *("numpy", "PIL", "timm", "torch", "transformers"),
-    *("openvino", "pillow_heif"),  # used where they are installed
+    *("onnxruntime", "openvino", "pillow_heif"),  # used where they are installed
 }
 
 
