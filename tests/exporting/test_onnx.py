@@ -326,12 +326,15 @@ except ValueError as error:
 
 @contextlib.contextmanager
 def caplog_of_transformers(caplog):
-    """Its loggers do not pass records on to pytest by themselves."""
+    """Its loggers do not pass records on to pytest by themselves, and other tests may have silenced them."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_warning()
     logging.enable_propagation()
     try:
         yield caplog
     finally:
         logging.disable_propagation()
+        logging.set_verbosity(verbosity)
 
 
 def test_calibration_passes_over_unreadable_images(tmp_path, tiny_processor):
