@@ -251,7 +251,7 @@ def _exported(tower: nn.Module, sample: tuple, dynamic: bool, *, file: Path) -> 
     """The exported tower in int8, by OpenVINO or ONNX Runtime."""
     settings = json.loads((file.parent / _EXPORT_SETTINGS).read_text(encoding="utf-8"))
     if settings.get("vision_weights") != weights_fingerprint(tower):
-        raise ValueError(f"{file} was exported with other weights; export it again")
+        raise ValueError(f"{file.name} was exported with other weights; export it again")
     if sample[0].device.type != "cpu":
         raise ValueError("int8 is for CPUs")
     if importlib.util.find_spec("openvino") is not None:
