@@ -88,7 +88,8 @@ def export(model_name_or_path: str, output_dir: str | Path, **settings) -> Expor
         raise UserError(f"export needs {error.name}: pip install -r requirements-onnx.txt") from error
     folder = Path(args.output_dir)
     model, processor = load_model(args.model_name_or_path)
-    differences, int8_cosine = export_onnx(model, processor, folder), None
+    differences = export_onnx(model, processor, folder)
+    int8_cosine = None
     if args.calibration_dataset_name:
         images = calibration_images(
             args.calibration_dataset_name, args.calibration_split, processor, args.num_calibration_images, args.seed

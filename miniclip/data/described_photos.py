@@ -8,12 +8,12 @@ from PIL import ExifTags, Image, IptcImagePlugin
 from miniclip.data.encodings import decode_text
 
 XMP_DESCRIPTION = re.compile(
-    r"<dc:description>(.*?)</dc:description>|\bdc:description=(?:\"([^\"]+)\"|'([^']+)')", re.DOTALL
+    r"<dc:description(?:\s[^>]*)?(?<!/)>(.*?)</dc:description>|\bdc:description=(?:\"([^\"]+)\"|'([^']+)')", re.DOTALL
 )
 XMP_LANGUAGES = re.compile(r"<rdf:li(?:\s[^>]*)?(?<!/)>(.*?)</rdf:li>", re.DOTALL)
 EXIF_DESCRIPTION, EXIF_COMMENT = 0x010E, 0x9286
 EXIF_OF_WINDOWS = (0x9C9B, 0x9C9C, 0x9C9F)  # title, comment and subject in the Explorer, in UTF-16
-EXIF_CHARSETS = {b"ASCII\0\0\0": "ascii", b"UNICODE\0": "utf-16", b"JIS\0\0\0\0\0": "iso2022_jp"}
+EXIF_CHARSETS = {b"ASCII\0\0\0": "ascii", b"JIS\0\0\0\0\0": "iso2022_jp"}
 IPTC_CAPTION = (2, 120)
 PNG_TEXTS = ("Description", "Caption", "Title", "parameters", "Comment")
 PROMPT_END = re.compile(r"\n(?:Negative prompt|Steps):", re.DOTALL)  # AUTOMATIC1111's web page for Stable Diffusion
@@ -56,7 +56,7 @@ def _exif(image: Image.Image) -> str:
         if text := bytes(exif.get(tag) or b"").decode("utf-16-le", errors="ignore").strip("\0 "):
             return text
     comment = bytes(exif.get_ifd(ExifTags.IFD.Exif).get(EXIF_COMMENT) or b"")
-    encoding = EXIF_CHARSETS.get(comment[:8])
+    encoding = (EXIF_CHARSETS | {b"UNICODE\0": "utf-16-be" if exif.endian == ">" else "utf-16-le"}).get(comment[:8])
     text = comment[8:].decode(encoding, errors="ignore") if encoding else decode_text(comment.lstrip(b"\0"))[0]
     return text.strip("\0 ")
 

@@ -42,7 +42,8 @@ def quantize_image_tower(folder: str | Path, images: Iterable[np.ndarray]) -> fl
     Returns:
         The cosine of the embeddings in int8 and in float32, on average over these images.
     """
-    images, (full, quantized) = list(images), (Path(folder) / f"{VISION}{variant}.onnx" for variant in ("", INT8))
+    images = list(images)
+    full, quantized = (Path(folder) / f"{VISION}{variant}.onnx" for variant in ("", INT8))
     with _quietly(), tempfile.TemporaryDirectory() as scratch:
         prepared = Path(scratch) / "prepared.onnx"
         quant_pre_process(full, prepared, skip_symbolic_shape=True)

@@ -206,7 +206,7 @@ def xmp_with_keywords_and_without_some_descriptions(folder):
     keywords = "<dc:subject><rdf:Bag><rdf:li>holiday</rdf:li></rdf:Bag></dc:subject>"
     for number, text in enumerate(FIRST):
         words = f"<rdf:Alt><rdf:li/><rdf:li xml:lang='en'>{text}</rdf:li></rdf:Alt>" if number else "<rdf:Alt/>"
-        packet = f"<x:xmpmeta><dc:description>{words}</dc:description>{keywords}</x:xmpmeta>".encode()
+        packet = f"<x:xmpmeta><dc:description rdf:parseType=''>{words}</dc:description>{keywords}</x:xmpmeta>".encode()
         (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, xmp=packet))
     return {number: [text] for number, text in enumerate(FIRST) if number}
 
@@ -223,7 +223,14 @@ def titles_in_windows_explorer(folder):
 def exif_comments(folder):
     for number, text in enumerate(FIRST):
         exif = Image.Exif()
-        exif.get_ifd(0x8769)[0x9286] = b"ASCII\0\0\0" + text.encode() if number % 2 else text.encode()
+        exif.endian = "<>"[number % 2]  # Pillow writes the byte order that it is told
+        comments = (
+            b"ASCII\0\0\0" + text.encode(),
+            b"UNICODE\0" + text.encode("utf-16-be" if exif.endian == ">" else "utf-16-le"),
+            b"UNICODE\0" + text.encode("utf-16-be" if exif.endian == ">" else "utf-16-le"),
+            text.encode(),
+        )
+        exif.get_ifd(0x8769)[0x9286] = comments[number % 4]
         (folder / f"IMG_{number:04d}.jpg").write_bytes(photo(number, exif=exif))
 
 
