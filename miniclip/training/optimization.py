@@ -10,6 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from transformers import get_scheduler
 
+from miniclip.training.distillation import ADAPTORS
 from miniclip.utils.errors import UserError
 from modeling_miniclip import MiniCLIPModel
 
@@ -111,8 +112,9 @@ def parameter_groups(
         if not parameter.requires_grad:
             continue
         part, depth, decays = part_of(name), depth_from_top.get(name, 0), parameter.ndim >= 2
+        # FSDP does not shard the adaptors, and a fused optimiser accepts no group of sharded and other tensors.
         group = groups.setdefault(
-            (part, depth, decays),
+            (part, depth, decays, name.startswith(f"{ADAPTORS}.")),
             {
                 "params": [],
                 "part": part,

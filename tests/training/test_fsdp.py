@@ -196,8 +196,8 @@ def test_checkpoint_resumes_in_place(found):
 
 
 @needs_fsdp
-def test_training_saves_and_resumes(tmp_path):
-    """The whole trainer: chunks, validation, saved model, checkpoints."""
+def test_training_with_a_teacher_saves_and_resumes(tmp_path, tiny_folder):
+    """The whole trainer: chunks, the teacher's embeddings, validation, saved model, checkpoints."""
     (tmp_path / "data").mkdir()
     for split, number in (("train", 96), ("validation", 8)):
         shapes_split(split, number).to_parquet(tmp_path / "data" / f"{split}.parquet")
@@ -207,6 +207,7 @@ def test_training_saves_and_resumes(tmp_path):
         "--dataset_name", tmp_path / "data", "--per_device_train_batch_size", 6, "--gradient_accumulation_steps", 2,
         "--max_train_steps", 3, "--checkpointing_steps", 2, "--report_to", "none",
         "--mixed_precision", "no", "--cache_dir", tmp_path / "cache",
+        "--teacher_name_or_path", tiny_folder, "--distillation", "embeddings=1,relations=1,interactive=1",
     ]  # fmt: skip
     for kind in ("ddp", "fsdp"):
         run_by_two("train", kind, *settings, "--output_dir", tmp_path / kind)
