@@ -4,9 +4,13 @@ The student's image embeddings take the place of the teacher's, so that the pair
 """
 
 import tempfile
+from pathlib import Path
 
 import torch
+from safetensors.torch import save_model
 from torch import nn
+from transformers import PreTrainedModel
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from miniclip.training.arguments import Arguments
 from miniclip.training.optimization import part_of
@@ -40,7 +44,7 @@ class KeptTextEncoder:
         settings.projection_head = getattr(config, "projection_head", "linear")
         settings.text_pooling = getattr(config, "text_pooling", None)  # None: as the encoder was trained
         try:
-            teacher.model.text_model.save_pretrained(self.folder)
+            self._save(teacher.model.text_model)
             teacher.processor.tokenizer.save_pretrained(self.folder)
         except (AttributeError, ValueError) as error:
             raise UserError(_cannot_keep(name)) from error
@@ -49,6 +53,11 @@ class KeptTextEncoder:
     def folder(self) -> str:
         """Text encoder and tokenizer."""
         return self._folder.name
+
+    def _save(self, encoder: PreTrainedModel) -> None:
+        # encoder.save_pretrained writes in the first process alone, and each has a folder of its own.
+        encoder.config.save_pretrained(self.folder)
+        save_model(encoder, Path(self.folder) / SAFE_WEIGHTS_NAME, metadata={"format": "pt"})
 
     @torch.no_grad()
     def keep(self, model: MiniCLIPModel, processor: MiniCLIPProcessor) -> None:

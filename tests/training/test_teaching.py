@@ -230,6 +230,16 @@ def test_two_processes_share_the_teachers_work_and_are_one(data, tmp_path, embed
             assert np.allclose(np.load(one), np.load(other), atol=2e-3)
 
 
+def test_two_processes_keep_the_teachers_text_encoder(data, tmp_path):
+    """Each process takes it out of the teacher for itself."""
+    settings = ["--dataset_name", "none", "--unlabelled_images", data / "photos", "--text_encoder", "teacher"]
+    settings += ["--text_config", "", "--projection_dropout", "0", "--per_device_train_batch_size", "4"]
+    launch_two(data / "tiny.yaml", "--output_dir", tmp_path / "two", *settings)
+    train(data, tmp_path / "one", *settings, "--gradient_accumulation_steps", "4")
+    for two, one in zip(history(tmp_path / "two"), history(tmp_path / "one"), strict=True):
+        assert two["train_loss"] == pytest.approx(one["train_loss"], rel=1e-3)
+
+
 def test_the_presets_train_in_miniature(data, tmp_path):
     tiny = ["--image_encoder", "test_resnet", "--image_size", "32", "--pretrained", "false", "--num_train_epochs", "1"]
     tiny += ["--mixed_precision", "no", "--report_to", "none", "--cache_dir", data / "cache"]
