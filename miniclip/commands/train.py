@@ -14,7 +14,6 @@ from accelerate.utils import set_seed
 
 from miniclip.commands.shown import figure_html, table_html
 from miniclip.doctor.checkup import check_up
-from miniclip.publishing.pictures import draw_curves
 from miniclip.publishing.training_publisher import TrainingPublisher
 from miniclip.training.arguments import Arguments, parse_arguments
 from miniclip.training.launch import on_cpu, use_all_cores
@@ -52,6 +51,8 @@ class TrainedModel:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
+        from miniclip.publishing.pictures import draw_curves  # loads matplotlib
+
         curve = figure_html(lambda file: draw_curves(self.results.get("history", []), file))
         figures = {name: value for name, value in self.results.items() if name != "finished"}
         return f"<p>{escape(str(self))}</p>{table_html(figures)}{curve}"
