@@ -44,6 +44,8 @@ from miniclip.training.setup import build_model, build_training_data, create_pre
 from miniclip.utils.errors import exit_on_user_error
 from miniclip.utils.loading import default_device
 
+# What new processes need of the libraries; transformers alone loads almost nothing.
+LIBRARIES = ["torch", "timm", "transformers.modeling_utils", "transformers.processing_utils", "datasets", "accelerate"]
 PRECISIONS = {"fp32": "no", "bf16": "bf16"}
 
 
@@ -144,7 +146,7 @@ def in_new_process(*arguments, repeat: bool = True) -> dict:
     kind = "forkserver" if "forkserver" in multiprocessing.get_all_start_methods() else "spawn"
     context = multiprocessing.get_context(kind)
     if kind == "forkserver":
-        context.set_forkserver_preload(["torch", "transformers", "timm", "datasets", "accelerate"])
+        context.set_forkserver_preload(LIBRARIES)
     with ProcessPoolExecutor(1, mp_context=context) as executor:
         return executor.submit(measure, *arguments, repeat).result()
 

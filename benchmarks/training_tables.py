@@ -93,6 +93,16 @@ def _speed_in_one_precision(run: dict) -> str:
     return f"{rows(['trainer', 'pairs/s', 'peak MB of the process'], body)}\n\n{note}"
 
 
+def profile() -> str:
+    """Shares of a training step's time by the kind of operator, in each precision that has been measured."""
+    names = ("training_profile", "training_profile_fp32")
+    runs = [read(name) for name in names if (RESULTS / f"{name}.json").is_file()]
+    kinds = dict.fromkeys(kind for run in runs for kind in run["kinds"])
+    body = [[kind, *(f"{run['kinds'].get(kind, 0):.1%}" for run in runs)] for kind in kinds]
+    notes = (f"{run['precision']}: a step of {run['batch_size']} pairs, {origin(run)}" for run in runs)
+    return f"{rows(['operators', *(run['precision'] for run in runs)], body)}\n\n{' '.join(notes)}"
+
+
 def recall() -> str:
     """Time to the same validation recall."""
     run = read("time_to_recall")
@@ -176,6 +186,7 @@ def gpu() -> str:
 TABLES = {
     "exactness": (exactness, "gradient_exactness.json"),
     "speed": (speed, "training_speed.json"),
+    "profile": (profile, "training_profile*.json"),
     "recall": (recall, "time_to_recall.json"),
     "encoder": (encoder, "image_encoder_speed.json"),
     "growth": (growth, "cost_growth.json"),

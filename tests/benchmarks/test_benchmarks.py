@@ -93,13 +93,14 @@ def test_photos(tmp_path):
     assert all(found["mean_difference"] < 0.01 for kinds in figures.values() for found in kinds.values())
 
 
-def test_training_profile(photos, tmp_path, tiny_encoders):
+def test_training_profile(photos, tmp_path, monkeypatch, tiny_encoders):
     output = tmp_path / "training_profile.json"
     image_encoder, text_encoder = tiny_encoders
     options = ["--dataset_name", photos, "--image_encoder", image_encoder, "--text_encoder", text_encoder]
     options += ["--image_size", "32", "--batch_size", "8", "--pairs", "40", "--steps", "2"]
     figures = run_benchmark("training_profile", output, *options)
     assert sum(figures["kinds"].values()) == pytest.approx(1, abs=0.01)
+    assert "convolution" in table_of("profile", output, monkeypatch)
 
 
 def test_time_to_recall(photos, tmp_path, monkeypatch, tiny_encoders):
