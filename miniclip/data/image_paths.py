@@ -22,6 +22,7 @@ NOT_IMAGES = {
         "7z",
         "rar",
         "py",
+        "js",
         "ipynb",
         "yaml",
         "yml",
@@ -52,6 +53,8 @@ NOT_IMAGES = {
 }
 # What `datasets` writes into a CSV file for an image.
 PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")
+# What Airtable writes for an attachment: `photo.jpg (https://…)`, with commas between several.
+ATTACHMENT = re.compile(r"^([^/]+\.\w{2,5}) \(https?://[^)]*\).*$", re.DOTALL)
 OUTSIDE = "outside the folder"
 MISSING = "no such image file"
 
@@ -97,6 +100,11 @@ class ImageFinder:
         return _index(self.images, lambda path: folded(path.rpartition("/")[2]))
 
     @cached_property
+    def _by_ending(self) -> dict[str, list[str]]:
+        """`Ab3.jpg` for `1200000000000000000-Ab3.jpg`, as X (Twitter) names the pictures of a post."""
+        return _index(self.images, lambda path: re.sub(r"^\d{10,}-", "", path.rpartition("/")[2]))
+
+    @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         return _index(self.images, lambda path: folded(_stem(path)))
 
@@ -138,7 +146,7 @@ class ImageFinder:
             if candidate in self.inventory.files and _may_be_image(candidate):
                 return self._found(candidate), "name"
         last = parts[-1]
-        for index, key in ((self._by_name, last), (self._by_folded_name, folded(last))):
+        for index, key in ((self._by_name, last), (self._by_folded_name, folded(last)), (self._by_ending, last)):
             if key in index:
                 return self._found(self._best(index[key], parts)), "name"
         for index, key in ((self._by_stem, folded(_stem(last))), (self._by_number, last.lstrip("0") or "0")):
@@ -187,11 +195,12 @@ def _cleaned(name: object) -> str:
     if isinstance(name, list | tuple):
         name = name[0] if name else ""
     text = str(name).strip().strip("'\"").removeprefix("file://").replace("\\", "/")
+    text = ATTACHMENT.sub(r"\1", text)
     if printed := PRINTED_IMAGE.match(text):
         text = printed.group(1)
     if "://" in text:  # the address of an image that has been downloaded
         text = text.partition("?")[0]
-    return re.sub(r"(\.\w{2,5})#\d+$", r"\1", text)  # `name.jpg#0`: the number of the caption
+    return re.sub(r"(\.\w{2,5})(?:#\w+)+$", r"\1", text)  # `name.jpg#0`: the number of the caption
 
 
 def _is_absolute(name: str) -> bool:

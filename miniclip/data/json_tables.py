@@ -23,6 +23,8 @@ from miniclip.utils.errors import UserError
 
 TEXT_FIELDS = ("raw", "caption", "text", "sentence", "sent", "value", "content", "description", "prompt", "title", "p")
 TEXT_FIELDS += ("assistant", "result")  # the last one is Label Studio's
+NO_TEXT_FIELDS = ("id", "name", "type", "label", "source")  # beside a text in a deeper field, as in Labelbox and CVAT
+SHORT_LINK = re.compile(r" ?https://t\.co/\w+(?=\s|\")")
 NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
 IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
 ANSWERERS = ("gpt", "assistant", "model")
@@ -41,7 +43,15 @@ def read_yaml_table(content: bytes, name: str) -> Table | None:
         place = getattr(error, "problem_mark", None)
         where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
         raise UserError(f"{name} is no valid YAML{where}: correct it there") from error
-    return None if records is None else _table(records, f"yaml, {encoding}")
+    return None if records is None else table_of_records(records, f"yaml, {encoding}")
+
+
+def read_script_table(content: bytes, name: str) -> Table | None:
+    """A table from JSON that a script assigns to a variable, as in archives of X (Twitter), without the short links
+    that end its posts. What [`read_json_table`] says holds."""
+    text, _ = decode_table(content, name)
+    _, _, value = text.partition("=")
+    return read_json_table(SHORT_LINK.sub("", value).strip().removesuffix(";").encode(), name) if value else None
 
 
 def read_json_table(content: bytes, name: str) -> Table | None:
@@ -64,7 +74,7 @@ def read_json_table(content: bytes, name: str) -> Table | None:
     except RecursionError as error:
         raise UserError(f"{name} is nested too deeply to be read as a table") from error
     records = records_of(value)
-    return None if records is None else _table(records, f"{kind}, {encoding}")
+    return None if records is None else table_of_records(records, f"{kind}, {encoding}")
 
 
 def _literal(text: str) -> dict | list | None:
@@ -112,7 +122,7 @@ def _read_lines(text: str, name: str, encoding: str, error: json.JSONDecodeError
     if len(records) < 2 and (not records or skipped.count):
         where = f"line {error.lineno}, column {error.colno}"
         raise UserError(f"{name} is cut off or broken at {where} ({error.msg}): write or download it again")
-    table = _table(records, f"one JSON record per line, {encoding}")
+    table = table_of_records(records, f"one JSON record per line, {encoding}")
     table.skipped.extend(skipped)
     return table
 
@@ -141,10 +151,20 @@ def records_of(value) -> list[dict] | None:
         columns = [str(name) for name in as_list(value["columns"])]
         return [dict(zip(columns, row, strict=False)) for row in value["data"] if isinstance(row, list)]
     lists = {name: part for name, part in value.items() if isinstance(part, list) and part}
+    if _are_parts(lists):
+        return [{"category": name, **record} for name, part in lists.items() for record in part]
     for name in sorted(lists, key=lambda name: (image_in(lists[name]) is None, -len(lists[name]))):
         if all(isinstance(part, dict) for part in lists[name]) and not is_image_name(name):
             return lists[name]
     return _records_of_mapping(value)
+
+
+def _are_parts(lists: dict[str, list]) -> bool:
+    """Whether several lists have records with the same fields, and so are one table, as in NWPU-Captions:
+    `{"airport": [{"filename": …, "raw": …}], "beach": […]}`."""
+    fields = [set(part[0]) if isinstance(part[0], dict) and image_in(part[0]) else None for part in lists.values()]
+    alike = len(fields) > 1 and fields[0] is not None and all(names == fields[0] for names in fields)
+    return alike and all(isinstance(record, dict) for part in lists.values() for record in part)
 
 
 def _records_of_labels(labels: dict, classes: list) -> list[dict]:
@@ -243,7 +263,8 @@ def texts_of(value) -> list[str]:
         return [value] if written is None else written
     if isinstance(value, dict):
         name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list | dict)), None)
-        return texts_of(value[name]) if name else [text for part in value.values() for text in texts_of(part)]
+        parts = [part for key, part in value.items() if key not in NO_TEXT_FIELDS] or list(value.values())
+        return [text for part in ([value[name]] if name else parts) for text in texts_of(part)]
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         parts = list(value)
         if _is_in_pieces(parts):
@@ -295,7 +316,16 @@ def _python_list(text: str) -> list | None:
         return None
 
 
-def _table(records: list[dict], how: str) -> Table:
+def table_of_records(records: list[dict], how: str) -> Table:
+    """
+    A table whose columns are the fields of the records. Nested records with an image become rows of their own.
+
+    Args:
+        how: how the file was read, for messages.
+
+    Raises:
+        UserError: there are too many different fields.
+    """
     names: dict[str, None] = {}
     records = [part for record in records for lifted in _lifted(record) for part in _one_an_image(lifted)]
     for record in records:

@@ -7,18 +7,20 @@ import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from pathlib import Path
 
 import datasets
 import fsspec
+from tqdm.auto import tqdm
 
 from miniclip.data.skipped import SkipReport
 from miniclip.utils.errors import UserError
 
 # For people whose own folders consist of links. A downloaded folder must not lead to other files on their machine.
 TRUST_LINKS = "MINICLIP_TRUST_LINKS"
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 IGNORED_FOLDERS = {"__MACOSX", "__pycache__", "node_modules", "lost+found"}
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}
 
@@ -33,19 +35,28 @@ class Inventory:
         files: size and modification time of each file, by its path relative to the folder, with `/` as separator.
         refused: links that lead out of the folder.
         own: the user named the table itself, so it may refer to other places on this machine.
+        unpacked: the folder in which the content of an archive lies, by the archive's name with a `/`. Its files are
+            called `images.zip/001.jpg`.
     """
 
     root: Path | str
     files: dict[str, tuple[int, int]]
     refused: SkipReport = field(default_factory=SkipReport)
     own: bool = False
+    unpacked: dict[str, str] = field(default_factory=dict)
 
     def path(self, name: str) -> str:
         """Absolute path or address of a file."""
+        for archive, folder in self.unpacked.items():
+            if name.startswith(archive):
+                return f"{folder}/{name[len(archive) :]}"
         return f"{str(self.root).rstrip('/')}/{name}"
 
     def relative(self, path: str) -> str:
         """The path relative to the folder, or the unchanged path if it lies elsewhere."""
+        for archive, folder in self.unpacked.items():
+            if path.startswith(f"{folder}/"):
+                return archive + path[len(folder) + 1 :]
         start = f"{str(self.root).rstrip('/')}/"
         return path[len(start) :] if path.startswith(start) else path
 
@@ -235,11 +246,30 @@ def unpacked(archive: Path) -> Path:
     return folder
 
 
+def with_unpacked_archives(inventory: Inventory) -> Inventory | None:
+    """
+    The inventory with the files in its archives, which are unpacked once into the cache; `None` if it has none.
+
+    Raises:
+        UserError: an archive is broken, or larger than the free space.
+    """
+    archives = [file for file in inventory.files if file.lower().endswith(ARCHIVES)]
+    if not archives or is_url(str(inventory.root)):
+        return None
+    files = {file: status for file, status in inventory.files.items() if file not in archives}
+    more = replace(inventory, files=files, unpacked=dict(inventory.unpacked))
+    for archive in archives:
+        inside = take_inventory(unpacked(Path(inventory.path(archive))))
+        more.unpacked[f"{archive}/"] = str(inside.root)
+        more.files |= {f"{archive}/{file}": status for file, status in inside.files.items()}
+    return more
+
+
 def _unpack_zip(archive: Path, folder: Path) -> None:
     with zipfile.ZipFile(archive) as file:
         members = [member for member in file.infolist() if not member.is_dir() and not _leads_out(member.filename)]
         _check_space(archive, sum(member.file_size for member in members), folder)
-        for member in members:
+        for member in _shown(members, archive):
             file.extract(member, folder)
 
 
@@ -247,7 +277,11 @@ def _unpack_tar(archive: Path, folder: Path) -> None:
     with tarfile.open(archive) as file:
         members = [member for member in file.getmembers() if member.isfile() and not _leads_out(member.name)]
         _check_space(archive, sum(member.size for member in members), folder)
-        file.extractall(folder, members, filter="data")
+        file.extractall(folder, _shown(members, archive), filter="data")
+
+
+def _shown(members: list, archive: Path) -> tqdm:
+    return tqdm(members, desc=f"unpacking {archive.name}", unit="file", leave=False, delay=1)
 
 
 def _leads_out(name: str) -> bool:

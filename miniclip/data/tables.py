@@ -18,9 +18,9 @@ MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
 LEAST_DIGITS = 4  # of a number that names an image
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
-IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\d+)?\s*", re.IGNORECASE)
+IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\w+)*\s*", re.IGNORECASE)
 PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
-NAME_THEN_TEXT = re.compile(rf"(\S+\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\d+)?:?\s+(\S.*)", re.IGNORECASE)
+NAME_THEN_TEXT = re.compile(rf"(\S+\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\w+)*:?\s+(\S.*)", re.IGNORECASE)
 NUMBER_THEN_TEXT = re.compile(r"(\S*\d\S*)\s+(\S.*)")  # a name without its suffix
 
 

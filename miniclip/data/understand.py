@@ -27,14 +27,22 @@ from miniclip.data.layouts.tables import find_tables
 from miniclip.data.layouts.written_images import names_image_files, unpacked_images, with_written_images
 from miniclip.data.names import is_image_name
 from miniclip.data.repetitions import picture_groups
-from miniclip.data.sources import Inventory, expand, has_pattern, is_url, take_inventory, unpacked
+from miniclip.data.sources import (
+    Inventory,
+    expand,
+    has_pattern,
+    is_url,
+    take_inventory,
+    unpacked,
+    with_unpacked_archives,
+)
 from miniclip.data.splits import DRAWN, bounds_of, draw_splits, held_out_share, split_hash
 from miniclip.data.table_cache import cache_folder, load_found, store_found
 from miniclip.data.understanding import Understanding
 from miniclip.utils.errors import UserError
 from miniclip.utils.hub import looks_like_path
 
-ARCHIVES = (".tar", ".tar.gz", ".tgz")
+TARS = (".tar", ".tar.gz", ".tgz")
 COMPARED_IMAGES = 100_000  # images that are decoded to find copies; of more, the files are compared
 EXACT_HASHES = 20e9  # bytes; smaller streams are read once to draw splits of exact sizes
 MOST_FOLDERS, MOST_FILES = 50, 1_000_000  # how many to look through beside the folder of a table, for its images
@@ -48,7 +56,7 @@ LAYOUTS = (
     find_captioned_photos,
     find_class_folders,  # last, because it accepts any folder of images
 )
-KINDS = "csv, tsv, txt, json, jsonl, yaml, md, html, parquet, arrow, feather, xlsx, tar, zip"
+KINDS = "csv, tsv, txt, json, jsonl, yaml, xml, md, html, parquet, arrow, feather, xlsx, tar, zip"
 
 
 def understand_local(path: Path, name: str, options: Options, streaming: bool) -> Understanding:
@@ -88,7 +96,7 @@ def understand_folder(folder: Path, name: str, options: Options, streaming: bool
 
 def _tables_with_all_images(inventory: Inventory) -> list[str]:
     """The text files that contain the images. A few images beside them may show people what the dataset looks like."""
-    kinds = (*embedded.BUILDERS, *ARCHIVES)
+    kinds = (*embedded.BUILDERS, *TARS)
     images = [file for file in inventory.files if is_image_name(file)]
     if len(images) > MOST_SHOWN or any(file.lower().endswith(kinds) for file in inventory.files):
         return []
@@ -109,7 +117,7 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
     if found is not None and found.layout != ONLY_IMAGES:
         return _of_found(found, name, streaming)
     held = [file for file in inventory.files if PurePosixPath(file).suffix.lower() in embedded.BUILDERS]
-    tars = [file for file in inventory.files if file.lower().endswith(ARCHIVES)]
+    tars = [file for file in inventory.files if file.lower().endswith(TARS)]
     if tars and (archives := _understand_archives(inventory, tars, name, options, streaming)):
         return archives
     for suffix in embedded.BUILDERS:
@@ -119,10 +127,25 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
                 return _understand_held(inventory, files, name, options, streaming)
             except UserError as error:
                 raise UserError(_not_understood(inventory, name, seen)) if seen else error from error
+    if unpacked_too := _understand_with_archives(inventory, name, options, streaming, images_at_least=found is None):
+        return unpacked_too
     if found is not None:
         found.notes += seen
         return _of_found(found, name, streaming)
     raise UserError(_not_understood(inventory, name, seen))
+
+
+def _understand_with_archives(inventory, name: str, options: Options, streaming: bool, images_at_least: bool):
+    """Look into the archives of a folder as well, such as `Flickr8k_Dataset.zip` and `Flickr8k_text.zip`; `None` if
+    they bring no captions or labels, unless the images alone would do."""
+    try:
+        more = with_unpacked_archives(inventory)
+        understood = None if more is None else _understand_inventory(more, name, options, streaming)
+    except UserError:
+        if images_at_least:
+            raise
+        return None
+    return understood if images_at_least or understood is not None and understood.layout != ONLY_IMAGES else None
 
 
 def _find_paths(inventory: Inventory, options: Options) -> tuple[Found | None, list[str]]:
@@ -185,7 +208,7 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
     written = [] if is_url(root) else with_written_images(inventory := _named_files(root, relative))
     if written and not names_image_files(inventory, written[0]):
         return understand_folder(unpacked_images(inventory, written), name, options, streaming)
-    if suffix in ARCHIVES:
+    if suffix in TARS:
         inventory = _named_files(root, relative)
         understood = _understand_archives(inventory, relative, name, options, streaming)
         if understood is not None:
@@ -268,6 +291,8 @@ def _places(root: str, relative: list[str]):
     beside = take_inventory(folder)
     beside.own = True
     yield beside, relative
+    if (more := with_unpacked_archives(beside)) is not None:
+        yield more, relative
     parent = folder.parent
     if parent != folder and len(parent.parts) > 1:
         tops = {entry.name for entry in _folders(parent)}

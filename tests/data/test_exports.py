@@ -4,16 +4,30 @@ import base64
 import io
 import json
 import os
+import uuid
+import zipfile
 from pathlib import Path
 
 import datasets
 import pandas as pd
 import pytest
 from datasets import Dataset
-from drawn_datasets import ALL, NUMBER, ONE, captions, csv_text, drawn, pictures_and_captions, rows, write_images
+from drawn_datasets import (
+    ALL,
+    NUMBER,
+    ONE,
+    captions,
+    csv_text,
+    drawn,
+    pictures_and_captions,
+    rows,
+    write_images,
+    write_tar,
+)
 from PIL import Image
 
 from miniclip.data.reader import load_split, understanding_of
+from miniclip.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -85,6 +99,53 @@ def telegram_with_all_chats(folder):
     telegram(folder)
     chat = json.loads((folder / "result.json").read_text())
     write_json(folder / "result.json", {"about": "All your data.", "chats": {"about": "x", "list": [chat]}})
+
+
+@export
+def x_formerly_twitter(folder):
+    """Pictures are named by the post's number and a name; a script holds the posts, which end with a short link."""
+    (folder / "data" / "tweets_media").mkdir(parents=True)
+    posts = []
+    for number, text in enumerate(FIRST):
+        post, name = str(1200000000000000000 + number), f"Ab{number}.png"
+        (folder / "data" / "tweets_media" / f"{post}-{name}").write_bytes(drawn(number))
+        media = [{"media_url_https": f"https://pbs.twimg.com/media/{name}", "url": "https://t.co/abc"}]
+        posts.append({"tweet": {"id_str": post, "full_text": f"{text} https://t.co/abc", "entities": {"media": media}}})
+    (folder / "data" / "tweets.js").write_text(f"window.YTD.tweets.part0 = {json.dumps(posts)}")
+
+
+@export
+def flickr(folder):
+    """Its export names photos by title and number, and descriptions by the number alone."""
+    (folder / "photos").mkdir()
+    for number, text in enumerate(FIRST):
+        photo = 48590000 + number
+        (folder / "photos" / f"my-title_{photo}_o.png").write_bytes(drawn(number))
+        record = {"id": str(photo), "name": "my title", "description": text, "count_views": "1", "tags": []}
+        write_json(folder / "metadata" / f"photo_{photo}.json", record)
+
+
+@export
+def instaloader(folder):
+    """A post has one text, and may have several pictures."""
+    texts = {}
+    for post in range(NUMBER // 2):
+        name = f"2020-01-{post + 1:02d}_12-00-00_UTC"
+        (folder / f"{name}.txt").write_text(FIRST[post])
+        for picture in (1, 2):
+            number = 2 * post + picture - 1
+            (folder / f"{name}_{picture}.png").write_bytes(drawn(number))
+            texts[number] = [FIRST[post]]
+    return texts
+
+
+@export
+def midjourney(folder):
+    animals = ["dog", "cat", "fox", "owl", "bee", "ant", "cow", "hen", "pig", "rat", "emu", "elk"]
+    animals += ["yak", "ape", "bat", "cod", "eel", "gnu", "jay", "koi", "ram", "sow", "kid", "asp"]
+    for number, animal in enumerate(animals):
+        (folder / f"ada_a_drawing_of_the_{animal}_{uuid.UUID(int=number << 90)}.png").write_bytes(drawn(number))
+    return {number: [f"ada a drawing of the {animal}"] for number, animal in enumerate(animals)}
 
 
 # ---------------------------------------------------------------- annotation programs and databases
@@ -166,6 +227,63 @@ def addresses_of_downloaded_images(folder):
     names = write_images(folder / "images")
     table = {"url": [f"https://example.org/p/{name}?width=300" for name in names], "caption": FIRST}
     pd.DataFrame(table).to_csv(folder / "table.csv", index=False)
+
+
+@export
+def cvat(folder):
+    names = write_images(folder / "images")
+    images = [
+        f'<image id="{n}" name="{name}" width="8" height="6"><tag label="photo" source="manual">'
+        f'<attribute name="caption">{FIRST[n]}</attribute></tag></image>'
+        for n, name in enumerate(names)
+    ]
+    whole = (
+        f"<annotations><version>1.1</version><meta><task><name>t</name></task></meta>{''.join(images)}</annotations>"
+    )
+    (folder / "annotations.xml").write_text(f'<?xml version="1.0" encoding="utf-8"?>\n{whole}')
+
+
+@export
+def labelbox(folder):
+    names = write_images(folder / "images")
+    answers = [[{"name": "caption", "text_answer": {"content": text}}] for text in FIRST]
+    records = [
+        {
+            "data_row": {"id": f"cl{n}", "external_id": name},
+            "projects": {"p": {"labels": [{"annotations": {"objects": [], "classifications": answers[n]}}]}},
+        }
+        for n, name in enumerate(names)
+    ]
+    write_lines(folder / "export.ndjson", records)
+
+
+@export
+def airtable(folder):
+    names = write_images(folder / "images")
+    attachments = [f"{name} (https://v5.airtableusercontent.com/v3/{name})" for name in names]
+    lines = [f'Photo {n},{attachment},"{FIRST[n]}"' for n, attachment in enumerate(attachments)]
+    (folder / "Grid view.csv").write_text("\n".join(["Name,Photo,Description", *lines]))
+
+
+@export
+def photoprism(folder):
+    write_images(folder)
+    for number, text in enumerate(FIRST):
+        lines = ["TakenAt: 2020-01-01T12:00:00Z", "Type: image", f"Title: Title {number}", f"Description: '{text}'"]
+        (folder / f"{number:03d}.yml").write_text("\n".join([*lines, "Details:", "  Keywords: a, b"]))
+
+
+@export
+def exiftool_beside_each_photo(folder):
+    for name, text in zip(write_images(folder), FIRST, strict=True):
+        write_json(folder / f"{name}.json", [{"SourceFile": name, "IPTC:Caption-Abstract": text, "File:Size": "1 kB"}])
+
+
+@export
+def xml_beside_each_photo(folder):
+    for name, text in zip(write_images(folder), FIRST, strict=True):
+        xml = f"<annotation><filename>{name}</filename><description>{text}</description></annotation>"
+        (folder / name).with_suffix(".xml").write_text(xml)
 
 
 # ---------------------------------------------------------------- photo programs
@@ -411,6 +529,80 @@ def a_snapshot_of_the_hub_cache(folder):
     return ALL
 
 
+# ---------------------------------------------------------------- datasets of researchers
+
+
+@export
+def nwpu_captions(folder):
+    """A list of images for each class, and a field for each caption."""
+    classes: dict[str, list] = {}
+    for number in range(NUMBER):
+        name = ("airplane", "beach", "bridge")[number % 3]
+        file = f"{name}_{number:03d}.png"
+        (folder / "images" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "images" / name / file).write_bytes(drawn(number))
+        texts = dict(zip(("raw", "raw_1", "raw_2", "raw_3", "raw_4"), captions(number), strict=True))
+        classes.setdefault(name, []).append({"filename": file, "imgid": number, "split": "train", **texts})
+    write_json(folder / "dataset_nwpu.json", classes)
+    return ALL
+
+
+@export
+def flickr8k_cn(folder):
+    names = write_images(folder / "images")
+    lines = [f"{name}#zhm#{k} {text}" for n, name in enumerate(names) for k, text in enumerate(captions(n))]
+    (folder / "flickr8kzhc.caption.txt").write_text("\n".join(lines), encoding="utf-8")
+    return ALL
+
+
+@export
+def lines_in_the_order_of_numbered_images(folder):
+    write_images(folder / "images", "{}.png")
+    (folder / "captions.txt").write_text("\n".join(FIRST))
+
+
+# ---------------------------------------------------------------- archives side by side
+
+
+def write_zip(file: Path, members: dict[str, bytes | str]) -> None:
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
+@export
+def images_and_captions_in_two_zips(folder):
+    """As Flickr8k and COCO are downloaded."""
+    write_zip(folder / "Flickr8k_Dataset.zip", {f"Flicker8k_Dataset/{n:03d}.png": drawn(n) for n in range(NUMBER)})
+    lines = [f"{n:03d}.png#{k}\t{text}\n" for n in range(NUMBER) for k, text in enumerate(captions(n))]
+    write_zip(folder / "Flickr8k_text.zip", {"Flickr8k.token.txt": "".join(lines), "readme.txt": "hello"})
+    return ALL
+
+
+@export
+def a_table_beside_a_zip_of_images(folder):
+    names = [f"{n:03d}.png" for n in range(NUMBER)]
+    write_zip(folder / "images.zip", {f"images/{name}": drawn(n) for n, name in enumerate(names)})
+    (folder / "captions.csv").write_text(csv_text(rows(names)), encoding="utf-8")
+    return ALL
+
+
+@export
+def a_table_beside_several_tars_of_images(folder):
+    for part in range(3):
+        members = {f"images/{n:03d}.png": drawn(n) for n in range(8 * part, 8 * part + 8)}
+        write_tar(folder / f"images_{part:03d}.tar.gz", members, "w:gz")
+    (folder / "captions.csv").write_text(csv_text(rows([f"{n:03d}.png" for n in range(NUMBER)])), encoding="utf-8")
+    return ALL
+
+
+@export
+def images_beside_a_zip_of_captions(folder):
+    names = write_images(folder / "images")
+    write_zip(folder / "text.zip", {"captions.csv": csv_text(rows(names))})
+    return ALL
+
+
 @pytest.mark.parametrize("name", EXPORTS)
 def test_exports_are_read(tmp_path, name):
     folder = tmp_path / "data"
@@ -420,7 +612,34 @@ def test_exports_are_read(tmp_path, name):
     assert pictures_and_captions(load_split(str(typed), "all")) == expected
 
 
+def test_a_table_is_named_beside_a_zip_of_its_images(tmp_path):
+    expected = a_table_beside_a_zip_of_images(tmp_path)
+    assert pictures_and_captions(load_split(str(tmp_path / "captions.csv"), "all")) == expected
+
+
+def test_a_broken_zip_is_told(tmp_path):
+    a_table_beside_a_zip_of_images(tmp_path)
+    (tmp_path / "images.zip").write_bytes((tmp_path / "images.zip").read_bytes()[:500])
+    with pytest.raises(UserError, match="images.zip is cut off or broken"):
+        load_split(str(tmp_path), "all")
+
+
 # ---------------------------------------------------------------- what must not be taken for captions
+
+
+def test_a_date_in_a_name_is_not_the_number_of_a_photo(tmp_path):
+    write_images(tmp_path, "IMG_20200101_{:06d}.png")
+    (tmp_path / "notes_20200101.txt").write_text("what we did on that day, at the lake")
+    assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
+
+
+def test_xml_with_entities_is_refused(tmp_path):
+    """Entities within entities stand for gigabytes of text."""
+    write_images(tmp_path)
+    entities = '<!ENTITY a "ha"><!ENTITY b "&a;&a;&a;&a;">'
+    (tmp_path / "annotations.xml").write_text(f'<!DOCTYPE x [{entities}]><x><image name="000.png">&b;</image></x>')
+    with pytest.raises(UserError, match="annotations.xml is no valid XML .it defines entities"):
+        understanding_of(str(tmp_path))
 
 
 def test_what_cameras_write_is_no_caption(tmp_path):

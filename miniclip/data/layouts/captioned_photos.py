@@ -15,6 +15,7 @@ from miniclip.data.sources import Inventory, is_url
 
 LEAST_CAPTIONED = 0.5  # share of the photos
 LEAST_WORDS, LEAST_DIFFERENT = 3, 0.8  # in names that are captions
+UUID = re.compile(r"[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}", re.IGNORECASE)  # as in Midjourney's file names
 NO_WORD = re.compile(r"\d+|(?=\w*\d)[0-9a-f]{6,}|(?i:img|dsc|copy|final|edited|screenshot|jpe?g|px|\d+x\d+)")
 
 
@@ -64,7 +65,7 @@ def _in_names(images: list[str]) -> dict[str, str]:
 
 def caption_in_name(stem: str) -> str:
     """The words in a file name, without numbers and codes at its beginning and end."""
-    words = re.sub(r"[_+]|%20|(?<=\w)[-.](?=\w)", " ", stem).split()
+    words = re.sub(r"[_+]|%20|(?<=\w)[-.](?=\w)", " ", UUID.sub(" ", stem)).split()
     while words and NO_WORD.fullmatch(words[-1].strip("()[]#")):
         words.pop()
     while words and NO_WORD.fullmatch(words[0].strip("()[]#")):

@@ -6,7 +6,7 @@ from miniclip.data.columns import caption_names
 from miniclip.data.encodings import decode_text
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts.found import Found, Rows, build
-from miniclip.data.names import split_in_name
+from miniclip.data.names import is_image_name, split_in_name
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
 
@@ -27,9 +27,24 @@ def find_parallel_lines(inventory: Inventory, finder: ImageFinder) -> Found | No
             rows.splits += [_split(names)] * len(paths)
         files += [names, *parallel] if parallel else []
     if not files:
-        return None
+        return _in_the_order_of_numbers(inventory, finder, texts)
     rows.splits = rows.splits if "train" in rows.splits else None
     return build(rows, "a file of image names, and captions in the same lines of other files", files, inventory)
+
+
+def _in_the_order_of_numbers(inventory: Inventory, finder: ImageFinder, texts: dict[str, list[str]]) -> Found | None:
+    """One file with as many captions as there are images in a folder, whose names are numbers."""
+    numbers = {name: PurePosixPath(name).stem for name in finder.images if is_image_name(name)}
+    folders = {name.rpartition("/")[0] for name in numbers}
+    if len(folders) != 1 or not all(number.isdecimal() for number in numbers.values()):
+        return None
+    images = sorted(numbers, key=lambda name: int(numbers[name]))
+    files = [file for file, lines in texts.items() if len(lines) == len(images) and _are_captions(lines)]
+    if len(files) != 1:
+        return None
+    rows = Rows(list(map(inventory.path, images)), captions={"caption": texts[files[0]]})
+    how = f"captions in the lines of {files[0]}, in the order of the images' numbers"
+    return build(rows, how, files, inventory)
 
 
 def _text_files(inventory: Inventory) -> list[str]:
@@ -62,7 +77,11 @@ def _images(lines: list[str], finder: ImageFinder) -> list[str | None]:
 def _belongs(file: str, lines: list[str], names_file: str, names: list[str]) -> bool:
     """Whether a file has a text for each name: as many lines, many of them different, and no other split."""
     alike = len(lines) == len(names) and _split(file) == _split(names_file)
-    return alike and len(set(lines)) > 0.2 * len(lines) and bool(caption_names({"caption": lines}))
+    return alike and _are_captions(lines)
+
+
+def _are_captions(lines: list[str]) -> bool:
+    return len(set(lines)) > 0.2 * len(lines) and bool(caption_names({"caption": lines}))
 
 
 def _split(file: str) -> str | None:

@@ -2,7 +2,11 @@
 
 import json
 import re
+from collections import Counter
+from collections.abc import Callable
 from pathlib import PurePosixPath
+
+import yaml
 
 from miniclip.data.described_photos import description_in_xmp
 from miniclip.data.encodings import decode_text
@@ -10,15 +14,23 @@ from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Found, Rows, build
 from miniclip.data.layouts.split_lists import folder_splits
-from miniclip.data.names import described_image, is_image_name
+from miniclip.data.names import described_image, is_image_name, plain_name
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
+from miniclip.data.xml_tables import record_in_xml
 
-SUFFIXES = (".txt", ".caption", ".cap", ".json", ".xmp")
+SUFFIXES = (".txt", ".caption", ".cap", ".json", ".xmp", ".yml", ".yaml", ".xml")
+RECORDS: dict[str, Callable[[str], object]] = {
+    ".json": json.loads,
+    **dict.fromkeys((".yml", ".yaml"), yaml.safe_load),
+    ".xml": lambda text: record_in_xml(text.encode()),
+}
+LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")
 # Flickr30k Entities marks what a phrase shows: "[/EN#1/people Two young guys] sit".
 ENTITY = re.compile(r"\[/EN#\d+(?:/\w+)+ ([^\]]*)\]")
-CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "title", "sentences", "tags")
+CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "image_description", "caption_abstract")
+CAPTION_FIELDS += ("title", "sentences", "tags")
 
 
 def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
@@ -46,25 +58,37 @@ def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
 
 
 def _text_files(inventory: Inventory, images: list[str]) -> dict[str, str]:
-    """The text file of each image: the one in its folder, or else the only one of its name."""
+    """The text file of each image: the one in its folder, or else the only one of its name or with its number."""
     beside: dict[str, str] = {}
     by_stem: dict[str, list[str]] = {}
+    by_number: dict[str, list[str]] = {}
     for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
         for file in inventory.files:
             if file.lower().endswith(suffix):
                 name = described_image(file[: -len(suffix)])
                 beside[folded(name)] = file
                 by_stem.setdefault(folded(name.rpartition("/")[2]), []).append(file)
+                for number in LONG_NUMBER.findall(name.rpartition("/")[2]):
+                    by_number.setdefault(number, []).append(file)
     found = {}
+    numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
     for image in images:
         stem = image.rpartition(".")[0]
         name = PurePosixPath(image).stem
         file = beside.get(folded(stem)) or beside.get(folded(image))  # `001.jpg.txt` exists as well
-        if file is None and len(others := by_stem.get(folded(name), [])) >= 1 and len(set(others)) == 1:
-            file = others[0]
+        file = file or _only(by_stem.get(folded(name), []))
+        # Instaloader writes one text for the pictures of a post: `post_1.jpg`, `post_2.jpg` and `post.txt`.
+        file = file or beside.get(folded(re.sub(r"_\d+$", "", stem)))
+        # Flickr's export has `title_48590012_o.jpg` and `photo_48590012.json`.
+        own = [number for number in LONG_NUMBER.findall(name) if numbers[number] == 1]
+        file = file or _only([text for number in own for text in by_number.get(number, [])])
         if file is not None:
             found[image] = file
     return found
+
+
+def _only(files: list[str]) -> str | None:
+    return files[0] if len(set(files)) == 1 else None
 
 
 def _captions(inventory: Inventory, file: str) -> list[str]:
@@ -74,12 +98,21 @@ def _captions(inventory: Inventory, file: str) -> list[str]:
     text, _ = decode_text(inventory.read(file))
     if file.lower().endswith(".xmp"):
         return [caption] if (caption := description_in_xmp(text)) else []
-    if file.lower().endswith(".json"):
+    if parse := RECORDS.get(PurePosixPath(file).suffix.lower()):
         try:
-            record = json.loads(text)
-        except (ValueError, RecursionError):
+            return _captions_in(parse(text))
+        except (ValueError, RecursionError, yaml.YAMLError):
             return []
-        field = next((name for name in CAPTION_FIELDS if isinstance(record, dict) and record.get(name)), None)
-        return [text.strip() for text in texts_of(record[field]) if text.strip()] if field else []
     lines = [ENTITY.sub(r"\1", line.replace("\x00", "")).strip() for line in split_lines(text)]
     return [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)]
+
+
+def _captions_in(record: object) -> list[str]:
+    """The captions in a record, whose fields may be called as ExifTool does: `IPTC:Caption-Abstract`."""
+    if isinstance(record, list) and len(record) == 1:
+        (record,) = record
+    if not isinstance(record, dict):
+        return []
+    fields = {plain_name(str(name).rpartition(":")[2]): cell for name, cell in record.items() if cell}
+    field = next((name for name in CAPTION_FIELDS if name in fields), None)
+    return [text.strip() for text in texts_of(fields[field]) if text.strip()] if field else []

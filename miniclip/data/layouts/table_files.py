@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 
 from miniclip.data.albums import read_album
 from miniclip.data.image_paths import ImageFinder, folded
-from miniclip.data.json_tables import read_json_table, read_yaml_table
+from miniclip.data.json_tables import read_json_table, read_script_table, read_yaml_table
 from miniclip.data.layouts.class_names import NAMES_FILES
 from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
 from miniclip.data.names import described_image
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import Table, read_text_table
+from miniclip.data.xml_tables import read_xml_table
 from miniclip.utils.errors import UserError
 
 MOST_TABLES = 2000
@@ -41,7 +42,7 @@ def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
             continue
         if path.name.lower() in NAMES_FILES and path.stem.lower() != "labels" and path.suffix.lower() != ".csv":
             continue
-        if path.suffix.lower() in (".txt", ".json"):
+        if path.suffix.lower() in (".txt", ".json", ".yml", ".yaml", ".xml"):
             if described is None:
                 images = [PurePosixPath(name) for name in finder.images]
                 described = {folded(name) for image in images for name in (image.name, image.stem)}
@@ -134,6 +135,8 @@ READERS: dict[str, Callable[[bytes, str], Table | None]] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), _text),
     **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".manifest"), read_json_table),
     **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
+    ".js": read_script_table,
+    ".xml": read_xml_table,
     **dict.fromkeys((".md", ".markdown", ".html", ".htm"), read_album),
     ".parquet": _parquet,
     ".feather": _feather,
