@@ -169,6 +169,7 @@ def keep(args: argparse.Namespace, table: str, name: str, seed: int, figures: di
     """Add one row's figures to the result file."""
     rows = kept(args, table)
     rows.setdefault(name, {})[f"seed {seed}"] = figures
+    rows = {row: rows[row] for row in ROWS[table](args) if row in rows}
     save({table: rows}, args.results_dir / file_of(table), seed, torch.device("cpu"))
 
 

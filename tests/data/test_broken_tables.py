@@ -5,6 +5,7 @@ import json
 import os
 import re
 import tarfile
+from html import escape
 
 import datasets
 import pytest
@@ -17,7 +18,7 @@ from miniclip.data.reader import captions_of, find_columns, load_split, understa
 from miniclip.utils.errors import UserError
 
 NUMBER = 6
-EXAMPLES = {"csv": 800, "jsonl": 500, "json": 500, "tar": 200}
+EXAMPLES = {"csv": 800, "jsonl": 500, "json": 500, "xml": 200, "tar": 200}
 COUNTED = dict.fromkeys(EXAMPLES, 0)
 
 
@@ -48,6 +49,14 @@ def json_file() -> bytes:
     return json.dumps({f"{n}.png": texts(n) for n in range(NUMBER)}, indent=0, ensure_ascii=False).encode()
 
 
+def xml_file() -> bytes:
+    lines = ["<annotations>"]
+    for number in range(NUMBER):
+        captions = [f"<caption>{escape(text)}</caption>" for text in texts(number)]
+        lines += [f'<image name="{number}.png">', *captions, "</image>"]
+    return "\n".join([*lines, "</annotations>"]).encode()
+
+
 def tar_file() -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
@@ -59,7 +68,7 @@ def tar_file() -> bytes:
     return file.getvalue()
 
 
-WRITERS = {"csv": csv_file, "jsonl": jsonl_file, "json": json_file, "tar": tar_file}
+WRITERS = {"csv": csv_file, "jsonl": jsonl_file, "json": json_file, "xml": xml_file, "tar": tar_file}
 
 
 @st.composite
@@ -200,7 +209,7 @@ def load(folder, name: str, content: bytes):
 
 
 def test_nothing_is_broken_by_the_checks_themselves(folder):
-    for kind in ("csv", "jsonl", "json"):
+    for kind in ("csv", "jsonl", "json", "xml"):
         understanding, dataset = load(folder, f"captions.{kind}", WRITERS[kind]())
         assert len(dataset) == NUMBER and understanding.skipped.count == 0
         assert sum(count * images for count, images in understanding.captions.items()) == 3 * NUMBER
