@@ -120,6 +120,10 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
     tars = [file for file in inventory.files if file.lower().endswith(TARS)]
     if tars and (archives := _understand_archives(inventory, tars, name, options, streaming)):
         return archives
+    if seen or not held:  # tables whose images are missing, or nothing but images and archives
+        nothing_else = found is None and not held
+        if packed := _understand_with_archives(inventory, name, options, streaming, images_are_enough=nothing_else):
+            return packed
     for suffix in embedded.BUILDERS:
         files = [file for file in held if file.lower().endswith(suffix)]
         if files and not found:
@@ -127,25 +131,24 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
                 return _understand_held(inventory, files, name, options, streaming)
             except UserError as error:
                 raise UserError(_not_understood(inventory, name, seen)) if seen else error from error
-    if unpacked_too := _understand_with_archives(inventory, name, options, streaming, images_at_least=found is None):
-        return unpacked_too
     if found is not None:
         found.notes += seen
         return _of_found(found, name, streaming)
     raise UserError(_not_understood(inventory, name, seen))
 
 
-def _understand_with_archives(inventory, name: str, options: Options, streaming: bool, images_at_least: bool):
+def _understand_with_archives(inventory, name: str, options: Options, streaming: bool, images_are_enough: bool):
     """Look into the archives of a folder as well, such as `Flickr8k_Dataset.zip` and `Flickr8k_text.zip`; `None` if
-    they bring no captions or labels, unless the images alone would do."""
+    it has none, or if they bring no captions or labels and images are not enough."""
     try:
         more = with_unpacked_archives(inventory)
         understood = None if more is None else _understand_inventory(more, name, options, streaming)
     except UserError:
-        if images_at_least:
+        if images_are_enough:
             raise
         return None
-    return understood if images_at_least or understood is not None and understood.layout != ONLY_IMAGES else None
+    captioned = understood is not None and understood.layout != ONLY_IMAGES
+    return understood if captioned or images_are_enough else None
 
 
 def _find_paths(inventory: Inventory, options: Options) -> tuple[Found | None, list[str]]:

@@ -588,6 +588,13 @@ def a_table_beside_a_zip_of_images(folder):
 
 
 @export
+def a_parquet_table_beside_a_zip_of_images(folder):
+    names = [f"{n:03d}.png" for n in range(NUMBER)]
+    write_zip(folder / "images.zip", {f"images/{name}": drawn(n) for n, name in enumerate(names)})
+    pd.DataFrame({"file_name": names, "caption": FIRST}).to_parquet(folder / "captions.parquet")
+
+
+@export
 def a_table_beside_several_tars_of_images(folder):
     for part in range(3):
         members = {f"images/{n:03d}.png": drawn(n) for n in range(8 * part, 8 * part + 8)}
@@ -625,6 +632,12 @@ def test_a_broken_zip_is_told(tmp_path):
 
 
 # ---------------------------------------------------------------- what must not be taken for captions
+
+
+def test_a_note_beside_many_photos_is_no_caption_of_all(tmp_path):
+    write_images(tmp_path, "photo_{:03d}.png")
+    (tmp_path / "photo.txt").write_text("what we did on that day, at the lake")
+    assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
 
 
 def test_a_date_in_a_name_is_not_the_number_of_a_photo(tmp_path):

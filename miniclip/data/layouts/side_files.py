@@ -26,7 +26,8 @@ RECORDS: dict[str, Callable[[str], object]] = {
     **dict.fromkeys((".yml", ".yaml"), yaml.safe_load),
     ".xml": lambda text: record_in_xml(text.encode()),
 }
-LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")
+LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")  # Flickr exports `title_48590012_o.jpg` and `photo_48590012.json`
+LARGEST_POST = 20  # pictures
 # Flickr30k Entities marks what a phrase shows: "[/EN#1/people Two young guys] sit".
 ENTITY = re.compile(r"\[/EN#\d+(?:/\w+)+ ([^\]]*)\]")
 CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "image_description", "caption_abstract")
@@ -36,7 +37,8 @@ CAPTION_FIELDS += ("title", "sentences", "tags")
 def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
     """Images whose captions are in a file of the same name, beside them or in a folder of texts."""
     images = [name for name in finder.images if is_image_name(name)]
-    texts = _text_files(inventory, images)
+    files = _TextFiles(inventory, images)
+    texts = {image: file for image in images if (file := files.of(image)) is not None}
     if not texts or len(texts) < 0.05 * len(images):
         return None
     rows, skipped = Rows([], captions={"caption": []}), SkipReport()
@@ -57,34 +59,48 @@ def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
     return found
 
 
-def _text_files(inventory: Inventory, images: list[str]) -> dict[str, str]:
-    """The text file of each image: the one in its folder, or else the only one of its name or with its number."""
-    beside: dict[str, str] = {}
-    by_stem: dict[str, list[str]] = {}
-    by_number: dict[str, list[str]] = {}
-    for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
-        for file in inventory.files:
-            if file.lower().endswith(suffix):
-                name = described_image(file[: -len(suffix)])
-                beside[folded(name)] = file
-                by_stem.setdefault(folded(name.rpartition("/")[2]), []).append(file)
-                for number in LONG_NUMBER.findall(name.rpartition("/")[2]):
-                    by_number.setdefault(number, []).append(file)
-    found = {}
-    numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
-    for image in images:
-        stem = image.rpartition(".")[0]
-        name = PurePosixPath(image).stem
-        file = beside.get(folded(stem)) or beside.get(folded(image))  # `001.jpg.txt` exists as well
-        file = file or _only(by_stem.get(folded(name), []))
-        # Instaloader writes one text for the pictures of a post: `post_1.jpg`, `post_2.jpg` and `post.txt`.
-        file = file or beside.get(folded(re.sub(r"_\d+$", "", stem)))
-        # Flickr's export has `title_48590012_o.jpg` and `photo_48590012.json`.
-        own = [number for number in LONG_NUMBER.findall(name) if numbers[number] == 1]
-        file = file or _only([text for number in own for text in by_number.get(number, [])])
-        if file is not None:
-            found[image] = file
-    return found
+class _TextFiles:
+    """
+    The text files of a folder, to be found by the images that they describe.
+
+    Args:
+        images: paths relative to the folder.
+    """
+
+    def __init__(self, inventory: Inventory, images: list[str]):
+        self.beside: dict[str, str] = {}
+        self.by_stem: dict[str, list[str]] = {}
+        self.by_number: dict[str, list[str]] = {}
+        for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
+            for file in inventory.files:
+                if file.lower().endswith(suffix):
+                    self._add(file, described_image(file[: -len(suffix)]))
+        self.numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
+        self.posts = Counter(map(_post, images))
+
+    def _add(self, file: str, described: str) -> None:
+        name = described.rpartition("/")[2]
+        self.beside[folded(described)] = file
+        self.by_stem.setdefault(folded(name), []).append(file)
+        for number in LONG_NUMBER.findall(name):
+            self.by_number.setdefault(number, []).append(file)
+
+    def of(self, image: str) -> str | None:
+        """The text beside an image, or else the only one with its name, of its post, or with its number."""
+        stem, name = image.rpartition(".")[0], PurePosixPath(image).stem
+        if file := self.beside.get(folded(stem)) or self.beside.get(folded(image)):  # `001.jpg.txt` exists as well
+            return file
+        if file := _only(self.by_stem.get(folded(name), [])):
+            return file
+        if self.posts[_post(image)] <= LARGEST_POST and (file := self.beside.get(folded(_post(image)))):
+            return file
+        numbers = [number for number in LONG_NUMBER.findall(name) if self.numbers[number] == 1]
+        return _only([file for number in numbers for file in self.by_number.get(number, [])])
+
+
+def _post(image: str) -> str:
+    """The name of the text for all pictures of a post, `post.txt` for `post_1.jpg`, as Instaloader writes it."""
+    return re.sub(r"_\d+$", "", image.rpartition(".")[0])
 
 
 def _only(files: list[str]) -> str | None:
