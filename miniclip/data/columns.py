@@ -116,11 +116,25 @@ def understand_columns(
     rest = {name: sample for name, sample in rest.items() if name not in captions}
     label = _label_column(rest)
     split = _split_column(rest)
+    if captions and all(len(set(map(str, samples[name]))) == 1 for name in captions):  # `accept` for each image
+        label = label or _label_by_value({name: columns[name] for name in rest if name != split})
+        captions = () if label else captions
     if not captions and label is None:
         rest.pop(split, None)
         label = _label_by_value({name: columns[name] for name in rest})
         captions = () if label else _only_words(rest)
     return TableColumns(image, captions, label, split)
+
+
+def with_single_texts(columns: dict[str, list]) -> dict[str, list]:
+    """Columns in which labels stand alone, where lists or records hold one in each row."""
+    found = {}
+    for name, values in columns.items():
+        if any(isinstance(value, list | dict) and value for value in sample_of(values)):
+            texts = [texts_of(value) for value in values]
+            single = [part[0] if part else None for part in texts]
+            found[name] = single if max(map(len, texts)) == 1 and _is_label(single) else values
+    return columns | found
 
 
 def _label_column(samples: dict[str, list]) -> str | None:

@@ -245,7 +245,24 @@ def _coco_records(value: dict) -> list[dict] | None:
         record = {key: cell for key, cell in image.items() if isinstance(cell, str | int) and key not in TEXT_FIELDS}
         records.append({**record, "captions": found})
     records += [{"file_name": image_id, "captions": texts} for image_id, texts in captions.items()]
-    return records if any(record["captions"] for record in records) else None
+    return records if any(record["captions"] for record in records) else _records_of_categories(value)
+
+
+def _records_of_categories(value: dict) -> list[dict] | None:
+    """A record for each image with its class, as in iNaturalist; `None` if the annotations are boxes of a detector."""
+    categories = {
+        part.get("id"): part.get("name") for part in as_list(value.get("categories")) if isinstance(part, dict)
+    }
+    annotations = [part for part in as_list(value["annotations"]) if isinstance(part, dict)]
+    classes = {str(part.get("image_id")): categories.get(part.get("category_id")) for part in annotations}
+    if len(classes) < len(annotations) or not any(classes.values()) or any("bbox" in part for part in annotations):
+        return None
+    images = [image for image in as_list(value["images"]) if isinstance(image, dict)]
+    names = [image.get("file_name", image.get("filename", image.get("id"))) for image in images]
+    return [
+        {"file_name": name, "label": classes.get(str(image.get("id")))}
+        for name, image in zip(names, images, strict=True)
+    ]
 
 
 def _texts_in(record: dict) -> list[str]:
@@ -263,8 +280,10 @@ def texts_of(value) -> list[str]:
         return [value] if written is None else written
     if isinstance(value, dict):
         name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list | dict)), None)
-        parts = [part for key, part in value.items() if key not in NO_TEXT_FIELDS] or list(value.values())
-        return [text for part in ([value[name]] if name else parts) for text in texts_of(part)]
+        if name is None and value.keys() <= {*NO_TEXT_FIELDS}:
+            name = next((name for name in ("label", "name") if name in value), None)
+        parts = [part for key, part in value.items() if key not in NO_TEXT_FIELDS] if name is None else [value[name]]
+        return [text for part in parts for text in texts_of(part)]
     if isinstance(value, Iterable) and not isinstance(value, bytes):
         parts = list(value)
         if _is_in_pieces(parts):

@@ -61,6 +61,8 @@ WITHOUT_CAPTIONS = [
     ("a list of paths and class numbers, with `classes.txt`", "`--dataset_name photos`"),
     ("a table with a column of 0 and 1 for each class", "`--dataset_name photos`"),
     ("classes in file names: `cat.12.jpg`", "`--dataset_name photos`"),
+    ("choices made in Label Studio, Labelbox, Prodigy or CVAT", "`--zero_shot_dataset photos`"),
+    ("iNaturalist's JSON: classes in COCO's format", "`--zero_shot_dataset photos`"),
     ("ImageNet as on Kaggle, or Tiny ImageNet", "`--zero_shot_dataset photos`"),
     ("a folder of photos for each class", "`--zero_shot_dataset photos`"),
     ("CLIP_benchmark's export: `classnames.txt`, templates and `test/0.tar`", "`--zero_shot_dataset photos`"),

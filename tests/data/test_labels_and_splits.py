@@ -174,6 +174,62 @@ def vertex(folder):
     write_lines(folder / "import.csv", lines)
 
 
+@labelled()
+def inaturalist(folder):
+    """COCO's format with classes for whole images."""
+    names = write_numbered(folder / "images")
+    images = [{"id": number, "file_name": f"images/{name}"} for number, name in enumerate(names)]
+    annotations = [{"id": n, "image_id": n, "category_id": 7 + CLASSES.index(class_of(n))} for n in range(NUMBER)]
+    categories = [{"id": 7 + number, "name": name} for number, name in enumerate(CLASSES)]
+    whole = {"info": {}, "images": images, "annotations": annotations, "categories": categories}
+    write(folder / "train2019.json", json.dumps(whole))
+
+
+@labelled()
+def choices_in_label_studio(folder):
+    names = write_numbered(folder / "images")
+    answers = [{"type": "choices", "value": {"choices": [class_of(n)]}, "from_name": "choice"} for n in range(NUMBER)]
+    tasks = [
+        {"id": n, "data": {"image": f"/data/upload/1/{name}"}, "annotations": [{"id": n, "result": [answers[n]]}]}
+        for n, name in enumerate(names)
+    ]
+    write(folder / "project.json", json.dumps(tasks))
+
+
+@labelled()
+def answers_in_labelbox(folder):
+    names = write_numbered(folder / "images")
+    answers = [[{"name": "animal", "radio_answer": {"name": class_of(n), "value": class_of(n)}}] for n in range(NUMBER)]
+    records = (
+        {
+            "data_row": {"id": f"cl{n}", "external_id": name},
+            "projects": {"p": {"labels": [{"annotations": {"objects": [], "classifications": answers[n]}}]}},
+        }
+        for n, name in enumerate(names)
+    )
+    write_lines(folder / "export.ndjson", map(json.dumps, records))
+
+
+@labelled()
+def choices_in_prodigy(folder):
+    """The answer `accept` is the same for all images, and no caption."""
+    names = write_numbered(folder / "images")
+    options = [{"id": name, "text": name} for name in CLASSES]
+    records = (
+        {"image": name, "options": options, "accept": [class_of(n)], "answer": "accept"} for n, name in enumerate(names)
+    )
+    write_lines(folder / "data.jsonl", map(json.dumps, records))
+
+
+@labelled()
+def tags_in_cvat(folder):
+    images = (
+        f'<image id="{n}" name="{name}"><tag label="{class_of(n)}" source="manual"></tag></image>'
+        for n, name in enumerate(write_numbered(folder / "images"))
+    )
+    write_lines(folder / "annotations.xml", ["<annotations>", *images, "</annotations>"])
+
+
 @pytest.mark.parametrize("name", LABELLED)
 def test_labels_are_read(tmp_path, name):
     write_folder, sizes = LABELLED[name]
@@ -191,6 +247,15 @@ def test_cameras_name_no_classes(tmp_path):
     for number in range(NUMBER):
         write(tmp_path / f"{('IMG', 'DSC')[number % 2]}_{number:04d}.jpg", drawn(number))
     assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
+
+
+def test_one_caption_for_all_images_is_a_caption(tmp_path):
+    """As for DreamBooth."""
+    lines = (f"{name},a photo of sks dog" for name in write_numbered(tmp_path))
+    write_lines(tmp_path / "metadata.csv", ["file_name,text", *lines])
+    assert set(map(tuple, pictures_and_captions(load_split(str(tmp_path), "all")).values())) == {
+        ("a photo of sks dog",)
+    }
 
 
 # ---------------------------------------------------------------- splits

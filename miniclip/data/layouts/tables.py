@@ -4,7 +4,15 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from miniclip.data.columns import LEAST_WORDS, TableColumns, mean_words, sample_of, understand_columns, url_column
+from miniclip.data.columns import (
+    LEAST_WORDS,
+    TableColumns,
+    mean_words,
+    sample_of,
+    understand_columns,
+    url_column,
+    with_single_texts,
+)
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.joins import join_tables
 from miniclip.data.labels import with_joined_indicators, with_plain_ids
@@ -110,7 +118,7 @@ def find_tables(
 def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> Candidate:
     near = finder.near_table(_folder(candidate.file), candidate.split)
     given = options.image_column, options.caption_columns
-    candidate.table.columns = with_plain_ids(candidate.table.columns)
+    candidate.table.columns = with_single_texts(with_plain_ids(candidate.table.columns))
     candidate.columns = columns = understand_columns(candidate.table.columns, near, *given)
     if columns is not None and not columns.captions and not columns.label:
         joined = with_joined_indicators(candidate.table.columns, columns.image)
