@@ -1,8 +1,10 @@
-"""Reads pages that show images with words: Markdown notes and HTML albums."""
+"""Reads pages that show images with words: Markdown notes, posts of static sites, and HTML albums."""
 
 import html
 import re
 from html.parser import HTMLParser
+
+import yaml
 
 from miniclip.data.encodings import decode_text
 from miniclip.data.tables import Table
@@ -10,6 +12,10 @@ from miniclip.data.tables import Table
 # `![words](path "title")`, with brackets in the path, as in `photo (1).jpg`, and Obsidian's `![[path|words]]`.
 MARKDOWN_IMAGE = re.compile(r'!\[([^\]]*)\]\(\s*<?((?:[^()<>"]|\([^()]*\))+?)>?(?:\s+"([^"]*)")?\s*\)')
 OBSIDIAN_IMAGE = re.compile(r"!\[\[([^\]|]+)\|([^\]]*)\]\]")
+
+FRONT_MATTER = re.compile(r"---\s*\n(.*?)\n---\s*\n", re.DOTALL)
+POST_IMAGES = ("image", "photo", "cover", "thumbnail", "featured_image", "img", "picture")
+POST_WORDS = ("caption", "alt", "image_alt", "description", "title")
 
 
 def read_album(content: bytes, name: str) -> Table | None:
@@ -20,6 +26,7 @@ def read_album(content: bytes, name: str) -> Table | None:
     text, encoding = decode_text(content)
     pairs = [(path, words or title) for words, path, title in MARKDOWN_IMAGE.findall(text)]
     pairs += OBSIDIAN_IMAGE.findall(text)
+    pairs += _in_front_matter(text)
     parser = _Images()
     parser.feed(text)
     pairs += parser.pairs
@@ -28,6 +35,20 @@ def read_album(content: bytes, name: str) -> Table | None:
         return None
     images, captions = zip(*pairs, strict=True)
     return Table({"image": list(images), "caption": list(captions)}, f"images in a page, {encoding}")
+
+
+def _in_front_matter(text: str) -> list[tuple[str, str]]:
+    """The image of a post and its words, from the settings before the text, as in Jekyll and Hugo."""
+    match = FRONT_MATTER.match(text)
+    try:
+        settings = yaml.safe_load(match.group(1)) if match else None
+    except yaml.YAMLError:
+        return []
+    if not isinstance(settings, dict):
+        return []
+    image = next((settings[name] for name in POST_IMAGES if isinstance(settings.get(name), str)), None)
+    words = next((settings[name] for name in POST_WORDS if isinstance(settings.get(name), str)), None)
+    return [(image, words)] if image and words else []
 
 
 class _Images(HTMLParser):

@@ -561,6 +561,62 @@ def lines_in_the_order_of_numbered_images(folder):
     (folder / "captions.txt").write_text("\n".join(FIRST))
 
 
+@export
+def several_images_in_a_cell(folder):
+    names = write_images(folder / "images")
+    lines = (f'{names[n]};{names[n + 1]},"{FIRST[n]}"' for n in range(0, NUMBER, 2))
+    (folder / "table.csv").write_text("\n".join(["images,caption", *lines]))
+    return {number: [FIRST[number - number % 2]] for number in range(NUMBER)}
+
+
+@export
+def a_text_for_several_images(folder):
+    names = write_images(folder / "images")
+    write_lines(folder / "data.jsonl", [{"images": names[n : n + 2], "text": FIRST[n]} for n in range(0, NUMBER, 2)])
+    return {number: [FIRST[number - number % 2]] for number in range(NUMBER)}
+
+
+@export
+def lists_of_images_and_of_their_captions(folder):
+    names = write_images(folder / "images")
+    records = [{"images": names[n : n + 3], "captions": FIRST[n : n + 3]} for n in range(0, NUMBER, 3)]
+    write_json(folder / "stories.json", records)
+
+
+@export
+def captions_with_bars_between(folder):
+    names = write_images(folder / "images")
+    lines = [f"{name}\t{' | '.join(captions(n))}" for n, name in enumerate(names)]
+    (folder / "captions.tsv").write_text("\n".join(["image\tcaptions", *lines]), encoding="utf-8")
+    return ALL
+
+
+@export
+def names_of_a_site_are_no_further_captions(folder):
+    names = write_images(folder / "images")
+    texts = [f"{text} | Stock photos | The best site of all" for text in FIRST]
+    (folder / "captions.tsv").write_text("\n".join(map("\t".join, zip(names, texts, strict=True))), encoding="utf-8")
+    return {number: [text] for number, text in enumerate(texts)}
+
+
+@export
+def posts_of_a_static_site(folder):
+    names = write_images(folder / "static" / "img")
+    (folder / "posts").mkdir()
+    for number, name in enumerate(names):
+        matter = ["---", f"title: {FIRST[number]}", f"image: /img/{name}", "tags: [a, b]", "---", "", "Some text."]
+        (folder / "posts" / f"2020-01-{number + 1:02d}.md").write_text("\n".join(matter))
+
+
+@export
+def geojson(folder):
+    names = write_images(folder / "images")
+    point = {"type": "Point", "coordinates": [1.0, 2.0]}
+    places = [{"photo": name, "description": FIRST[n]} for n, name in enumerate(names)]
+    features = [{"type": "Feature", "geometry": point, "properties": place} for place in places]
+    write_json(folder / "photos.geojson", {"type": "FeatureCollection", "features": features})
+
+
 # ---------------------------------------------------------------- archives side by side
 
 

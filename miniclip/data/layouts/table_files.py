@@ -133,7 +133,7 @@ def _spreadsheet(content: bytes, file: str) -> Table | None:
 
 READERS: dict[str, Callable[[bytes, str], Table | None]] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), _text),
-    **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".manifest"), read_json_table),
+    **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".geojson", ".manifest"), read_json_table),
     **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
     ".js": read_script_table,
     ".xml": read_xml_table,

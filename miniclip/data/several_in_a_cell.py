@@ -1,0 +1,77 @@
+"""Cells of a table that hold several images, or several captions with a sign between them."""
+
+import re
+from collections import Counter
+
+from miniclip.data.names import is_image_name
+
+SIGNS = re.compile(r"\s*[;|,]\s*")
+CHECKED_ROWS = 1000
+LEAST_CAPTIONS = 3  # in a cell; two may be a title and the name of a site
+LEAST_ALIKE = 0.9  # share of the cells that hold as many
+
+
+def with_lists(columns: dict[str, list]) -> dict[str, list]:
+    """Columns in which `1.jpg;2.jpg` is a list of images, and `first | second | third` a list of captions."""
+    return {name: _in_lists(values) for name, values in columns.items()}
+
+
+def _in_lists(values: list) -> list:
+    head = [value for value in values[:CHECKED_ROWS] if value]
+    if not head or not all(isinstance(value, str) for value in head):
+        return values
+    if all(map(is_image_name, head)) and any(map(_image_names, head)):
+        return [_image_names(value) or value for value in values]
+    if _are_several_captions(head):
+        return [value.split("|") if isinstance(value, str) else value for value in values]
+    return values
+
+
+def _image_names(cell: object) -> list[str]:
+    """Several names of images in a text; none for anything else."""
+    parts = SIGNS.split(cell.strip()) if isinstance(cell, str) else []
+    return parts if len(parts) > 1 and all(map(is_image_name, parts)) else []
+
+
+def _are_several_captions(cells: list[str]) -> bool:
+    """Whether all cells have as many parts, of several words and different in each row, unlike the name of a site."""
+    rows = [cell.split("|") for cell in cells]
+    ((parts, count),) = Counter(map(len, rows)).most_common(1)
+    if parts < LEAST_CAPTIONS or count < LEAST_ALIKE * len(rows):
+        return False
+    columns = list(zip(*(row for row in rows if len(row) == parts), strict=True))
+    words = sum(len(cell.split()) for column in columns for cell in column) / sum(map(len, columns))
+    return words > 2 and all(len(set(column)) > 0.5 * len(column) for column in columns)
+
+
+def one_image_a_row(columns: dict[str, list], image: str) -> dict[str, list]:
+    """
+    Columns with a row for each image of a list. Another list of the same length has an entry for each image, and other
+    cells, such as a report on two X-rays, belong to all of them.
+
+    Args:
+        image: column that names the images.
+    """
+    several = [len(cell) if _is_list_of_images(cell) else 1 for cell in columns[image]]
+    if max(several, default=1) == 1:
+        return columns
+    parallel = {name for name, values in columns.items() if name == image or _is_parallel(values, several)}
+    return {
+        name: [
+            cell[number] if name in parallel and count > 1 else cell
+            for cell, count in zip(values, several, strict=True)
+            for number in range(count)
+        ]
+        for name, values in columns.items()
+    }
+
+
+def _is_list_of_images(cell: object) -> bool:
+    names = isinstance(cell, list) and all(isinstance(part, str) and is_image_name(part) for part in cell)
+    return names and len(cell) > 1
+
+
+def _is_parallel(values: list, several: list[int]) -> bool:
+    return all(
+        isinstance(cell, list) and len(cell) == count for cell, count in zip(values, several, strict=True) if count > 1
+    )
