@@ -40,6 +40,7 @@ _ORIENTATION = 0x0112  # the EXIF tag
 _EXIF_KEYS = ("exif", "Raw profile type exif", "XML:com.adobe.xmp", "xmp")
 
 # Other files that people have under the name of an image, by their first bytes in lower case.
+_RAW = "a raw photo of a camera; export it as JPEG"
 _NOT_IMAGES = {
     b"{": "a JSON text, not an image; the download may have failed",
     b"version https://git-lfs": "a Git LFS pointer, not the image itself; run `git lfs pull`",
@@ -49,6 +50,7 @@ _NOT_IMAGES = {
     b"\xff\x0a": "a JPEG XL image, which Pillow cannot read; save it as JPEG or PNG",
     b"\x00\x00\x00\x0cjxl ": "a JPEG XL image, which Pillow cannot read; save it as JPEG or PNG",
     b"\x1a\x65\xdf\xa3": "a video",
+    **dict.fromkeys((b"fujifilmccd-raw", b"iiu\x00", b"iiro", b"iirs", b"fovb"), _RAW),  # of Fujifilm to Sigma
 }
 
 
@@ -112,6 +114,10 @@ def _refuse_other_files(start: bytes) -> None:
     for beginning, kind in _NOT_IMAGES.items():
         if text.startswith(beginning):
             raise ValueError(kind)
+    if start[8:10] == b"CR" and start[:2] in (b"II", b"MM") or start[4:11] == b"ftypcrx":  # of Canon
+        raise ValueError(_RAW)
+    if start[128:132] == b"DICM":
+        raise ValueError("a DICOM image; save it as PNG")
     if start[4:8] == b"ftyp":
         _prepare_for_container(start[8:64])
 
