@@ -99,7 +99,7 @@ def profile() -> str:
     runs = [read(name) for name in names if (RESULTS / f"{name}.json").is_file()]
     kinds = dict.fromkeys(kind for run in runs for kind in run["kinds"])
     body = [[kind, *(f"{run['kinds'].get(kind, 0):.1%}" for run in runs)] for kind in kinds]
-    notes = (f"{run['precision']}: a step of {run['batch_size']} pairs, {origin(run)}" for run in runs)
+    notes = (f"{run['precision']}: steps of {run['batch_size']} pairs. {origin(run)}" for run in runs)
     return f"{rows(['operators', *(run['precision'] for run in runs)], body)}\n\n{' '.join(notes)}"
 
 
