@@ -116,7 +116,7 @@ def understand_columns(
     rest = {name: sample for name, sample in rest.items() if name not in captions}
     label = _label_column(rest)
     split = _split_column(rest)
-    if captions and all(len(set(map(str, samples[name]))) == 1 for name in captions):  # `accept` for each image
+    if not caption_columns and all(_is_one_word(samples[name]) for name in captions):
         label = label or _label_by_value({name: columns[name] for name in rest if name != split})
         captions = () if label else captions
     if not captions and label is None:
@@ -130,11 +130,18 @@ def with_single_texts(columns: dict[str, list]) -> dict[str, list]:
     """Columns in which labels stand alone, where lists or records hold one in each row."""
     found = {}
     for name, values in columns.items():
-        if any(isinstance(value, list | dict) and value for value in sample_of(values)):
+        sample = sample_of(values)
+        nested = any(isinstance(value, list | dict) for value in sample)
+        if nested and all(len(texts_of(value)) < 2 for value in sample):
             texts = [texts_of(value) for value in values]
             single = [part[0] if part else None for part in texts]
             found[name] = single if max(map(len, texts)) == 1 and _is_label(single) else values
     return columns | found
+
+
+def _is_one_word(sample: list) -> bool:
+    """Whether all cells hold the same word, such as `accept`."""
+    return len(set(map(str, sample))) == 1 and mean_words(sample) < LEAST_WORDS
 
 
 def _label_column(samples: dict[str, list]) -> str | None:

@@ -281,7 +281,7 @@ def texts_of(value) -> list[str]:
     if isinstance(value, dict):
         name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list | dict)), None)
         if name is None and value.keys() <= {*NO_TEXT_FIELDS}:
-            name = next((name for name in ("label", "name") if name in value), None)
+            name = next((name for name in ("label", "name") if value.get(name)), None)
         parts = [part for key, part in value.items() if key not in NO_TEXT_FIELDS] if name is None else [value[name]]
         return [text for part in parts for text in texts_of(part)]
     if isinstance(value, Iterable) and not isinstance(value, bytes):

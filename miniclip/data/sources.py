@@ -45,18 +45,21 @@ class Inventory:
     own: bool = False
     unpacked: dict[str, str] = field(default_factory=dict)
 
+    def __post_init__(self):
+        self._archives = {folder: archive for archive, folder in self.unpacked.items()}
+
     def path(self, name: str) -> str:
         """Absolute path or address of a file."""
-        for archive, folder in self.unpacked.items():
-            if name.startswith(archive):
-                return f"{folder}/{name[len(archive) :]}"
+        for end in _slashes(name) if self.unpacked else ():
+            if folder := self.unpacked.get(name[: end + 1]):
+                return f"{folder}{name[end:]}"
         return f"{str(self.root).rstrip('/')}/{name}"
 
     def relative(self, path: str) -> str:
         """The path relative to the folder, or the unchanged path if it lies elsewhere."""
-        for archive, folder in self.unpacked.items():
-            if path.startswith(f"{folder}/"):
-                return archive + path[len(folder) + 1 :]
+        for end in _slashes(path) if self.unpacked else ():
+            if archive := self._archives.get(path[:end]):
+                return archive + path[end + 1 :]
         start = f"{str(self.root).rstrip('/')}/"
         return path[len(start) :] if path.startswith(start) else path
 
@@ -81,6 +84,11 @@ class Inventory:
         for name in sorted(self.files):
             digest.update(f"{name}\0{self.files[name]}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()
+
+
+def _slashes(path: str) -> list[int]:
+    """Where the folders of a path end, the innermost first: an archive may lie in another."""
+    return [place for place in range(len(path) - 1, -1, -1) if path[place] == "/"]
 
 
 def take_inventory(root: Path, tops: set[str] | None = None, most: int | None = None) -> Inventory:
@@ -257,12 +265,12 @@ def with_unpacked_archives(inventory: Inventory) -> Inventory | None:
     if not archives or is_url(str(inventory.root)):
         return None
     files = {file: status for file, status in inventory.files.items() if file not in archives}
-    more = replace(inventory, files=files, unpacked=dict(inventory.unpacked))
+    folders = dict(inventory.unpacked)
     for archive in archives:
         inside = take_inventory(unpacked(Path(inventory.path(archive))))
-        more.unpacked[f"{archive}/"] = str(inside.root)
-        more.files |= {f"{archive}/{file}": status for file, status in inside.files.items()}
-    return more
+        folders[f"{archive}/"] = str(inside.root)
+        files |= {f"{archive}/{file}": status for file, status in inside.files.items()}
+    return replace(inventory, files=files, unpacked=folders)
 
 
 def _unpack_zip(archive: Path, folder: Path) -> None:

@@ -680,6 +680,16 @@ def test_a_table_is_named_beside_a_zip_of_its_images(tmp_path):
     assert pictures_and_captions(load_split(str(tmp_path / "captions.csv"), "all")) == expected
 
 
+def test_archives_in_archives(tmp_path):
+    inner = tmp_path / "inner.zip"
+    write_zip(inner, {f"images/{n:03d}.png": drawn(n) for n in range(NUMBER)})
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_zip(folder / "outer.zip", {"part/inner.zip": inner.read_bytes(), "part/readme.txt": "hello"})
+    (folder / "captions.csv").write_text(csv_text(rows([f"{n:03d}.png" for n in range(NUMBER)])), encoding="utf-8")
+    assert pictures_and_captions(load_split(str(folder), "all")) == ALL
+
+
 def test_a_broken_zip_is_told(tmp_path):
     a_table_beside_a_zip_of_images(tmp_path)
     (tmp_path / "images.zip").write_bytes((tmp_path / "images.zip").read_bytes()[:500])

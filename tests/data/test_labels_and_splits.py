@@ -250,12 +250,16 @@ def test_cameras_name_no_classes(tmp_path):
 
 
 def test_one_caption_for_all_images_is_a_caption(tmp_path):
-    """As for DreamBooth."""
-    lines = (f"{name},a photo of sks dog" for name in write_numbered(tmp_path))
-    write_lines(tmp_path / "metadata.csv", ["file_name,text", *lines])
-    assert set(map(tuple, pictures_and_captions(load_split(str(tmp_path), "all")).values())) == {
-        ("a photo of sks dog",)
-    }
+    """As for DreamBooth, also beside classes; and a single word is one if the user says so."""
+    lines = [f"{name},a photo of sks dog,{class_of(n)}" for n, name in enumerate(write_numbered(tmp_path))]
+    write_lines(tmp_path / "metadata.csv", ["file_name,text,category", *lines])
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert found == dict.fromkeys(range(NUMBER), ["a photo of sks dog"])
+    lines = [line.replace("a photo of sks dog", "accept") for line in lines]
+    write_lines(tmp_path / "metadata.csv", ["file_name,text,category", *lines])
+    assert "labels in 'category'" in understanding_of(str(tmp_path)).layout
+    named = understanding_of(str(tmp_path), caption_columns="text")
+    assert "captions in 'text'" in named.layout
 
 
 # ---------------------------------------------------------------- splits
