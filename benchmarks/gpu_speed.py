@@ -74,7 +74,7 @@ def settings(args: argparse.Namespace, precision: str, **more) -> Arguments:
     if args.text_config:
         values["text_config"] = args.text_config
     words = [str(word) for name, value in values.items() for word in (f"--{name}", value)]
-    (arguments,) = parse_arguments([*words, "--max_train_samples", str(args.pairs)])
+    (arguments,) = parse_arguments([*words, "--train_split", f"train[:{args.pairs}]"])
     return arguments
 
 

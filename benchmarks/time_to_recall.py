@@ -99,7 +99,7 @@ class TrainerToRecall(Trainer):
 def run_ours(args: argparse.Namespace) -> dict:
     options = ["--dataset_name", args.dataset_name, "--image_encoder", args.image_encoder]
     options += ["--text_encoder", args.text_encoder, "--cache_dir", str(args.work_dir / "cache")]
-    options += ["--max_train_samples", str(args.max_train_samples), "--seed", str(args.seed)]
+    options += ["--train_split", f"train[:{args.max_train_samples}]", "--seed", str(args.seed)]
     stages = parse_arguments([args.config, *options, *args.training_settings])
     previous = None
     for number, arguments in enumerate(stages, start=1):

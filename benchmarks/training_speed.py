@@ -93,7 +93,7 @@ def our_settings(
         "image_encoder": args.image_encoder,
         "text_encoder": args.text_encoder,
         "image_size": args.image_size,
-        "max_train_samples": args.pairs,
+        "train_split": f"train[:{args.pairs}]",
         "validation_split": "",
         "cache_dir": args.work_dir / "cache",
         "per_device_train_batch_size": args.locked_batch_size if locked else args.batch_size,

@@ -16,6 +16,7 @@ from miniclip.commands.shown import figure_html, table_html
 from miniclip.doctor.checkup import check_up
 from miniclip.publishing.training_publisher import TrainingPublisher
 from miniclip.training.arguments import Arguments, parse_arguments
+from miniclip.training.checkpoints import check_checkpoint
 from miniclip.training.launch import on_cpu, use_all_cores
 from miniclip.training.precision import training_precision
 from miniclip.training.sharding import sharding_plugin
@@ -180,10 +181,13 @@ def prepare_output_dir(output_dir: Path, arguments: Arguments) -> None:
     Create the output folder, and delete the run in it if --existing_run says so.
 
     Raises:
-        UserError: the folder holds another run or other files, or is not writable.
+        UserError: the folder holds another run or other files, or is not writable; or there is no checkpoint where
+            --existing_run says.
     """
     settings = arguments.training
     process = PartialState(cpu=on_cpu())
+    if settings.existing_run not in ("stop", "resume", "replace"):
+        check_checkpoint(settings.existing_run, output_dir)
     if process.is_main_process:
         try:
             if settings.existing_run == "replace":

@@ -84,6 +84,20 @@ def _swap(part: Path, folder: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def check_checkpoint(folder: str, output_dir: Path) -> None:
+    """
+    Check that `--existing_run` names a checkpoint.
+
+    Raises:
+        UserError: it does not.
+    """
+    if not (Path(folder) / STATE_FILE).is_file():
+        raise UserError(
+            f"--existing_run {folder} is not a checkpoint folder: choose stop, resume, replace, or "
+            f"{output_dir}/checkpoints/checkpoint-*"
+        )
+
+
 class CheckpointStore:
     """
     The checkpoints of one run, `checkpoint-<step>` in a folder.
@@ -162,8 +176,5 @@ class CheckpointStore:
             if not self.all():
                 raise UserError(f"no checkpoint in {self.folder} to resume from; start without --existing_run resume")
             return self.all()[-1]
-        if not (Path(wanted) / STATE_FILE).is_file():
-            raise UserError(
-                f"{wanted!r} is not a checkpoint folder: use --existing_run resume, or a {self.folder}/checkpoint-*"
-            )
+        check_checkpoint(wanted, self.folder.parent)
         return Path(wanted)

@@ -416,7 +416,8 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--report_to", "swanlab"], "--report_to swanlab is not installed"),
         (["--learning_rat", "1"], "unknown argument --learning_rat"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
-        (["--existing_run", "nowhere"], "is not a checkpoint folder"),
+        # told before anything is loaded, since preparing data takes minutes
+        (["--existing_run", "overwrite", "--dataset_name", "./nowhere"], "--existing_run overwrite is not a checkpoint"),
         (["--text_pooling", "max"], "must be one of: cls, mean, last"),
     ],
 )
