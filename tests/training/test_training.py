@@ -417,7 +417,7 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--learning_rat", "1"], "unknown argument --learning_rat"),
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         # told before anything is loaded, since preparing data takes minutes
-        (["--existing_run", "overwrite", "--dataset_name", "./nowhere"], "--existing_run overwrite is not a checkpoint"),
+        (["--existing_run", "overwrite", "--dataset_name", "./nowhere"], "overwrite is not a checkpoint folder"),
         (["--text_pooling", "max"], "must be one of: cls, mean, last"),
     ],
 )
