@@ -14,43 +14,12 @@ from miniclip.data.names import is_image_name, split_in_name
 from miniclip.data.sources import Inventory
 
 NOT_IMAGES = {
-    *("csv", "tsv", "txt", "json", "jsonl", "ndjson", "parquet", "arrow", "feather", "xlsx", "xls", "ods", "md", "tar"),
-    *(
-        "zip",
-        "gz",
-        "tgz",
-        "7z",
-        "rar",
-        "py",
-        "js",
-        "ipynb",
-        "yaml",
-        "yml",
-        "xml",
-        "html",
-        "pdf",
-        "pkl",
-        "pickle",
-        "pt",
-        "bin",
-    ),
-    *(
-        "npy",
-        "npz",
-        "mat",
-        "log",
-        "caption",
-        "cap",
-        "cls",
-        "safetensors",
-        "db",
-        "sqlite",
-        "h5",
-        "token",
-        "toml",
-        "lock",
-    ),
-}
+    *("csv", "tsv", "txt", "text", "lst", "list", "log", "dat", "json", "jsonl", "ndjson", "yaml", "yml", "toml"),
+    *("xml", "html", "md", "pdf", "parquet", "arrow", "feather", "xlsx", "xls", "ods", "caption", "cap", "cls"),
+    *("token", "eng", "tar", "tgz", "gz", "bz2", "xz", "zip", "7z", "rar", "py", "js", "ipynb", "lock", "pkl"),
+    *("pickle", "pt", "pth", "bin", "safetensors", "npy", "npz", "mat", "db", "sqlite", "sqlite3", "h5", "hdf5"),
+    *("tfrecord", "mdb"),
+}  # fmt: skip
 # What `datasets` writes into a CSV file for an image.
 PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")
 # What Airtable writes for an attachment: `photo.jpg (https://…)`, with commas between several.

@@ -1,8 +1,9 @@
-"""Reads JSON and YAML in all usual forms: lists of records, columns, names with captions, COCO, Karpathy, LLaVA."""
+"""Reads JSON, YAML and TOML in all usual forms: lists of records, columns, names with captions, COCO, LLaVA."""
 
 import ast
 import json
 import re
+import tomllib
 from collections.abc import Iterable
 
 import yaml
@@ -44,6 +45,18 @@ def read_yaml_table(content: bytes, name: str) -> Table | None:
         where = f" at line {place.line + 1}, column {place.column + 1}" if place else ""
         raise UserError(f"{name} is no valid YAML{where}: correct it there") from error
     return None if records is None else table_of_records(records, f"yaml, {encoding}")
+
+
+def read_toml_table(content: bytes, name: str) -> Table | None:
+    """A table from the bytes of a TOML file, which is read as YAML is; `None` if it holds no records."""
+    text, encoding = decode_table(content, name)
+    if not NAMES_IMAGES.search(text):  # the configuration of another program
+        return None
+    try:
+        records = records_of(tomllib.loads(text))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise UserError(f"{name} is no valid TOML ({error}): correct it there") from error
+    return None if records is None else table_of_records(records, f"toml, {encoding}")
 
 
 def read_script_table(content: bytes, name: str) -> Table | None:

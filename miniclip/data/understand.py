@@ -56,6 +56,20 @@ LAYOUTS = (
     find_captioned_photos,
     find_class_folders,  # last, because it accepts any folder of images
 )
+CONTAINERS = {
+    **dict.fromkeys((".h5", ".hdf5", ".hdf"), "HDF5"),
+    **dict.fromkeys((".tfrecord", ".tfrecords"), "TFRecord"),
+    **dict.fromkeys((".mdb", ".lmdb"), "LMDB"),
+    **dict.fromkeys((".npy", ".npz"), "NumPy's"),
+    **dict.fromkeys((".pkl", ".pickle"), "a pickle, which can run code when it is opened"),
+    **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
+    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "SQLite"),
+    **dict.fromkeys((".rec", ".beton", ".mat", ".avro", ".orc", ".lance", ".msgpack"), "of another program"),
+}
+CONVERT = (
+    "open it in Python and save its images (PIL) and captions with "
+    "datasets.Dataset.from_dict({'image': images, 'caption': captions}).save_to_disk(FOLDER)"
+)
 KINDS = "csv, tsv, txt, json, jsonl, yaml, xml, md, html, parquet, arrow, feather, xlsx, tar, zip"
 
 
@@ -132,7 +146,7 @@ def _understand_inventory(inventory: Inventory, name: str, options: Options, str
             except UserError as error:
                 raise UserError(_not_understood(inventory, name, seen)) if seen else error from error
     if found is not None:
-        found.notes += seen
+        found.notes += seen + _containers(inventory)
         return _of_found(found, name, streaming)
     raise UserError(_not_understood(inventory, name, seen))
 
@@ -231,8 +245,10 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
             return _understand_held(_named_files(root, relative), relative, name, options, streaming)
     if suffix in READERS:
         raise UserError(_not_understood(_named_files(root, relative), name, _seen_in(root, relative, options)))
-    pickles = " A pickle can run code when it is opened." if suffix in (".pkl", ".pickle") else ""
-    raise UserError(f"dataset {name!r}: files of type {suffix!r} are not read; use one of {KINDS}.{pickles}")
+    raise UserError(
+        f"dataset {name!r}: files of type {suffix!r} are not read; use one of {KINDS}"
+        + "".join(f". {message}" for message in _containers(_named_files(root, relative)))
+    )
 
 
 def _suffix(file: str) -> str:
@@ -522,6 +538,7 @@ def _not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
     kinds = Counter(PurePosixPath(file).suffix.lower() or "without suffix" for file in inventory.files)
     if packed := [file for file in inventory.files if file.lower().endswith((".zip", ".7z", ".rar"))]:
         seen = [f"{packed[0]} is packed: unpack it into its folder if it holds the images", *seen]
+    seen = [*seen, *_containers(inventory)]
     shown = ", ".join(f"{number:,} {kind}" for kind, number in kinds.most_common(6))
     why = "".join(f"; {message}" for message in seen[:3])
     return (
@@ -530,6 +547,12 @@ def _not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
         "and tar files with images. Write a file captions.csv beside the images, with the first line "
         "file_name,caption, or name the columns with --image_column and --caption_columns"
     )
+
+
+def _containers(inventory: Inventory) -> list[str]:
+    """What to do with the first file of a format that other programs keep whole datasets in."""
+    kinds = ((file, CONTAINERS.get(PurePosixPath(file.lower()).suffix)) for file in inventory.files)
+    return [f"{file} is not read, since it is {kind}: {CONVERT}" for file, kind in kinds if kind][:1]
 
 
 def _refused(inventory: Inventory) -> str:

@@ -617,6 +617,69 @@ def geojson(folder):
     write_json(folder / "photos.geojson", {"type": "FeatureCollection", "features": features})
 
 
+@export
+def toml(folder):
+    write_images(folder / "images")
+    entries = (f'[[images]]\nfile = "{n:03d}.png"\ncaption = "{text}"\n' for n, text in enumerate(FIRST))
+    (folder / "captions.toml").write_text("\n".join(entries), encoding="utf-8")
+
+
+@export
+def a_table_in_markdown(folder):
+    names = write_images(folder / "images")
+    lines = [f"| ![](images/{name}) | {FIRST[n]} | {n} |" for n, name in enumerate(names)]
+    text = ["# Results", "", "| Photo | Description | Score |", "|:---|:---:|---:|", *lines, "", "The end."]
+    (folder / "results.md").write_text("\n".join(text), encoding="utf-8")
+
+
+@export
+def file_names_in_a_table_in_markdown(folder):
+    names = write_images(folder)
+    lines = [f"| `{name}` | {FIRST[n]} |" for n, name in enumerate(names)]
+    (folder / "captions.md").write_text("\n".join(["| file | caption |", "|---|---|", *lines]), encoding="utf-8")
+
+
+@export
+def a_table_in_html(folder):
+    names = write_images(folder / "images")
+    shown = (f'<tr><td>{n}</td><td><img src="images/{name}"></td><td>{FIRST[n]}</td>' for n, name in enumerate(names))
+    (folder / "index.html").write_text(f"<table>{'</tr>'.join(shown)}</tr></table>", encoding="utf-8")
+
+
+@export
+def several_images_in_a_row_of_html(folder):
+    names = write_images(folder / "images")
+    cells = [f'<td><a href="#"><img src="images/{name}"></a><br>{FIRST[n]}</td>' for n, name in enumerate(names)]
+    shown = "".join(f"<tr>{''.join(cells[start : start + 3])}</tr>" for start in range(0, NUMBER, 3))
+    (folder / "index.html").write_text(f"<table>{shown}</table>", encoding="utf-8")
+
+
+def _in_file(folder, name):
+    names = write_images(folder / "images")
+    (folder / name).write_text("\n".join(f"{image}\t{FIRST[n]}" for n, image in enumerate(names)), encoding="utf-8")
+
+
+@export
+def a_table_without_suffix(folder):
+    _in_file(folder, "captions")
+
+
+@export
+def a_table_called_list(folder):
+    _in_file(folder, "train.lst")
+    (folder / "download.log").write_text("2024-01-01 INFO saved 000.png in 0.3 s\n2024-01-01 INFO saved 001.png")
+
+
+@export
+def iapr_tc12(folder):
+    write_images(folder / "images" / "00")
+    (folder / "annotations" / "00").mkdir(parents=True)
+    for number, text in enumerate(FIRST):
+        words = f"<TITLE>Bed & breakfast</TITLE>\n<DESCRIPTION>{text}</DESCRIPTION>\n<LOCATION>Lima, Perú</LOCATION>"
+        file = folder / "annotations" / "00" / f"{number:03d}.eng"
+        file.write_text(f"<DOC>\n<DOCNO>{file.name}</DOCNO>\n{words}\n</DOC>", encoding="latin-1")
+
+
 # ---------------------------------------------------------------- archives side by side
 
 
@@ -710,6 +773,21 @@ def test_a_date_in_a_name_is_not_the_number_of_a_photo(tmp_path):
     write_images(tmp_path, "IMG_20200101_{:06d}.png")
     (tmp_path / "notes_20200101.txt").write_text("what we did on that day, at the lake")
     assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
+
+
+def test_a_log_is_no_table_of_captions(tmp_path):
+    names = [*write_images(tmp_path / "cats", "cat_{}.png"), *write_images(tmp_path / "dogs", "dog_{}.png")]
+    (tmp_path / "download.log").write_text("\n".join(f"10:00:00 INFO saved {name} (1 kB)" for name in names))
+    assert load_split(str(tmp_path), "all").features["label"].names == ["cats", "dogs"]
+
+
+@pytest.mark.parametrize("name", ["train.h5", "images.npy", "shard-0.tfrecord", "photos.sqlite", "data.pkl"])
+def test_a_format_that_is_not_read_is_told_with_what_to_do(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes(range(256)))
+    with pytest.raises(UserError, match=rf"{name} is not read, since .*save_to_disk"):
+        load_split(str(tmp_path), "all")
+    write_images(tmp_path / "images")
+    assert any(f"{name} is not read" in note for note in understanding_of(str(tmp_path)).notes)
 
 
 def test_xml_with_entities_is_refused(tmp_path):

@@ -5,6 +5,7 @@ from pathlib import PurePosixPath
 from miniclip.data.columns import caption_names
 from miniclip.data.encodings import decode_text
 from miniclip.data.image_paths import ImageFinder
+from miniclip.data.json_tables import NAMES_IMAGES
 from miniclip.data.layouts.found import Found, Rows, build
 from miniclip.data.names import is_image_name, split_in_name
 from miniclip.data.sources import Inventory
@@ -81,7 +82,8 @@ def _belongs(file: str, lines: list[str], names_file: str, names: list[str]) -> 
 
 
 def _are_captions(lines: list[str]) -> bool:
-    return len(set(lines)) > 0.2 * len(lines) and bool(caption_names({"caption": lines}))
+    naming = sum(bool(NAMES_IMAGES.search(line)) for line in lines)  # rows of a table
+    return len(set(lines)) > 0.2 * len(lines) > naming and bool(caption_names({"caption": lines}))
 
 
 def _split(file: str) -> str | None:

@@ -20,11 +20,13 @@ from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
 from miniclip.data.xml_tables import record_in_xml
 
-SUFFIXES = (".txt", ".caption", ".cap", ".json", ".xmp", ".yml", ".yaml", ".xml")
+SUFFIXES = (".txt", ".caption", ".cap", ".json", ".xmp", ".yml", ".yaml", ".xml", ".eng")
+BARE_AMPERSAND = re.compile(r"&(?![#\w]+;)")
 RECORDS: dict[str, Callable[[str], object]] = {
     ".json": json.loads,
     **dict.fromkeys((".yml", ".yaml"), yaml.safe_load),
     ".xml": lambda text: record_in_xml(text.encode()),
+    ".eng": lambda text: record_in_xml(BARE_AMPERSAND.sub("&amp;", text).encode()),  # IAPR TC-12
 }
 LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")  # Flickr exports `title_48590012_o.jpg` and `photo_48590012.json`
 LARGEST_POST = 20  # pictures

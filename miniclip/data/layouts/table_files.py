@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from miniclip.data.albums import read_album
 from miniclip.data.image_paths import ImageFinder, folded
-from miniclip.data.json_tables import read_json_table, read_script_table, read_yaml_table
+from miniclip.data.json_tables import NAMES_IMAGES, read_json_table, read_script_table, read_toml_table, read_yaml_table
 from miniclip.data.layouts.class_names import NAMES_FILES
 from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
 from miniclip.data.names import described_image
@@ -24,6 +24,10 @@ from miniclip.data.xml_tables import read_xml_table
 from miniclip.utils.errors import UserError
 
 MOST_TABLES = 2000
+PERHAPS_TEXT = ("", ".text", ".lst", ".list", ".log", ".dat")  # suffixes of files that may be anything
+MOST_PERHAPS, LARGEST_PERHAPS = 20, 200_000_000  # files, and bytes; where there are more, they are images or data
+PEEKED = 100_000  # bytes
+BESIDE_IMAGES = (".txt", ".json", ".yml", ".yaml", ".xml")
 DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 NO_TABLES = re.compile(
     r"(readme|license|licence|requirements|nshards|classnames|zeroshot_|dataset_info|dataset_dict|state|config|"
@@ -34,22 +38,29 @@ NO_TABLES = re.compile(
 
 def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
     """Files that may be tables, without texts beside single images and files that only describe the dataset."""
-    described = None
-    files = []
-    for file in inventory.files:
-        path = PurePosixPath(without_compression(file))
-        if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
-            continue
-        if path.name.lower() in NAMES_FILES and path.stem.lower() != "labels" and path.suffix.lower() != ".csv":
-            continue
-        if path.suffix.lower() in (".txt", ".json", ".yml", ".yaml", ".xml"):
-            if described is None:
-                images = [PurePosixPath(name) for name in finder.images]
-                described = {folded(name) for image in images for name in (image.name, image.stem)}
-            if folded(described_image(path.stem)) in described:
-                continue
-        files.append(file)
+    files = [file for file in inventory.files if _may_be_table(PurePosixPath(without_compression(file)))]
+    perhaps = [file for file in files if _suffix(file) in PERHAPS_TEXT]
+    if len(perhaps) > MOST_PERHAPS or any(inventory.files[file][0] > LARGEST_PERHAPS for file in perhaps):
+        files = [file for file in files if _suffix(file) not in PERHAPS_TEXT]
+    if any(_suffix(file) in BESIDE_IMAGES for file in files):
+        images = [PurePosixPath(name) for name in finder.images]
+        described = {folded(name) for image in images for name in (image.name, image.stem)}
+        files = [file for file in files if not (_suffix(file) in BESIDE_IMAGES and _described(file) in described)]
     return sorted(files, key=_split_last)[:MOST_TABLES]
+
+
+def _may_be_table(path: PurePosixPath) -> bool:
+    if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
+        return False
+    return path.name.lower() not in NAMES_FILES or path.stem.lower() == "labels" or path.suffix.lower() == ".csv"
+
+
+def _suffix(file: str) -> str:
+    return PurePosixPath(without_compression(file)).suffix.lower()
+
+
+def _described(file: str) -> str:
+    return folded(described_image(PurePosixPath(without_compression(file)).stem))
 
 
 def _split_last(file: str) -> tuple:
@@ -63,7 +74,7 @@ def read_table(inventory: Inventory, file: str) -> Table | None:
     Raises:
         UserError: the file is broken, or of a kind that cannot be read.
     """
-    reader = READERS[PurePosixPath(without_compression(file)).suffix.lower()]
+    reader = READERS[_suffix(file)]
     try:
         return reader(_decompressed(inventory.read(file), file), file)
     except (pa.ArrowException, MemoryError, RecursionError) as error:
@@ -94,6 +105,13 @@ def _text(content: bytes, file: str) -> Table | None:
         except UserError:  # a caption may begin with a bracket
             pass
     return read_text_table(content, file)
+
+
+def _perhaps_text(content: bytes, file: str) -> Table | None:
+    """A text table in a file whose name does not promise one; it must name images."""
+    beginning = content[:PEEKED]
+    is_text = b"\x00" not in beginning and NAMES_IMAGES.search(beginning.decode("latin-1"))
+    return _text(content, file) if is_text else None
 
 
 def _parquet(content: bytes, file: str) -> Table | None:
@@ -134,7 +152,9 @@ def _spreadsheet(content: bytes, file: str) -> Table | None:
 READERS: dict[str, Callable[[bytes, str], Table | None]] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), _text),
     **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".geojson", ".manifest"), read_json_table),
+    **dict.fromkeys(PERHAPS_TEXT, _perhaps_text),
     **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
+    ".toml": read_toml_table,
     ".js": read_script_table,
     ".xml": read_xml_table,
     **dict.fromkeys((".md", ".markdown", ".html", ".htm"), read_album),
