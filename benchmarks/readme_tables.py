@@ -105,7 +105,7 @@ def latency() -> str:
         "transformers pipeline": "pipeline",
         "image encoder of `fast=True` alone": "image_encoder_alone",
     }
-    names = ("inference_latency.json", "inference_latency_avx2.json")
+    names = ("inference_latency_amx.json", "inference_latency.json", "inference_latency_avx2.json")
     runs = [json.loads((RESULTS / name).read_text()) for name in names if (RESULTS / name).is_file()]
     lines = [
         f"| 10 labels, one JPEG | {' | '.join(run['machine'].split(', ')[-1] + ', ms' for run in runs)} |",

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 import datasets
 
@@ -107,6 +108,7 @@ def understand_columns(
     if image is None:
         return None
     rest = {name: sample for name, sample in samples.items() if name != image}
+    rest = {name: sample for name, sample in rest.items() if not _repeats_names(columns[name], columns[image])}
     if caption_columns:
         captions = tuple(named(names, name, "--caption_columns") for name in split_list(caption_columns))
     else:
@@ -124,6 +126,13 @@ def understand_columns(
         label = _label_by_value({name: columns[name] for name in rest})
         captions = () if label else _only_words(rest)
     return TableColumns(image, captions, label, split)
+
+
+def _repeats_names(values: list, images: list) -> bool:
+    """Whether a column has the names of the images without their suffixes, as titles that programs make up."""
+    pairs = [(value, image) for value, image in zip(values, images, strict=True) if value and image][:SAMPLED_VALUES]
+    stems = [(str(value).strip(), PurePosixPath(str(image)).stem) for value, image in pairs]
+    return bool(stems) and sum(value == stem for value, stem in stems) > 0.5 * len(stems)
 
 
 def with_single_texts(columns: dict[str, list]) -> dict[str, list]:

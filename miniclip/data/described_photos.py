@@ -6,6 +6,7 @@ import re
 from PIL import ExifTags, Image, IptcImagePlugin
 
 from miniclip.data.encodings import decode_text
+from miniclip.data.generated_images import prompt_of
 
 XMP_DESCRIPTION = re.compile(
     r"<dc:description(?:\s[^>]*)?(?<!/)>(.*?)</dc:description>|\bdc:description=(?:\"([^\"]+)\"|'([^']+)')", re.DOTALL
@@ -62,4 +63,6 @@ def _exif(image: Image.Image) -> str:
 
 
 def _png(image: Image.Image) -> str:
+    if prompt := prompt_of(image.info):
+        return prompt
     return next((str(image.info[name]) for name in PNG_TEXTS if isinstance(image.info.get(name), str)), "")

@@ -118,7 +118,9 @@ class ImageFinder:
         for index, key in ((self._by_name, last), (self._by_folded_name, folded(last)), (self._by_ending, last)):
             if key in index:
                 return self._found(self._best(index[key], parts)), "name"
-        for index, key in ((self._by_stem, folded(_stem(last))), (self._by_number, last.lstrip("0") or "0")):
+        stem, number = folded(_stem(last)), last.lstrip("0") or "0"
+        of_a_caption = stem.partition("#")[0]  # `COCO_train2014_000000000009#zh#0`
+        for index, key in ((self._by_stem, stem), (self._by_stem, of_a_caption), (self._by_number, number)):
             if key and key in index:
                 return self._found(self._best(index[key], parts)), "stem"
         return None, MISSING
@@ -134,7 +136,8 @@ class ImageFinder:
         return self.inventory.path(relative)
 
     def _best(self, candidates: list[str], parts: list[str]) -> str:
-        """The best of several files with one name: its folders agree, or it is near the table or near other images."""
+        """The best of several files with one name: its folders agree, it is near the table or near other images, or it
+        is larger than a preview."""
         if len(candidates) == 1:
             return candidates[0]
         wanted = [folded(part) for part in parts]
@@ -147,7 +150,7 @@ class ImageFinder:
             folder = path.rpartition("/")[0]
             beside = path.startswith(f"{self.near}/") if self.near else True
             same_split = self.split is not None and split_in_name(folder) == self.split
-            return common, same_split, beside, self._used[folder], -len(have)
+            return common, same_split, beside, self._used[folder], -len(have), self.inventory.files[path][0]
 
         return max(candidates, key=fitness)
 

@@ -28,6 +28,7 @@ NO_TEXT_FIELDS = ("id", "name", "type", "label", "source")  # beside a text in a
 SHORT_LINK = re.compile(r" ?https://t\.co/\w+(?=\s|\")")
 NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
 IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
+ANSWERS = ("body", "choices", "candidates", "message", "parts", "output")  # of OpenAI, Anthropic and Gemini
 ANSWERERS = ("gpt", "assistant", "model")
 MOST_LEVELS, MOST_PARTS = 8, 20  # how deep and in how many parts of a list to look for the name of an image
 MOST_LITERAL = 50_000_000  # characters of a Python literal, which takes far more memory to parse than JSON
@@ -204,7 +205,9 @@ def _records_of_splits(value: dict, splits: list[str]) -> list[dict] | None:
 
 
 def _records_of_mapping(value: dict) -> list[dict] | None:
-    """{name: captions}, {name: record}, or columns: {column: {row: cell}} and {column: [cells]}."""
+    """{name: captions}, {name: record}, columns such as {column: {row: cell}} and {column: [cells]}, or one record."""
+    if _is_record(value):
+        return [value]
     if columns := _records_of_columns(value):
         return columns
     parts = [part for part in value.values() if isinstance(part, dict | list) and image_in(part)]
@@ -219,6 +222,13 @@ def _records_of_mapping(value: dict) -> list[dict] | None:
         elif isinstance(part, str | list):
             records.append({"file_name": name, "column_1": part})  # captions or labels
     return records or None
+
+
+def _is_record(value: dict) -> bool:
+    """Whether a mapping is a record itself, such as `{"image": "1.jpg", "caption": "a dog"}`."""
+    texts = [cell for cell in value.values() if isinstance(cell, str)]
+    images = sum(map(is_image_name, texts))
+    return 0 < images < len(value) and not any(map(is_image_name, value)) and len(texts) > images
 
 
 def _are_classes(value: dict) -> bool:
@@ -292,7 +302,8 @@ def texts_of(value) -> list[str]:
         written = _written_texts(value)
         return [value] if written is None else written
     if isinstance(value, dict):
-        name = next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list | dict)), None)
+        name = next((name for name in ANSWERS if isinstance(value.get(name), list | dict)), None)
+        name = name or next((name for name in TEXT_FIELDS if isinstance(value.get(name), str | list | dict)), None)
         if name is None and value.keys() <= {*NO_TEXT_FIELDS}:
             name = next((name for name in ("label", "name") if value.get(name)), None)
         parts = [part for key, part in value.items() if key not in NO_TEXT_FIELDS] if name is None else [value[name]]

@@ -16,7 +16,8 @@ IMAGE_NAMES = (
 )
 CAPTION_NAMES = (
     *("caption", "captions", "text", "txt", "texts", "sentences", "sentence", "raw", "description", "descriptions"),
-    *("comment", "comments", "alt_text", "alt", "alttext", "prompt", "prompts", "title", "titles", "caption_text"),
+    *("comment", "comments", "alt_text", "alt", "alttext", "image_alt_text", "image_alt", "prompt", "prompts"),
+    *("title", "titles", "caption_text"),
     *("caption_str", "reference_strs", "image_caption", "image_description", "blip_caption", "conversations"),
     *("messages", "response", "answer", "completion", "output", "suffix", "phrase", "beschreibung"),
     *("bildunterschrift", "titel", "query", "p"),

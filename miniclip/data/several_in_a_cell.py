@@ -1,9 +1,9 @@
-"""Cells of a table that hold several images, or several captions with a sign between them."""
+"""Several images in a row, in a cell or in columns such as `image_0` and `image_1`; several captions in a cell."""
 
 import re
 from collections import Counter
 
-from miniclip.data.names import is_image_name
+from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, is_image_name, plain_name
 
 SIGNS = re.compile(r"\s*[;|,]\s*")
 CHECKED_ROWS = 1000
@@ -42,6 +42,25 @@ def _are_several_captions(cells: list[str]) -> bool:
     columns = list(zip(*(row for row in rows if len(row) == parts), strict=True))
     words = sum(len(cell.split()) for column in columns for cell in column) / sum(map(len, columns))
     return words > 2 and all(len(set(column)) > 0.5 * len(column) for column in columns)
+
+
+def one_pair_a_row(columns: dict[str, list]) -> dict[str, list]:
+    """Columns with a row for each pair, where a row has `image_0` with `caption_0` and `image_1` with `caption_1`."""
+    images, captions = _numbered(columns, IMAGE_NAMES), _numbered(columns, CAPTION_NAMES)
+    if len(images) < 2 or images.keys() != captions.keys():
+        return columns
+    others = {name: values for name, values in columns.items() if name not in {*images.values(), *captions.values()}}
+    found = {name: [value for value in values for _ in images] for name, values in others.items()}
+    for name, numbered in (("image", images), ("caption", captions)):
+        rows = zip(*(columns[numbered[number]] for number in images), strict=True)
+        found[name] = [cell for row in rows for cell in row]
+    return found
+
+
+def _numbered(columns: dict[str, list], known: tuple[str, ...]) -> dict[str, str]:
+    """The columns with a known name and a number, by this number."""
+    matches = ((re.fullmatch(r"(.*?)_?(\d)", plain_name(name)), name) for name in columns)
+    return {match.group(2): name for match, name in matches if match and match.group(1) in known}
 
 
 def one_image_a_row(columns: dict[str, list], image: str) -> dict[str, list]:

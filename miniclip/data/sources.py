@@ -21,6 +21,7 @@ from miniclip.utils.errors import UserError
 # For people whose own folders consist of links. A downloaded folder must not lead to other files on their machine.
 TRUST_LINKS = "MINICLIP_TRUST_LINKS"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+READING = 4  # increase this whenever the same files are understood differently
 IGNORED_FOLDERS = {"__MACOSX", "__pycache__", "node_modules", "lost+found"}
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}
 
@@ -79,8 +80,9 @@ class Inventory:
             raise UserError(f"{self.path(name)} cannot be read: {error}") from error
 
     def signature(self, *more: object) -> str:
-        """A hash that changes if a file is added or removed, or if its size or modification time changes."""
-        digest = blake2b(repr((str(self.root), more)).encode(), digest_size=16)
+        """A hash that changes if a file is added or removed, if its size or modification time changes, and with
+        [`READING`]. Caches of the images and of what was computed from them depend on it."""
+        digest = blake2b(repr((READING, str(self.root), more)).encode(), digest_size=16)
         for name in sorted(self.files):
             digest.update(f"{name}\0{self.files[name]}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()

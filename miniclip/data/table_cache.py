@@ -12,8 +12,9 @@ import pyarrow as pa
 from datasets import Dataset
 
 from miniclip.data.layouts.found import Found
+from miniclip.data.sources import READING
 
-FORMAT = 3  # increase this if the format of the files changes, or if tables are understood differently
+FORMAT = f"4.{READING}"  # increase the first number if the format of the files changes
 SMALLEST = 20_000  # images; fewer are read in less than a second
 
 

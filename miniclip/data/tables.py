@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,8 +21,13 @@ LEAST_DIGITS = 4  # of a number that names an image
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\w+)*\s*", re.IGNORECASE)
 PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
-NAME_THEN_TEXT = re.compile(rf"(\S+\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\w+)*:?\s+(\S.*)", re.IGNORECASE)
-NUMBER_THEN_TEXT = re.compile(r"(\S*\d\S*)\s+(\S.*)")  # a name without its suffix
+BETWEEN = r"(?:\s*(?:[:=](?=\s)|[-=]+>|→|[-–—](?=\s))\s*|\s+)"  # spaces, or one of : = -> => → -
+NAME_THEN_TEXT = re.compile(
+    rf"([^\s,;|\"][^,;|\t\"]{{0,200}}?\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\w+)*(?:[:=]|{BETWEEN})\s*(\S.*)",
+    re.IGNORECASE,
+)
+NUMBER_THEN_TEXT = re.compile(rf"(\S*\d\S*?){BETWEEN}(\S.*)")  # a name without its suffix
+MOST_CAPTIONS = 10  # below the name of an image
 
 
 @dataclass
@@ -55,8 +61,10 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     text, encoding = decode_table(content, name)
     text = text[_preface(text) :]
     lines = list(_first_lines(text))
+    if _are_names_above_texts(lines):
+        return _names_above_texts(text, encoding)
     delimiter = _sniff_delimiter(lines)
-    if delimiter is None:
+    if delimiter is None or not _has_image_cells(lines, delimiter) and _fit(lines, NAME_THEN_TEXT):
         return _name_then_text(text, lines, encoding)
     options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
     rows, mended = _parse(text, options)
@@ -256,8 +264,33 @@ def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
             skipped.add(number, "not a file name and a text")
     if form is NUMBER_THEN_TEXT and not _names_without_suffixes(names, texts):
         return None
+    if all(len(text) > 2 and text[0] == text[-1] == '"' for text in texts):
+        texts = [text[1:-1] for text in texts]
     column = "label" if all(text.isdigit() for text in texts) else "column_1"  # captions or labels
     return Table({"image": names, column: texts}, f"a file name and a text in each line, {encoding}", skipped)
+
+
+def _has_image_cells(lines: list[str], delimiter: str) -> bool:
+    return any(IMAGE_CELL.fullmatch(cell) for line in lines for cell in _cells(line, delimiter))
+
+
+def _are_names_above_texts(lines: list[str]) -> bool:
+    """Whether lines with nothing but the name of an image stand above lines with its captions."""
+    names = [bool(IMAGE_CELL.fullmatch(line)) for line in lines if line.strip()]
+    alone = any(first and second for first, second in itertools.pairwise(names))  # without captions
+    return len(names) > 2 and names[0] and not alone and len(names) <= (1 + MOST_CAPTIONS) * sum(names)
+
+
+def _names_above_texts(text: str, encoding: str) -> Table:
+    images, captions = [], []
+    name = ""
+    for line in split_lines(text):
+        if IMAGE_CELL.fullmatch(line):
+            name = line.strip()
+        elif line.strip():
+            images.append(name)
+            captions.append(line.strip())
+    return Table({"image": images, "caption": captions}, f"names of images above their captions, {encoding}")
 
 
 def _fit(lines: list[str], form: re.Pattern) -> bool:

@@ -25,7 +25,9 @@ from drawn_datasets import (
     write_tar,
 )
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from miniclip.data import sources
 from miniclip.data.reader import load_split, understanding_of
 from miniclip.utils.errors import UserError
 
@@ -680,6 +682,216 @@ def iapr_tc12(folder):
         file.write_text(f"<DOC>\n<DOCNO>{file.name}</DOCNO>\n{words}\n</DOC>", encoding="latin-1")
 
 
+# ---------------------------------------------------------------- what language models write
+
+
+def _batch(folder, answer):
+    """Lines as a batch of requests answers them, whose ids are the names of the images."""
+    names = write_images(folder / "images")
+    records = [{"custom_id": name, "response": answer(FIRST[n]), "error": None} for n, name in enumerate(names)]
+    write_lines(folder / "batch_output.jsonl", records)
+
+
+@export
+def a_batch_of_openai(folder):
+    def answer(text):
+        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
+        body = {"id": "chatcmpl-1", "object": "chat.completion", "model": "gpt-4o", "choices": [choice]}
+        return {"status_code": 200, "request_id": "a b c", "body": body | {"usage": {"total_tokens": 3}}}
+
+    _batch(folder, answer)
+
+
+@export
+def a_batch_of_openais_responses(folder):
+    def answer(text):
+        content = [{"type": "output_text", "text": text, "annotations": []}]
+        message = {"type": "message", "id": "msg_1", "role": "assistant", "content": content}
+        return {"status_code": 200, "body": {"object": "response", "output": [message]}}
+
+    _batch(folder, answer)
+
+
+@export
+def a_batch_of_gemini(folder):
+    _batch(folder, lambda text: {"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}}]})
+
+
+@export
+def a_list_with_numbers_for_each_image(folder):
+    write_images(folder)
+    for number in range(NUMBER):
+        lines = (f"{count}. {text}" for count, text in enumerate(captions(number), start=1))
+        (folder / f"{number:03d}.txt").write_text("\n".join(lines), encoding="utf-8")
+    return ALL
+
+
+@export
+def a_list_with_dashes_for_each_image(folder):
+    write_images(folder)
+    for number in range(NUMBER):
+        text = "\n".join(f"- {text}" for text in captions(number))
+        (folder / f"{number:03d}.txt").write_text(text, encoding="utf-8")
+    return ALL
+
+
+# ---------------------------------------------------------------- lines that people write by hand
+
+
+BETWEEN = {"colon": ": ", "dash": " - ", "long_dash": " – ", "arrow": " -> ", "double_arrow": " => ", "equals": " = "}
+
+
+def _written_lines(between):
+    def write(folder):
+        names = write_images(folder, "my photo {}.png")
+        lines = (f"{name}{between}{FIRST[n]}, and more, too" for n, name in enumerate(names))
+        (folder / "captions.txt").write_text("\n".join(lines), encoding="utf-8")
+        return {number: [f"{text}, and more, too"] for number, text in enumerate(FIRST)}
+
+    return write
+
+
+EXPORTS |= {f"lines_with_a_{name}": _written_lines(between) for name, between in BETWEEN.items()}
+
+
+@export
+def lines_with_quotes(folder):
+    names = write_images(folder)
+    (folder / "captions.txt").write_text("\n".join(f'{name} "{FIRST[n]}"' for n, name in enumerate(names)))
+
+
+@export
+def names_above_their_captions(folder):
+    names = write_images(folder)
+    blocks = ("\n".join([name, *captions(number)]) for number, name in enumerate(names))
+    (folder / "captions.txt").write_text("\n\n".join(blocks), encoding="utf-8")
+    return ALL
+
+
+@export
+def lines_that_count_from_one(folder):
+    write_images(folder, "{}.png")
+    (folder / "captions.txt").write_text("\n".join(f"{n}. {text}" for n, text in enumerate(FIRST, start=1)))
+
+
+@export
+def lines_with_the_numbers_of_some_images(folder):
+    write_images(folder, "{}.png")
+    (folder / "captions.txt").write_text("\n".join(f"{n}: {text}" for n, text in enumerate(FIRST) if n % 5))
+    return {number: [text] for number, text in enumerate(FIRST) if number % 5}
+
+
+@export
+def coco_cn(folder):
+    write_images(folder / "images", "COCO_train2014_{:012d}.png")
+    lines = (f"COCO_train2014_{number:012d}#zh#0\t{text}" for number, text in enumerate(FIRST))
+    (folder / "imageid.human-written-caption.txt").write_text("\n".join(lines))
+
+
+# ---------------------------------------------------------------- a text for a folder of images
+
+
+@export
+def reports_beside_the_folders_of_their_images(folder):
+    """As in MIMIC-CXR."""
+    for number in range(0, NUMBER, 2):
+        study = folder / "files" / "p10" / f"s{number:02d}"
+        write_images(study, numbers=(number, number + 1))
+        study.with_suffix(".txt").write_text(FIRST[number])
+    return {number: [FIRST[number - number % 2]] for number in range(NUMBER)}
+
+
+@export
+def a_caption_in_the_folder_of_its_images(folder):
+    for number in range(NUMBER):
+        write_images(folder / f"scene_{number:02d}", numbers=[number])
+        (folder / f"scene_{number:02d}" / "caption.txt").write_text(FIRST[number])
+
+
+# ---------------------------------------------------------------- records and tables
+
+
+@export
+def a_json_file_with_a_record_for_each_image(folder):
+    names = write_images(folder / "photos")
+    for number, name in enumerate(names):
+        write_json(folder / "annotations" / f"ann_{number}.json", {"image": name, "short_caption": FIRST[number]})
+
+
+@export
+def jsonl_with_a_single_line(folder):
+    names = write_images(folder / "img")
+    records = [{"id": n, "img": f"img/{name}", "text": FIRST[n]} for n, name in enumerate(names)]
+    for split, part in (("train", records[:-1]), ("test", records[-1:])):
+        write_lines(folder / f"{split}.jsonl", part)
+
+
+@export
+def pairs_in_numbered_columns(folder):
+    """As in Winoground."""
+    names = write_images(folder / "images")
+    records = [
+        {"id": n, "image_0": names[n], "image_1": names[n + 1], "caption_0": FIRST[n], "caption_1": FIRST[n + 1]}
+        for n in range(0, NUMBER, 2)
+    ]
+    write_lines(folder / "examples.jsonl", records)
+
+
+@export
+def products_of_shopify(folder):
+    write_images(folder / "images", "product{}.png")
+    lines = [
+        f"ball-{n},Ball {n},<p>Our best {n}</p>,https://cdn.shopify.com/s/product{n}.png?v=1,{text}"
+        for n, text in enumerate(FIRST)
+    ]
+    header = "Handle,Title,Body (HTML),Image Src,Image Alt Text"
+    (folder / "products_export.csv").write_text("\n".join([header, *lines]), encoding="utf-8")
+
+
+@export
+def wordpress(folder):
+    """Titles of its attachments are the names of the files."""
+    names = write_images(folder / "wp-content" / "uploads", "photo{}.png")
+    items = "".join(
+        f"<item><title>photo{n}</title><content:encoded></content:encoded><excerpt:encoded>{FIRST[n]}</excerpt:encoded>"
+        f"<wp:attachment_url>http://a.org/wp-content/uploads/{name}</wp:attachment_url></item>"
+        for n, name in enumerate(names)
+    )
+    spaces = " ".join(f'xmlns:{name}="http://wordpress.org/{name}"' for name in ("excerpt", "content", "wp"))
+    (folder / "export.xml").write_text(f"<rss {spaces}><channel>{items}</channel></rss>", encoding="utf-8")
+
+
+# ---------------------------------------------------------------- generated images
+
+
+def _generated(folder, name, text):
+    folder.mkdir(exist_ok=True)
+    for number, prompt in enumerate(FIRST):
+        texts = PngInfo()
+        texts.add_text(name, json.dumps(text(prompt)))
+        with Image.open(io.BytesIO(drawn(number))) as image:
+            image.save(folder / f"{number:05d}_.png", pnginfo=texts)
+
+
+@export
+def comfyui(folder):
+    def workflow(prompt):
+        return {
+            "3": {"class_type": "KSampler", "inputs": {"seed": 1, "positive": ["5", 0], "negative": ["7", 0]}},
+            "5": {"class_type": "FluxGuidance", "inputs": {"guidance": 3.5, "conditioning": ["6", 0]}},
+            "6": {"class_type": "CLIPTextEncode", "inputs": {"text": ["9", 0], "clip": ["4", 1]}},
+            "7": {"class_type": "CLIPTextEncode", "inputs": {"text": "ugly, blurry", "clip": ["4", 1]}},
+            "9": {"class_type": "PrimitiveString", "inputs": {"value": prompt}},
+        }
+
+    _generated(folder, "prompt", workflow)
+
+
+@export
+def invokeai(folder):
+    _generated(folder, "invokeai_metadata", lambda text: {"positive_prompt": text, "negative_prompt": "ugly, blurry"})
+
+
 # ---------------------------------------------------------------- archives side by side
 
 
@@ -788,6 +1000,25 @@ def test_a_format_that_is_not_read_is_told_with_what_to_do(tmp_path, name):
         load_split(str(tmp_path), "all")
     write_images(tmp_path / "images")
     assert any(f"{name} is not read" in note for note in understanding_of(str(tmp_path)).notes)
+
+
+def test_previews_are_not_taken_for_the_photos(tmp_path):
+    names = write_images(tmp_path / "a_thumbs")
+    (tmp_path / "photos").mkdir()
+    for name in names:
+        with Image.open(tmp_path / "a_thumbs" / name) as image:
+            image.resize((200, 150)).save(tmp_path / "photos" / name)
+    (tmp_path / "captions.csv").write_text(csv_text(rows(names)), encoding="utf-8")
+    dataset = load_split(str(tmp_path), "all")
+    assert all(Path(row["image"]["path"]).parent.name == "photos" for row in dataset)
+
+
+def test_what_an_earlier_version_cached_is_not_used(tmp_path, monkeypatch):
+    """It may have read other images in the same files."""
+    write_images(tmp_path)
+    before = understanding_of(str(tmp_path)).whole._fingerprint
+    monkeypatch.setattr(sources, "READING", sources.READING + 1)
+    assert understanding_of(str(tmp_path)).whole._fingerprint != before
 
 
 def test_xml_with_entities_is_refused(tmp_path):

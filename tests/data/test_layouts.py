@@ -929,7 +929,7 @@ def test_named_columns_win(tmp_path):
 
 def test_a_spreadsheet_and_a_pickle_are_answered(tmp_path):
     pd.DataFrame({"image": ["a.png"]}).to_pickle(tmp_path / "data.pkl")
-    with pytest.raises(UserError, match="pickle can run code"):
+    with pytest.raises(UserError, match="pickle, which can run code"):
         load_split(str(tmp_path / "data.pkl"), "train")
     (tmp_path / "data.xlsx").write_bytes(b"PK\3\4 no spreadsheet")
     with pytest.raises(UserError, match="save (the sheet|it) as CSV"):

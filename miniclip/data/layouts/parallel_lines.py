@@ -4,6 +4,7 @@ from pathlib import PurePosixPath
 
 from miniclip.data.columns import caption_names
 from miniclip.data.encodings import decode_text
+from miniclip.data.enumerations import numbered_lines, without_enumeration
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.json_tables import NAMES_IMAGES
 from miniclip.data.layouts.found import Found, Rows, build
@@ -39,13 +40,25 @@ def _in_the_order_of_numbers(inventory: Inventory, finder: ImageFinder, texts: d
     folders = {name.rpartition("/")[0] for name in numbers}
     if len(folders) != 1 or not all(number.isdecimal() for number in numbers.values()):
         return None
-    images = sorted(numbers, key=lambda name: int(numbers[name]))
-    files = [file for file, lines in texts.items() if len(lines) == len(images) and _are_captions(lines)]
-    if len(files) != 1:
+    images = {int(numbers[name]): name for name in sorted(numbers, key=lambda name: int(numbers[name]))}
+    found = {file: by_number for file, lines in texts.items() if (by_number := _by_number(lines, images))}
+    if len(found) != 1:
         return None
-    rows = Rows(list(map(inventory.path, images)), captions={"caption": texts[files[0]]})
-    how = f"captions in the lines of {files[0]}, in the order of the images' numbers"
-    return build(rows, how, files, inventory)
+    ((file, captions),) = found.items()
+    rows = Rows([inventory.path(images[number]) for number in captions], captions={"caption": list(captions.values())})
+    how = f"captions in the lines of {file}, in the order of the images' numbers"
+    return build(rows, how, [file], inventory)
+
+
+def _by_number(lines: list[str], images: dict[int, str]) -> dict[int, str]:
+    """The caption of each image, whose number is written before it or is that of the line; empty for other texts."""
+    numbered = dict(numbered_lines(lines))
+    if not _are_captions(list(numbered.values()) or lines):
+        return {}
+    known = {number: text for number, text in numbered.items() if number in images}
+    if known and (len(known) == len(lines) or len(lines) != len(images) and len(known) >= 0.8 * len(lines)):
+        return known
+    return dict(zip(images, without_enumeration(lines), strict=True)) if len(lines) == len(images) else {}
 
 
 def _text_files(inventory: Inventory) -> list[str]:

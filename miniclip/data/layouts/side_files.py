@@ -10,6 +10,7 @@ import yaml
 
 from miniclip.data.described_photos import description_in_xmp
 from miniclip.data.encodings import decode_text
+from miniclip.data.enumerations import without_enumeration
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Found, Rows, build
@@ -79,6 +80,7 @@ class _TextFiles:
                     self._add(file, described_image(file[: -len(suffix)]))
         self.numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
         self.posts = Counter(map(_post, images))
+        self.folders = Counter(image.rpartition("/")[0] for image in images)
 
     def _add(self, file: str, described: str) -> None:
         name = described.rpartition("/")[2]
@@ -97,7 +99,15 @@ class _TextFiles:
         if self.posts[_post(image)] <= LARGEST_POST and (file := self.beside.get(folded(_post(image)))):
             return file
         numbers = [number for number in LONG_NUMBER.findall(name) if self.numbers[number] == 1]
-        return _only([file for number in numbers for file in self.by_number.get(number, [])])
+        return _only([file for number in numbers for file in self.by_number.get(number, [])]) or self._of_folder(image)
+
+    def _of_folder(self, image: str) -> str | None:
+        """The text for all pictures in a folder: `study.txt` beside the folder `study`, or `caption.txt` in it."""
+        folder = image.rpartition("/")[0]
+        if not folder or self.folders[folder] > LARGEST_POST:
+            return None
+        names = (folder, *(f"{folder}/{name}" for name in CAPTION_FIELDS))
+        return next((file for name in names if (file := self.beside.get(folded(name)))), None)
 
 
 def _post(image: str) -> str:
@@ -122,7 +132,7 @@ def _captions(inventory: Inventory, file: str) -> list[str]:
         except (ValueError, RecursionError, yaml.YAMLError):
             return []
     lines = [ENTITY.sub(r"\1", line.replace("\x00", "")).strip() for line in split_lines(text)]
-    return [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)]
+    return without_enumeration([line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)])
 
 
 def _captions_in(record: object) -> list[str]:

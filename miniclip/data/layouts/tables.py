@@ -28,7 +28,7 @@ from miniclip.data.names import (
     plain_name,
     split_in_name,
 )
-from miniclip.data.several_in_a_cell import one_image_a_row, with_lists
+from miniclip.data.several_in_a_cell import one_image_a_row, one_pair_a_row, with_lists
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import Table
@@ -119,7 +119,8 @@ def find_tables(
 def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> Candidate:
     near = finder.near_table(_folder(candidate.file), candidate.split)
     given = options.image_column, options.caption_columns
-    candidate.table.columns = with_lists(with_single_texts(with_plain_ids(candidate.table.columns)))
+    columns = one_pair_a_row(with_plain_ids(candidate.table.columns))
+    candidate.table.columns = with_lists(with_single_texts(columns))
     candidate.columns = columns = understand_columns(candidate.table.columns, near, *given)
     if columns is not None:
         candidate.table.columns = one_image_a_row(candidate.table.columns, columns.image)
