@@ -1,5 +1,6 @@
 """Finds the columns with images, captions, labels and splits by their names, in any case, and by their values."""
 
+import html
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ LEAST_WORDS = 1.5  # in a caption, on average; fewer are labels or names
 LANGUAGES = "ar|bn|cs|da|de|el|en|es|fa|fi|fr|he|hi|hu|it|ja|ko|nl|pl|pt|ro|ru|sv|sw|ta|te|th|tr|uk|ur|vi|zh"
 LANGUAGES += "|arabic|chinese|english|french|german|hindi|italian|japanese|korean|portuguese|russian|spanish|turkish"
 LANGUAGES += "|zh_cn|zh_tw|en_us|en_gb|pt_br"
+HTML_CODE = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,30});")
+MARKED = re.compile(r"(?:startseq|<start>|<bos>|<s>)\s*(\S.*?)\s*(?:endseq|<end>|<eos>|</s>)", re.DOTALL)
 FAMILY = re.compile(
     rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{LANGUAGES})?"
 )
@@ -418,4 +421,13 @@ def captions_of(row: dict, columns: Columns) -> list[str]:
         if column == "txt" and isinstance(value, str):  # WebDataset's convention: each line is a caption
             value = value.splitlines()
         captions += texts_of(value)
-    return [caption.strip() for caption in captions if isinstance(caption, str) and caption.strip()]
+    cleaned = (_as_written(caption) for caption in captions if isinstance(caption, str))
+    return [caption for caption in cleaned if caption]
+
+
+def _as_written(caption: str) -> str:
+    """A caption without the codes of web pages (`&amp;`) and the marks of tutorials (`startseq … endseq`)."""
+    if "&" in caption:
+        caption = HTML_CODE.sub(lambda match: html.unescape(match.group()), caption)
+    marked = MARKED.fullmatch(caption.strip())
+    return marked.group(1) if marked else caption.strip()

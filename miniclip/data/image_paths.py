@@ -18,7 +18,8 @@ NOT_IMAGES = {
     *("xml", "html", "md", "pdf", "parquet", "arrow", "feather", "xlsx", "xls", "ods", "caption", "cap", "cls"),
     *("token", "eng", "tar", "tgz", "gz", "bz2", "xz", "zip", "7z", "rar", "py", "js", "ipynb", "lock", "pkl"),
     *("pickle", "pt", "pth", "bin", "safetensors", "npy", "npz", "mat", "db", "sqlite", "sqlite3", "h5", "hdf5"),
-    *("tfrecord", "mdb"),
+    *("tfrecord", "mdb", "svg", "eps", "doc", "docx", "ppt", "pptx", "rtf", "mp3", "wav", "flac", "ogg", "m4a"),
+    *("mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "wmv", "flv", "3gp"),
 }  # fmt: skip
 # What `datasets` writes into a CSV file for an image.
 PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")

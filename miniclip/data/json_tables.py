@@ -27,6 +27,11 @@ TEXT_FIELDS += ("assistant", "result")  # the last one is Label Studio's
 NO_TEXT_FIELDS = ("id", "name", "type", "label", "source")  # beside a text in a deeper field, as in Labelbox and CVAT
 SHORT_LINK = re.compile(r" ?https://t\.co/\w+(?=\s|\")")
 NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
+FENCED = re.compile(r"^```(?:json\w*)?[ \t]*\r?\n(.*?)^```", re.DOTALL | re.MULTILINE)
+STRING = r"(\"(?:\\.|[^\"\\])*\")"
+JSON_COMMENT = re.compile(rf"{STRING}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+LAST_COMMA = re.compile(rf"{STRING}|,(?=\s*[}}\]])")
+BETWEEN_VALUES = re.compile(r"[\s,]*")
 IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
 ANSWERS = ("body", "choices", "candidates", "message", "parts", "output")  # of OpenAI, Anthropic and Gemini
 ANSWERERS = ("gpt", "assistant", "model")
@@ -84,11 +89,38 @@ def read_json_table(content: bytes, name: str) -> Table | None:
     except json.JSONDecodeError as error:
         kind, value = "a Python literal", _literal(text)
         if value is None:
+            kind, value = "json", _values(text)
+        if value is None:
             return _read_lines(text, name, encoding, error)
     except RecursionError as error:
         raise UserError(f"{name} is nested too deeply to be read as a table") from error
     records = records_of(value)
     return None if records is None else table_of_records(records, f"{kind}, {encoding}")
+
+
+def fenced(text: str) -> str:
+    """The JSON between the fences of Markdown, as language models write it, or else the text."""
+    match = FENCED.search(text)
+    return match.group(1) if match else text
+
+
+def _values(text: str) -> list | dict | None:
+    """JSON that people have written or programs put together: between fences, with comments, with commas after the
+    last entry, or several values one after the other. `None` if it is something else."""
+    text = JSON_COMMENT.sub(r"\1", fenced(text)).strip()
+    text = LAST_COMMA.sub(r"\1", text)
+    decoder = json.JSONDecoder(object_pairs_hook=_without_losing_repeated_names)
+    values, place = [], 0
+    try:
+        while place < len(text):
+            value, place = decoder.raw_decode(text, place)
+            values.append(value)
+            place = BETWEEN_VALUES.match(text, place).end()
+    except (json.JSONDecodeError, RecursionError):
+        return None
+    if not all(isinstance(value, dict | list) for value in values):
+        return None
+    return values[0] if len(values) == 1 else values
 
 
 def _literal(text: str) -> dict | list | None:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -11,23 +10,16 @@ from dataclasses import dataclass, field
 from miniclip.data.encodings import decode_table
 from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, IMAGE_SUFFIXES, plain_name
 from miniclip.data.skipped import SkipReport
+from miniclip.data.written_lines import NAME_ALONE, fits_names_and_texts, names_above_texts, names_and_texts
 from miniclip.utils.errors import UserError
 
 DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
 MAX_COLUMNS = 1000
 MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
-LEAST_DIGITS = 4  # of a number that names an image
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\w+)*\s*", re.IGNORECASE)
 PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
-BETWEEN = r"(?:\s*(?:[:=](?=\s)|[-=]+>|→|[-–—](?=\s))\s*|\s+)"  # spaces, or one of : = -> => → -
-NAME_THEN_TEXT = re.compile(
-    rf"([^\s,;|\"][^,;|\t\"]{{0,200}}?\.(?:{'|'.join(IMAGE_SUFFIXES)}))(?:#\w+)*(?:[:=]|{BETWEEN})\s*(\S.*)",
-    re.IGNORECASE,
-)
-NUMBER_THEN_TEXT = re.compile(rf"(\S*\d\S*?){BETWEEN}(\S.*)")  # a name without its suffix
-MOST_CAPTIONS = 10  # below the name of an image
 
 
 @dataclass
@@ -61,11 +53,11 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     text, encoding = decode_table(content, name)
     text = text[_preface(text) :]
     lines = list(_first_lines(text))
-    if _are_names_above_texts(lines):
-        return _names_above_texts(text, encoding)
+    if table := _names_above_texts(text, lines, encoding):
+        return table
     delimiter = _sniff_delimiter(lines)
-    if delimiter is None or not _has_image_cells(lines, delimiter) and _fit(lines, NAME_THEN_TEXT):
-        return _name_then_text(text, lines, encoding)
+    if delimiter is None or not _has_image_cells(lines, delimiter) and fits_names_and_texts(lines):
+        return _written_lines(text, lines, encoding)
     options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
     rows, mended = _parse(text, options)
     header = next((row for row in rows if any(cell.strip() for cell in row)), None)
@@ -250,55 +242,20 @@ def _problem(row: list[str]) -> str | None:
     return None
 
 
-def _name_then_text(text: str, lines: list[str], encoding: str) -> Table | None:
+def _written_lines(text: str, lines: list[str], encoding: str) -> Table | None:
     """A table of lines such as `name.jpg some words`, or `name.jpg 3` with the number of a class."""
-    form = next((form for form in (NAME_THEN_TEXT, NUMBER_THEN_TEXT) if _fit(lines, form)), None)
-    if form is None:
+    if names_and_texts(lines) is None or (found := names_and_texts(list(split_lines(text)))) is None:
         return None
-    names, texts, skipped = [], [], SkipReport()
-    for number, line in enumerate(split_lines(text), start=1):
-        if match := form.fullmatch(line.strip()):
-            names.append(match.group(1))
-            texts.append(match.group(2))
-        elif line.strip():
-            skipped.add(number, "not a file name and a text")
-    if form is NUMBER_THEN_TEXT and not _names_without_suffixes(names, texts):
+    column = "label" if all(text.isdigit() for text in found.texts) else "column_1"  # captions or labels
+    return Table({"image": found.names, column: found.texts}, f"{found.how}, {encoding}", found.skipped)
+
+
+def _names_above_texts(text: str, lines: list[str], encoding: str) -> Table | None:
+    if not any(NAME_ALONE.fullmatch(line.strip()) for line in lines):
         return None
-    if all(len(text) > 2 and text[0] == text[-1] == '"' for text in texts):
-        texts = [text[1:-1] for text in texts]
-    column = "label" if all(text.isdigit() for text in texts) else "column_1"  # captions or labels
-    return Table({"image": names, column: texts}, f"a file name and a text in each line, {encoding}", skipped)
+    found = names_above_texts([line for line in split_lines(text) if line.strip()])
+    return found and Table({"image": found.names, "caption": found.texts}, f"{found.how}, {encoding}")
 
 
 def _has_image_cells(lines: list[str], delimiter: str) -> bool:
     return any(IMAGE_CELL.fullmatch(cell) for line in lines for cell in _cells(line, delimiter))
-
-
-def _are_names_above_texts(lines: list[str]) -> bool:
-    """Whether lines with nothing but the name of an image stand above lines with its captions."""
-    names = [bool(IMAGE_CELL.fullmatch(line)) for line in lines if line.strip()]
-    alone = any(first and second for first, second in itertools.pairwise(names))  # without captions
-    return len(names) > 2 and names[0] and not alone and len(names) <= (1 + MOST_CAPTIONS) * sum(names)
-
-
-def _names_above_texts(text: str, encoding: str) -> Table:
-    images, captions = [], []
-    name = ""
-    for line in split_lines(text):
-        if IMAGE_CELL.fullmatch(line):
-            name = line.strip()
-        elif line.strip():
-            images.append(name)
-            captions.append(line.strip())
-    return Table({"image": images, "caption": captions}, f"names of images above their captions, {encoding}")
-
-
-def _fit(lines: list[str], form: re.Pattern) -> bool:
-    return bool(lines) and sum(bool(form.fullmatch(line.strip())) for line in lines) >= 0.8 * len(lines)
-
-
-def _names_without_suffixes(names: list[str], texts: list[str]) -> bool:
-    """Whether numbers before words are names of images, all of one length, and not the numbers of a list."""
-    words = sum(any(character.isalpha() for character in text) for text in texts)
-    counted = all(name.isdigit() for name in names) and (len(set(map(len, names))) > 1 or len(names[0]) < LEAST_DIGITS)
-    return words >= 0.5 * len(texts) and not counted

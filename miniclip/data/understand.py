@@ -65,8 +65,14 @@ CONTAINERS = {
     **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
     **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "SQLite"),
     **dict.fromkeys((".rec", ".beton", ".mat", ".avro", ".orc", ".lance", ".msgpack"), "of another program"),
+    **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"), "a video"),
+    **dict.fromkeys((".svg", ".eps", ".pdf"), "no photo"),
 }
-CONVERT = (
+CONVERT = {
+    "a video": "save some of its frames as images, such as with ffmpeg -i VIDEO -vf fps=1 frame_%04d.jpg",
+    "no photo": "save its pictures as PNG or JPEG",
+}
+SAVE = (
     "open it in Python and save its images (PIL) and captions with "
     "datasets.Dataset.from_dict({'image': images, 'caption': captions}).save_to_disk(FOLDER)"
 )
@@ -552,7 +558,7 @@ def _not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
 def _containers(inventory: Inventory) -> list[str]:
     """What to do with the first file of a format that other programs keep whole datasets in."""
     kinds = ((file, CONTAINERS.get(PurePosixPath(file.lower()).suffix)) for file in inventory.files)
-    return [f"{file} is not read, since it is {kind}: {CONVERT}" for file, kind in kinds if kind][:1]
+    return [f"{file} is not read, since it is {kind}: {CONVERT.get(kind, SAVE)}" for file, kind in kinds if kind][:1]
 
 
 def _refused(inventory: Inventory) -> str:

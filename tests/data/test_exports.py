@@ -754,6 +754,50 @@ def _written_lines(between):
 EXPORTS |= {f"lines_with_a_{name}": _written_lines(between) for name, between in BETWEEN.items()}
 
 
+LINES = {
+    "a_numbered_list": "{number}. {name} - {text}",
+    "a_list_in_markdown": "- **{name}**: {text}",
+    "names_in_backticks": "`{name}`: {text}",
+    "names_in_brackets": "[{name}] {text}",
+    "names_behind_texts": "{text} ({name})",
+    "names_behind_a_dash": "{text} - {name}",
+    "two_colons": "{name}::{text}",
+    "headings": "## {name}\n\n{text}\n",
+    "labels_in_front": "Image: {name}\nCaption: {text}\n",
+}
+
+
+def _formatted_lines(form, file):
+    def write(folder):
+        names = write_images(folder)
+        lines = (form.format(number=n + 1, name=name, text=FIRST[n]) for n, name in enumerate(names))
+        (folder / file).write_text("\n".join(["# My photos", "", *lines] if file == "list.md" else lines))
+
+    return write
+
+
+EXPORTS |= {
+    f"{name}_in_{file}": _formatted_lines(form, file) for name, form in LINES.items() for file in ("a.txt", "list.md")
+}
+
+
+@export
+def codes_of_web_pages(folder):
+    names = write_images(folder)
+    (folder / "captions.txt").write_text(
+        "\n".join(f"{name}\tblack &amp; white &#8211; {n}" for n, name in enumerate(names))
+    )
+    return {number: [f"black & white – {number}"] for number in range(NUMBER)}
+
+
+@export
+def marks_of_tutorials(folder):
+    names = write_images(folder)
+    (folder / "descriptions.txt").write_text(
+        "\n".join(f"{name}\tstartseq {FIRST[n]} endseq" for n, name in enumerate(names))
+    )
+
+
 @export
 def lines_with_quotes(folder):
     names = write_images(folder)
@@ -786,6 +830,64 @@ def coco_cn(folder):
     write_images(folder / "images", "COCO_train2014_{:012d}.png")
     lines = (f"COCO_train2014_{number:012d}#zh#0\t{text}" for number, text in enumerate(FIRST))
     (folder / "imageid.human-written-caption.txt").write_text("\n".join(lines))
+
+
+# ---------------------------------------------------------------- JSON that is not quite valid
+
+
+def _json_text(write_text, file="captions.json"):
+    def write(folder):
+        names = write_images(folder)
+        records = [json.dumps({"file": name, "caption": FIRST[n]}) for n, name in enumerate(names)]
+        (folder / file).write_text(write_text(records), encoding="utf-8")
+
+    return write
+
+
+EXPORTS |= {
+    "json_between_fences": _json_text(lambda records: f"```json\n[{', '.join(records)}]\n```"),
+    "json_in_an_answer": _json_text(lambda records: f"Here you are:\n\n```json\n[{','.join(records)}]\n```\n", "a.txt"),
+    "json_with_comments": _json_text(lambda records: "// mine\n[" + ", // next\n".join(records) + "]"),
+    "json_with_a_last_comma": _json_text(lambda records: f"[{','.join(records)}, ]"),
+    "json_values_one_after_the_other": _json_text("".join),
+    "json_lines_with_commas": _json_text(",\n".join, "captions.jsonl"),
+}
+
+
+# ---------------------------------------------------------------- texts whose names are almost those of the images
+
+
+AFFIXES = {
+    "prefixes": ("image_{:03d}.png", "caption_{:03d}.txt"),
+    "suffixes": ("{:03d}.png", "{:03d}_text.txt"),
+    "both": ("photo_{:03d}_img.png", "photo_{:03d}.caption.txt"),
+    "folders": ("images/image{:03d}.png", "texts/text{:03d}.txt"),
+    "records": ("{:03d}/image.png", "{:03d}/metadata.json"),
+}
+
+
+def _with_affixes(image, text):
+    def write(folder):
+        write_images(folder, image)
+        for number, caption in enumerate(FIRST):
+            file = folder / text.format(number)
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(json.dumps({"caption": caption}) if file.suffix == ".json" else caption)
+
+    return write
+
+
+EXPORTS |= {f"texts_with_{name}": _with_affixes(*names) for name, names in AFFIXES.items()}
+
+
+@export
+def the_same_names_in_every_split(folder):
+    for split, numbers in (("train", range(20)), ("val", range(20, NUMBER))):
+        for position, number in enumerate(numbers):
+            write_images(folder / "images" / split, f"{position:03d}.png", [number])
+            text = folder / "captions" / split / f"{position:03d}.txt"
+            text.parent.mkdir(parents=True, exist_ok=True)
+            text.write_text(FIRST[number])
 
 
 # ---------------------------------------------------------------- a text for a folder of images
@@ -993,10 +1095,10 @@ def test_a_log_is_no_table_of_captions(tmp_path):
     assert load_split(str(tmp_path), "all").features["label"].names == ["cats", "dogs"]
 
 
-@pytest.mark.parametrize("name", ["train.h5", "images.npy", "shard-0.tfrecord", "photos.sqlite", "data.pkl"])
+@pytest.mark.parametrize("name", ["train.h5", "images.npy", "tf-0.tfrecord", "a.sqlite", "data.pkl", "1.mp4", "1.svg"])
 def test_a_format_that_is_not_read_is_told_with_what_to_do(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(range(256)))
-    with pytest.raises(UserError, match=rf"{name} is not read, since .*save_to_disk"):
+    with pytest.raises(UserError, match=rf"{name} is not read, since .*(save_to_disk|ffmpeg|PNG)"):
         load_split(str(tmp_path), "all")
     write_images(tmp_path / "images")
     assert any(f"{name} is not read" in note for note in understanding_of(str(tmp_path)).notes)

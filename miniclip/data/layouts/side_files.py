@@ -31,6 +31,9 @@ RECORDS: dict[str, Callable[[str], object]] = {
 }
 LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")  # Flickr exports `title_48590012_o.jpg` and `photo_48590012.json`
 LARGEST_POST = 20  # pictures
+KIND = re.compile(
+    r"(?<![a-z])(?:images?|img|photo|picture|pic|texts?|txt|captions?|cap|desc|description|prompt)(?![a-z])"
+)
 # Flickr30k Entities marks what a phrase shows: "[/EN#1/people Two young guys] sit".
 ENTITY = re.compile(r"\[/EN#\d+(?:/\w+)+ ([^\]]*)\]")
 CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "image_description", "caption_abstract")
@@ -74,6 +77,7 @@ class _TextFiles:
         self.beside: dict[str, str] = {}
         self.by_stem: dict[str, list[str]] = {}
         self.by_number: dict[str, list[str]] = {}
+        self.by_plain_stem: dict[str, list[str]] = {}
         for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
             for file in inventory.files:
                 if file.lower().endswith(suffix):
@@ -86,6 +90,7 @@ class _TextFiles:
         name = described.rpartition("/")[2]
         self.beside[folded(described)] = file
         self.by_stem.setdefault(folded(name), []).append(file)
+        self.by_plain_stem.setdefault(_plain_stem(name), []).append(file)
         for number in LONG_NUMBER.findall(name):
             self.by_number.setdefault(number, []).append(file)
 
@@ -94,12 +99,16 @@ class _TextFiles:
         stem, name = image.rpartition(".")[0], PurePosixPath(image).stem
         if file := self.beside.get(folded(stem)) or self.beside.get(folded(image)):  # `001.jpg.txt` exists as well
             return file
-        if file := _only(self.by_stem.get(folded(name), [])):
+        if file := _nearest(image, self.by_stem.get(folded(name), [])):
             return file
         if self.posts[_post(image)] <= LARGEST_POST and (file := self.beside.get(folded(_post(image)))):
             return file
         numbers = [number for number in LONG_NUMBER.findall(name) if self.numbers[number] == 1]
-        return _only([file for number in numbers for file in self.by_number.get(number, [])]) or self._of_folder(image)
+        if file := _only([file for number in numbers for file in self.by_number.get(number, [])]):
+            return file
+        if plain := _plain_stem(name):
+            return _nearest(image, self.by_plain_stem.get(plain, [])) or self._of_folder(image)
+        return self._of_folder(image)
 
     def _of_folder(self, image: str) -> str | None:
         """The text for all pictures in a folder: `study.txt` beside the folder `study`, or `caption.txt` in it."""
@@ -107,12 +116,31 @@ class _TextFiles:
         if not folder or self.folders[folder] > LARGEST_POST:
             return None
         names = (folder, *(f"{folder}/{name}" for name in CAPTION_FIELDS))
-        return next((file for name in names if (file := self.beside.get(folded(name)))), None)
+        if file := next((file for name in names if (file := self.beside.get(folded(name)))), None):
+            return file
+        records = (self.beside.get(folded(f"{folder}/{name}")) for name in ("metadata", "meta", "info"))
+        return next((file for file in records if file and not file.lower().endswith(".txt")), None)
 
 
 def _post(image: str) -> str:
     """The name of the text for all pictures of a post, `post.txt` for `post_1.jpg`, as Instaloader writes it."""
     return re.sub(r"_\d+$", "", image.rpartition(".")[0])
+
+
+def _plain_stem(name: str) -> str:
+    """What image and text have in common in `image_1.jpg` and `caption_1.txt`, or in `1.jpg` and `1_text.txt`."""
+    return KIND.sub("", folded(name)).strip("_-. ")
+
+
+def _nearest(image: str, files: list[str]) -> str | None:
+    """The file whose folders are most like those of the image, as `captions/train/1.txt` for `images/train/1.jpg`;
+    `None` if it is not the only one."""
+    if len(files) < 2:
+        return next(iter(files), None)
+    folders = Counter(folded(image).split("/")[:-1])
+    alike = {file: (folders & Counter(folded(file).split("/")[:-1])).total() for file in files}
+    best = max(alike.values())
+    return _only([file for file in files if alike[file] == best])
 
 
 def _only(files: list[str]) -> str | None:

@@ -27,6 +27,7 @@ MOST_TABLES = 2000
 PERHAPS_TEXT = ("", ".text", ".lst", ".list", ".log", ".dat")  # suffixes of files that may be anything
 MOST_PERHAPS, LARGEST_PERHAPS = 20, 200_000_000  # files, and bytes; where there are more, they are images or data
 PEEKED = 100_000  # bytes
+FENCE = b"```json"  # around what a language model has written
 BESIDE_IMAGES = (".txt", ".json", ".yml", ".yaml", ".xml")
 DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 NO_TABLES = re.compile(
@@ -99,7 +100,7 @@ def _decompressed(content: bytes, file: str) -> bytes:
 
 def _text(content: bytes, file: str) -> Table | None:
     """A text table, or JSON in a file whose name does not say so."""
-    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"[") or FENCE in content[:PEEKED]:
         try:
             return read_json_table(content, file)
         except UserError:  # a caption may begin with a bracket
@@ -157,7 +158,10 @@ READERS: dict[str, Callable[[bytes, str], Table | None]] = {
     ".toml": read_toml_table,
     ".js": read_script_table,
     ".xml": read_xml_table,
-    **dict.fromkeys((".md", ".markdown", ".html", ".htm"), read_album),
+    **dict.fromkeys((".html", ".htm"), read_album),
+    **dict.fromkeys(
+        (".md", ".markdown"), lambda content, file: read_album(content, file) or _perhaps_text(content, file)
+    ),
     ".parquet": _parquet,
     ".feather": _feather,
     **dict.fromkeys((".xlsx", ".xls", ".ods"), _spreadsheet),
