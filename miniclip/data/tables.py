@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from miniclip.data.encodings import decode_table
 from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, IMAGE_SUFFIXES, plain_name
 from miniclip.data.skipped import SkipReport
-from miniclip.data.written_lines import NAME_ALONE, fits_names_and_texts, names_above_texts, names_and_texts
+from miniclip.data.written_lines import fits_names_and_texts, names_above_texts, names_and_texts
 from miniclip.utils.errors import UserError
 
 DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
@@ -251,7 +251,7 @@ def _written_lines(text: str, lines: list[str], encoding: str) -> Table | None:
 
 
 def _names_above_texts(text: str, lines: list[str], encoding: str) -> Table | None:
-    if not any(NAME_ALONE.fullmatch(line.strip()) for line in lines):
+    if names_above_texts([line for line in lines if line.strip()]) is None:
         return None
     found = names_above_texts([line for line in split_lines(text) if line.strip()])
     return found and Table({"image": found.names, "caption": found.texts}, f"{found.how}, {encoding}")

@@ -81,7 +81,7 @@ def names_above_texts(lines: list[str]) -> Lines | None:
         return None
     alone = any(name and following for name, following in itertools.pairwise(names))  # without captions
     count = sum(map(bool, names))
-    if alone or names[-1] or len(names) > MOST_ABOVE + (1 + MOST_CAPTIONS) * count:
+    if alone or len(names) > MOST_ABOVE + (1 + MOST_CAPTIONS) * count:
         return None
     found, name = Lines([], [], "names of images above their captions"), ""
     for line, match in zip(lines[first:], names[first:], strict=True):
@@ -90,15 +90,19 @@ def names_above_texts(lines: list[str]) -> Lines | None:
         else:
             found.names.append(name)
             found.texts.append(LABEL_THEN_TEXT.fullmatch(line.strip()).group(1))
-    return found
+    return found if sum(map(_has_letters, found.texts)) > 0.5 * len(found.texts) else None  # boxes are numbers
 
 
 def _fit(lines: list[str], form: re.Pattern) -> bool:
     return bool(lines) and sum(bool(form.fullmatch(line.strip())) for line in lines) >= LEAST_FITTING * len(lines)
 
 
+def _has_letters(text: str) -> bool:
+    return any(character.isalpha() for character in text)
+
+
 def _names_without_suffixes(names: list[str], texts: list[str]) -> bool:
     """Whether numbers before words are names of images, all of one length, and not the numbers of a list."""
-    words = sum(any(character.isalpha() for character in text) for text in texts)
+    words = sum(map(_has_letters, texts))
     counted = all(name.isdigit() for name in names) and (len(set(map(len, names))) > 1 or len(names[0]) < LEAST_DIGITS)
     return words >= 0.5 * len(texts) and not counted

@@ -1089,6 +1089,13 @@ def test_a_date_in_a_name_is_not_the_number_of_a_photo(tmp_path):
     assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
 
 
+def test_boxes_below_names_are_no_captions(tmp_path):
+    """As in WIDER FACE."""
+    names = [*write_images(tmp_path / "0--Parade", "a_{}.png"), *write_images(tmp_path / "1--March", "b_{}.png")]
+    (tmp_path / "boxes.txt").write_text("\n".join(f"{name}\n1\n449 330 122 {n} 0 0 0" for n, name in enumerate(names)))
+    assert len(load_split(str(tmp_path), "all").features["label"].names) == 2
+
+
 def test_a_log_is_no_table_of_captions(tmp_path):
     names = [*write_images(tmp_path / "cats", "cat_{}.png"), *write_images(tmp_path / "dogs", "dog_{}.png")]
     (tmp_path / "download.log").write_text("\n".join(f"10:00:00 INFO saved {name} (1 kB)" for name in names))
