@@ -341,7 +341,7 @@ def find_columns(
         captions = tuple(named(names, name, "--caption_columns") for name in split_list(caption_columns))
     else:
         others = [name for name in names if name != image and not _class_names(dataset, name)]
-        captions = _captions_of_dataset(dataset, others) if others else ()
+        captions = with_the_image(_captions_of_dataset(dataset, others), image, names) if others else ()
     labels = [name for name in captions or names if _class_names(dataset, name)]
     if labels and (not captions or captions == tuple(labels)):
         prompts = [tuple(templates)] if templates else []
@@ -352,6 +352,14 @@ def find_columns(
             "beside the images, with the first line file_name,caption"
         )
     return Columns(image, captions)
+
+
+def with_the_image(captions: tuple[str, ...], image: str, names: Sequence[str]) -> tuple[str, ...]:
+    """The captions of this image, where a row also has another: `caption_0` belongs to `image_0`, as in Winoground."""
+    match = re.fullmatch(r"(.*?)_?(\d)", plain_name(image))
+    others = [name for name in names if match and name != image and plain_name(name).startswith(match.group(1))]
+    own = tuple(name for name in captions if match and plain_name(name).endswith(match.group(2)))
+    return own if others and own else captions
 
 
 def _class_names(dataset, column: str) -> tuple[str, ...]:

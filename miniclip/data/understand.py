@@ -13,7 +13,7 @@ import fsspec
 import numpy as np
 from datasets import Dataset, IterableDataset
 
-from miniclip.data.columns import find_image_column
+from miniclip.data.columns import column_names, find_image_column, with_the_image
 from miniclip.data.encodings import decode_text
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts import embedded, webdataset
@@ -401,6 +401,7 @@ def understand_embedded(
         image = find_image_column(part, options.image_column)
         head = embedded.head_of(part)
         captions = embedded.caption_columns_of(part, head, options)
+        captions = with_the_image(captions, image, column_names(part))
         part = embedded.one_row_an_image(part, head, image, captions)
         splits[split] = part
         if captions and isinstance(part, Dataset):

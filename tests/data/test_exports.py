@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import datasets
+import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
@@ -961,6 +962,40 @@ def wordpress(folder):
     )
     spaces = " ".join(f'xmlns:{name}="http://wordpress.org/{name}"' for name in ("excerpt", "content", "wp"))
     (folder / "export.xml").write_text(f"<rss {spaces}><channel>{items}</channel></rss>", encoding="utf-8")
+
+
+# ---------------------------------------------------------------- images inside the rows
+
+
+def _pixels(number):
+    with Image.open(io.BytesIO(drawn(number))) as image:
+        return np.asarray(image)
+
+
+ARRAYS = {
+    "of_bytes": lambda pixels: pixels,
+    "of_floats": lambda pixels: pixels / 255,
+    "with_channels_first": lambda pixels: pixels.transpose(2, 0, 1),
+}
+
+
+def _arrays(change):
+    def write(folder):
+        table = {"image": [change(_pixels(number)) for number in range(NUMBER)], "caption": FIRST}
+        Dataset.from_dict(table).to_parquet(folder / "data.parquet")
+
+    return write
+
+
+EXPORTS |= {f"arrays_{name}": _arrays(change) for name, change in ARRAYS.items()}
+
+
+@export
+def two_images_in_a_row_with_their_captions(folder):
+    """The captions of the second image do not belong to the first one."""
+    images = [Image.open(io.BytesIO(drawn(number))) for number in range(NUMBER)]
+    table = {"image_0": images, "image_1": images[::-1], "caption_0": FIRST, "caption_1": FIRST[::-1]}
+    Dataset.from_dict(table).to_parquet(folder / "data.parquet")
 
 
 # ---------------------------------------------------------------- generated images

@@ -17,6 +17,7 @@ from miniclip.data.grouping import group_consecutive, group_encoded
 from miniclip.data.head import head
 from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Options
+from miniclip.data.layouts.pixel_arrays import array_column, picture_of
 from miniclip.data.layouts.written_images import WRITTEN_IMAGE, image_bytes
 from miniclip.data.names import (
     IMAGE_NAMES,
@@ -130,6 +131,10 @@ def undecoded(dataset, image_column: str | None = None, base: Path | None = None
         features = datasets.Features({**dataset.features, column: datasets.Image(decode=False)})
         dataset = dataset.map(lambda row: {column: {"bytes": image_bytes(_first(row[column]) or ""), "path": None}})
         return dataset.cast(features)  # `map(features=)` breaks a later `filter` of a stream in datasets 4.0
+    if column := array_column(dataset.features or {}):
+        features = datasets.Features({**dataset.features, column: datasets.Image(decode=False)})
+        dataset = dataset.map(lambda row: {column: {"bytes": picture_of(row[column]), "path": None}})
+        return dataset.cast(features)
     if base is None:
         return dataset
     names = column_names(dataset)
