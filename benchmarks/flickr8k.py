@@ -3,6 +3,7 @@
     python benchmarks/flickr8k.py original  # the recipe that MiniCLIP started from
     python benchmarks/flickr8k.py resnet18  # ours, with the same two encoders
     python benchmarks/flickr8k.py lite2     # ours, with the best encoders for two CPU cores
+    python benchmarks/flickr8k.py student --teacher_name_or_path runs/lite2_seed0  # ResNet18, taught by that model
 
 Each recipe runs with three seeds, one after the other. Every run writes
 benchmarks/results/flickr8k_<name>_seed<seed>.json from its records. A run that has finished training is only measured
@@ -25,8 +26,9 @@ CONFIGS = {
     "original": "configs/original.yaml",
     "resnet18": "configs/flickr8k.yaml",
     "lite2": "configs/flickr8k_2cores.yaml",
+    "student": "configs/flickr8k_student.yaml",
 }
-OVERRIDES = ("dataset_name", "image_encoder", "text_encoder")
+OVERRIDES = ("dataset_name", "image_encoder", "text_encoder", "teacher_name_or_path")
 
 
 def main() -> None:

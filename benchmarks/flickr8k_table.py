@@ -13,6 +13,7 @@ WAYS = ("image_to_text", "text_to_image")
 NAMES = {
     "original": "the original recipe",
     "resnet18": "ours, same encoders",
+    "student": "ours, ResNet18 taught by EfficientNet-Lite2",
     "lite0": "ours, EfficientNet-Lite0",
     "lite2": "ours, EfficientNet-Lite2",
 }
@@ -117,7 +118,8 @@ def title(name: str, runs: list[dict]) -> str:
 
 
 def _encoder(runs: list[dict], kind: str) -> str:
-    return runs[0][f"{kind}_encoder"].split("/")[-1]
+    name = runs[0][f"{kind}_encoder"].split("/")[-1]
+    return "the teacher's text encoder" if name == "teacher" else name
 
 
 def spread(measured: list[dict], value: Callable[[dict], float], digits: int = 1) -> str:
