@@ -43,7 +43,7 @@ def flickr8k_short() -> str:
     body = []
     for name, runs in reference_runs().items():
         recall = [spread(runs, lambda run, way=way: 100 * run["retrieval"][f"{way}_recall@1"]) for way in WAYS]
-        body.append([title(name, runs), *recall, f"{min(run['training_minutes'] for run in runs):.0f}"])
+        body.append([title(name, runs), *recall, f"{quickest(runs)['training_minutes']:.0f}"])
     name, ways = list(PUBLISHED.items())[2]
     body.append([name, *(f"{values[0]}" for values in ways), ""])
     return rows(header, body)
@@ -59,14 +59,19 @@ def reference_runs() -> dict[str, list[dict]]:
     return {name: found[name] for name in [*known, *sorted(found.keys() - set(known))]}
 
 
+def quickest(runs: list[dict]) -> dict:
+    """The run that tells how fast the machine is: other work may have shared it during the others."""
+    return min(runs, key=lambda run: run["training_minutes"])
+
+
 def retrieval_table(reference: dict[str, list[dict]]) -> str:
     header = ["", "image to text R@1 / 5 / 10", "text to image R@1 / 5 / 10", "loss at batch 64", "pairs/s", "minutes"]
     body = [["the original as published", "", "", f"{ORIGINAL_LOSS}", "", ""]]
     for name, runs in reference.items():
         cells = [title(name, runs), *(recalls(runs, way) for way in WAYS)]
         cells.append(spread(runs, lambda run: run["final_train_loss_at_batch_64"], digits=3))
-        quickest = min(runs, key=lambda run: run["training_minutes"])
-        body.append([*cells, f"{quickest['pairs_per_s'][-1]:.0f}", f"{quickest['training_minutes']:.0f}"])
+        fastest = quickest(runs)
+        body.append([*cells, f"{fastest['pairs_per_s'][-1]:.0f}", f"{fastest['training_minutes']:.0f}"])
     for name, ways in PUBLISHED.items():
         body.append([name, *(published(values) for values in ways), "", "", ""])
     note = (
@@ -139,7 +144,8 @@ def origins(reference: dict[str, list[dict]]) -> str:
     """Commit, machine and command of each row."""
     return "\n".join(
         f"- {NAMES.get(name, name)}: seeds {', '.join(str(run['seed']) for run in runs)}; commit "
-        f"{', '.join(dict.fromkeys(run['git_commit'][:12] for run in runs))}; {runs[-1]['machine']}; "
+        f"{', '.join(dict.fromkeys(run['git_commit'][:12] for run in runs))}; "
+        f"{'; '.join(dict.fromkeys(run['machine'] for run in [quickest(runs), *runs]))}; "
         f"`{runs[-1]['command']}`"
         for name, runs in reference.items()
     )

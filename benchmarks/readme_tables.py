@@ -114,10 +114,10 @@ def latency() -> str:
     for title, way in ways.items():
         cells = (f"{run[way]['p50_ms']:.1f}" if way in run else "" for run in runs)
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    run = runs[0]
+    run, engines = runs[0], dict.fromkeys(run["engines"]["ours"]["image"] for run in runs)
     note = (
         f"Medians of {run['rounds']} calls, {run['num_threads']} threads, {run['model']}. "
-        f"Engines: {' and '.join(run['engines']['ours']['image'] for run in runs)}. 1,000 labels take "
+        f"Engines: {' and '.join(engines)}. 1,000 labels take "
         f"{run['ratio_1000_labels']:.2f} times as long as 10. {' '.join(map(training_tables.origin, runs))}"
     )
     return "\n".join([*lines, "", note, *_accuracy()])
