@@ -1124,6 +1124,13 @@ def test_a_date_in_a_name_is_not_the_number_of_a_photo(tmp_path):
     assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
 
 
+@pytest.mark.parametrize("text", ["\n".join(FIRST[:12]), "\n".join(f"{n} photos/{n:03d}.png" for n in range(12))])
+def test_a_list_beside_a_folder_is_not_the_text_of_all_its_images(tmp_path, text):
+    write_images(tmp_path / "photos", "IMG_a{:03d}b.png", range(12))
+    (tmp_path / "photos.txt").write_text(text)
+    assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
+
+
 def test_boxes_below_names_are_no_captions(tmp_path):
     """As in WIDER FACE."""
     names = [*write_images(tmp_path / "0--Parade", "a_{}.png"), *write_images(tmp_path / "1--March", "b_{}.png")]

@@ -84,7 +84,7 @@ class _TextFiles:
                     self._add(file, described_image(file[: -len(suffix)]))
         self.numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
         self.posts = Counter(map(_post, images))
-        self.folders = Counter(image.rpartition("/")[0] for image in images)
+        self.of_folders = self._texts_of_folders(images)
 
     def _add(self, file: str, described: str) -> None:
         name = described.rpartition("/")[2]
@@ -106,15 +106,19 @@ class _TextFiles:
         numbers = [number for number in LONG_NUMBER.findall(name) if self.numbers[number] == 1]
         if file := _only([file for number in numbers for file in self.by_number.get(number, [])]):
             return file
-        if plain := _plain_stem(name):
-            return _nearest(image, self.by_plain_stem.get(plain, [])) or self._of_folder(image)
-        return self._of_folder(image)
+        if (plain := _plain_stem(name)) and (file := _nearest(image, self.by_plain_stem.get(plain, []))):
+            return file
+        return self.of_folders.get(image.rpartition("/")[0])
 
-    def _of_folder(self, image: str) -> str | None:
-        """The text for all pictures in a folder: `study.txt` beside the folder `study`, or `caption.txt` in it."""
-        folder = image.rpartition("/")[0]
-        if not folder or self.folders[folder] > LARGEST_POST:
-            return None
+    def _texts_of_folders(self, images: list[str]) -> dict[str, str]:
+        """The texts for all pictures in a folder. A single one may be a list of captions for these pictures."""
+        folders = Counter(image.rpartition("/")[0] for image in images)
+        small = [folder for folder, count in folders.items() if folder and count <= LARGEST_POST]
+        found = {folder: file for folder in small if (file := self._of_folder(folder))}
+        return found if len(found) > 1 else {}
+
+    def _of_folder(self, folder: str) -> str | None:
+        """`study.txt` beside the folder `study`, or `caption.txt` in it."""
         names = (folder, *(f"{folder}/{name}" for name in CAPTION_FIELDS))
         if file := next((file for name in names if (file := self.beside.get(folded(name)))), None):
             return file
@@ -160,7 +164,8 @@ def _captions(inventory: Inventory, file: str) -> list[str]:
         except (ValueError, RecursionError, yaml.YAMLError):
             return []
     lines = [ENTITY.sub(r"\1", line.replace("\x00", "")).strip() for line in split_lines(text)]
-    return without_enumeration([line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)])
+    lines = [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)]
+    return without_enumeration([line for line in lines if not is_image_name(line)])
 
 
 def _captions_in(record: object) -> list[str]:
