@@ -19,7 +19,7 @@ import time
 from dataclasses import dataclass, replace
 
 import torch
-from flickr8k_table import NAMES, quickest, reference_runs
+from flickr8k_table import NAMES, encoder, quickest, reference_runs
 from readme_tables import RESULTS, ROOT, fill_in
 
 sys.path.insert(0, str(ROOT))
@@ -390,8 +390,8 @@ def measured_here(results: dict) -> str:
         run = quickest(runs)
         pairs_per_s = run["pairs_per_s"][-1]
         lines.append(
-            f"- {NAMES.get(name, name)}, {run['image_encoder']} + {run['text_encoder']}: {pairs_per_s:.0f} pairs/s on "
-            f"{run['machine']}; {PASSES} passes over Flickr30k would take "
+            f"- {NAMES.get(name, name)}, {encoder(runs, 'image')} + {encoder(runs, 'text')}: {pairs_per_s:.0f} pairs/s "
+            f"on {run['machine']}; {PASSES} passes over Flickr30k would take "
             f"{duration(DATASETS[0].images * PASSES / pairs_per_s / 3600)}."
         )
     if (RESULTS / "training_speed.json").is_file():
