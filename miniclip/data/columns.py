@@ -132,10 +132,11 @@ def understand_columns(
 
 
 def _repeats_names(values: list, images: list) -> bool:
-    """Whether a column has the names of the images without their suffixes, as titles that programs make up."""
+    """Whether a column has the names of the images without their suffixes, as titles that programs make up. Names of
+    several words are captions."""
     pairs = [(value, image) for value, image in zip(values, images, strict=True) if value and image][:SAMPLED_VALUES]
     stems = [(str(value).strip(), PurePosixPath(str(image)).stem) for value, image in pairs]
-    return bool(stems) and sum(value == stem for value, stem in stems) > 0.5 * len(stems)
+    return bool(stems) and sum(value == stem and " " not in value for value, stem in stems) > 0.5 * len(stems)
 
 
 def with_single_texts(columns: dict[str, list]) -> dict[str, list]:

@@ -88,7 +88,7 @@ def read_json_table(content: bytes, name: str) -> Table | None:
         value = json.loads(text, object_pairs_hook=_without_losing_repeated_names)
     except json.JSONDecodeError as error:
         kind, value = "a Python literal", _literal(text)
-        if value is None:
+        if value is None and not _begins_with_a_record(text):
             kind, value = "json", _values(text)
         if value is None:
             return _read_lines(text, name, encoding, error)
@@ -102,6 +102,14 @@ def fenced(text: str) -> str:
     """The JSON between the fences of Markdown, as language models write it, or else the text."""
     match = FENCED.search(text)
     return match.group(1) if match else text
+
+
+def _begins_with_a_record(text: str) -> bool:
+    """Whether the first line is a record, as in JSON lines, which need not be parsed as anything else."""
+    try:
+        return isinstance(_parsed_line(next(split_lines(text), "")), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _values(text: str) -> list | dict | None:

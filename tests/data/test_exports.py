@@ -1131,6 +1131,27 @@ def test_a_list_beside_a_folder_is_not_the_text_of_all_its_images(tmp_path, text
     assert understanding_of(str(tmp_path)).layout == "images without captions or labels"
 
 
+def test_a_text_of_another_split_is_not_taken_where_one_is_missing(tmp_path):
+    the_same_names_in_every_split(tmp_path)
+    (tmp_path / "captions" / "train" / "000.txt").unlink()
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert found == {number: texts for number, texts in ONE.items() if number != 0}
+
+
+def test_names_of_several_words_are_captions(tmp_path):
+    texts = [f"a drawing of number {number}" for number in range(NUMBER)]
+    for number, text in enumerate(texts):
+        write_images(tmp_path, f"{text}.png", [number])
+    (tmp_path / "captions.csv").write_text("\n".join(["image,caption", *(f"{text}.png,{text}" for text in texts)]))
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert found == {number: [text] for number, text in enumerate(texts)}
+
+
+def test_json_lines_are_read_as_lines(tmp_path):
+    jsonl_with_a_single_line(tmp_path)
+    assert "train.jsonl: one JSON record per line, utf-8" in understanding_of(str(tmp_path)).notes
+
+
 def test_boxes_below_names_are_no_captions(tmp_path):
     """As in WIDER FACE."""
     names = [*write_images(tmp_path / "0--Parade", "a_{}.png"), *write_images(tmp_path / "1--March", "b_{}.png")]

@@ -84,6 +84,9 @@ class _TextFiles:
                     self._add(file, described_image(file[: -len(suffix)]))
         self.numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
         self.posts = Counter(map(_post, images))
+        self.images_by_stem: dict[str, list[str]] = {}
+        for image in images:
+            self.images_by_stem.setdefault(folded(PurePosixPath(image).stem), []).append(image)
         self.of_folders = self._texts_of_folders(images)
 
     def _add(self, file: str, described: str) -> None:
@@ -100,7 +103,7 @@ class _TextFiles:
         if file := self.beside.get(folded(stem)) or self.beside.get(folded(image)):  # `001.jpg.txt` exists as well
             return file
         if file := _nearest(image, self.by_stem.get(folded(name), [])):
-            return file
+            return None if self._has_a_nearer_image(file, image) else file
         if self.posts[_post(image)] <= LARGEST_POST and (file := self.beside.get(folded(_post(image)))):
             return file
         numbers = [number for number in LONG_NUMBER.findall(name) if self.numbers[number] == 1]
@@ -109,6 +112,11 @@ class _TextFiles:
         if (plain := _plain_stem(name)) and (file := _nearest(image, self.by_plain_stem.get(plain, []))):
             return file
         return self.of_folders.get(image.rpartition("/")[0])
+
+    def _has_a_nearer_image(self, file: str, image: str) -> bool:
+        """Whether the text belongs to another image of the same name, `captions/val/1.txt` to `images/val/1.jpg`."""
+        others = self.images_by_stem[folded(PurePosixPath(image).stem)]
+        return len(others) > 1 and any(_folders_alike(other, file) > _folders_alike(image, file) for other in others)
 
     def _texts_of_folders(self, images: list[str]) -> dict[str, str]:
         """The texts for all pictures in a folder. A single one may be a list of captions for these pictures."""
@@ -141,10 +149,15 @@ def _nearest(image: str, files: list[str]) -> str | None:
     `None` if it is not the only one."""
     if len(files) < 2:
         return next(iter(files), None)
-    folders = Counter(folded(image).split("/")[:-1])
-    alike = {file: (folders & Counter(folded(file).split("/")[:-1])).total() for file in files}
+    alike = {file: _folders_alike(image, file) for file in files}
     best = max(alike.values())
     return _only([file for file in files if alike[file] == best])
+
+
+def _folders_alike(first: str, second: str) -> int:
+    """How many names of folders two paths have in common."""
+    folders = (Counter(folded(path).split("/")[:-1]) for path in (first, second))
+    return (next(folders) & next(folders)).total()
 
 
 def _only(files: list[str]) -> str | None:
