@@ -434,6 +434,12 @@ def _check(arguments: Arguments) -> None:
         raise UserError(f"--report_to {training.report_to} is not installed: pip install it, or --report_to none")
     if training.checkpointing_steps not in ("epoch", "no") and not training.checkpointing_steps.isdigit():
         raise UserError("--checkpointing_steps must be a number, epoch or no")
+    if min(training.trainable_image_layers, training.trainable_text_layers) < -1:
+        raise UserError(
+            "--trainable_image_layers and --trainable_text_layers are -1 for all layers, or a number of them"
+        )
+    if data.train_image_size and (data.start_image_size or 0) > data.train_image_size:
+        raise UserError("--start_image_size grows to --train_image_size, so it must not be larger")
 
 
 def _check_teaching(arguments: Arguments) -> None:

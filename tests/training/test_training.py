@@ -418,6 +418,8 @@ def test_a_teacher_is_imitated(config, finished, tmp_path):
         (["--learning_rate", "fast"], "invalid float value: 'fast'"),
         # told before anything is loaded, since preparing data takes minutes
         (["--existing_run", "overwrite", "--dataset_name", "./nowhere"], "overwrite is not a checkpoint folder"),
+        (["--trainable_image_layers", "-3", "--dataset_name", "./nowhere"], "are -1 for all layers"),
+        (["--start_image_size", "64", "--train_image_size", "32", "--dataset_name", "./nowhere"], "must not be larger"),
         (["--text_pooling", "max"], "must be one of: cls, mean, last"),
     ],
 )
