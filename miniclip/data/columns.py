@@ -2,6 +2,7 @@
 
 import html
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
@@ -33,6 +34,10 @@ LANGUAGES = "ar|bn|cs|da|de|el|en|es|fa|fi|fr|he|hi|hu|it|ja|ko|nl|pl|pt|ro|ru|s
 LANGUAGES += "|arabic|chinese|english|french|german|hindi|italian|japanese|korean|portuguese|russian|spanish|turkish"
 LANGUAGES += "|zh_cn|zh_tw|en_us|en_gb|pt_br"
 HTML_CODE = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,30});")
+HTML_TAG = re.compile(
+    r"</?(?:p|br|div|span|b|i|u|em|strong|a|ul|ol|li|h[1-6]|font|small|sub|sup|table|tr|td|img)(?:\s[^<>]*)?/?>",
+    re.IGNORECASE,
+)
 MARKED = re.compile(r"(?:startseq|<start>|<bos>|<s>)\s*(\S.*?)\s*(?:endseq|<end>|<eos>|</s>)", re.DOTALL)
 FAMILY = re.compile(
     rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{LANGUAGES})?"
@@ -140,16 +145,20 @@ def _repeats_names(values: list, images: list) -> bool:
 
 
 def with_single_texts(columns: dict[str, list]) -> dict[str, list]:
-    """Columns in which labels stand alone, where lists or records hold one in each row."""
+    """Columns in which labels stand alone, where lists or records hold one in each row. Several labels in a row become
+    one text, in a column `caption`."""
     found = {}
     for name, values in columns.items():
         sample = sample_of(values)
-        nested = any(isinstance(value, list | dict) for value in sample)
-        if nested and all(len(texts_of(value)) < 2 for value in sample):
-            texts = [texts_of(value) for value in values]
+        if not any(isinstance(value, list | dict) for value in sample):
+            continue
+        texts = [texts_of(value) for value in values]
+        if max(map(len, texts)) == 1:
             single = [part[0] if part else None for part in texts]
-            found[name] = single if max(map(len, texts)) == 1 and _is_label(single) else values
-    return columns | found
+            found[name] = single if _is_label(single) else values
+        elif plain_name(name) in LABEL_NAMES and _is_label([text for part in texts for text in part]):
+            found["caption"] = [", ".join(part) or None for part in texts]
+    return columns | {name: values for name, values in found.items() if name != "caption" or name not in columns}
 
 
 def _is_one_word(sample: list) -> bool:
@@ -158,8 +167,9 @@ def _is_one_word(sample: list) -> bool:
 
 
 def _label_column(samples: dict[str, list]) -> str | None:
-    """The column with a usual name for labels; words are better than numbers."""
+    """The column with a usual name for labels; words are better than numbers. Lists of labels are captions."""
     labels = [name for name, sample in samples.items() if plain_name(name) in LABEL_NAMES and sample]
+    labels = [name for name in labels if not any(isinstance(value, list | dict) for value in samples[name])]
     return next((name for name in labels if _holds_texts(samples[name])), next(iter(labels), None))
 
 
@@ -188,7 +198,7 @@ def _is_label(values: list) -> bool:
 
 def _only_words(samples: dict[str, list]) -> tuple[str, ...]:
     """A column of single words that differ, such as names of products, if no other column has texts."""
-    texts = [name for name, sample in samples.items() if _holds_texts(sample)]
+    texts = [name for name, sample in samples.items() if _holds_texts(sample) and len(set(map(str, sample))) > 1]
     return tuple(texts) if len(texts) == 1 and not _looks_like_no_caption(texts[0], samples[texts[0]]) else ()
 
 
@@ -278,9 +288,8 @@ def _looks_like_no_caption(name: str, sample: list) -> bool:
     texts = [text for value in sample[:50] for text in texts_of(value)]
     paths = sum(is_image_name(text) or text.startswith(("http:", "https:", "/")) for text in texts)
     plain = plain_name(name)
-    return (
-        paths > 0.5 * len(texts) or plain in (*LABEL_NAMES, *SPLIT_NAMES) or plain.endswith(("_id", "_date", "_time"))
-    )
+    labels = plain in LABEL_NAMES and not any(isinstance(value, list | dict) for value in sample)
+    return paths > 0.5 * len(texts) or labels or plain in SPLIT_NAMES or plain.endswith(("_id", "_date", "_time"))
 
 
 def _split_column(samples: dict[str, list]) -> str | None:
@@ -290,7 +299,15 @@ def _split_column(samples: dict[str, list]) -> str | None:
             return name
         if plain_name(name) in SPLIT_NAMES and any(words) and len(set(map(str, sample))) <= MOST_SPLITS:
             return name
+        if plain_name(name) in SPLIT_NAMES and has_numbered_splits(sample):
+            return name
     return next((name for name in samples if plain_name(name) in SPLIT_FLAGS), None)
+
+
+def has_numbered_splits(values: list) -> bool:
+    """Whether splits are numbers, 0 for train, 1 for validation and 2 for test, as in CelebA."""
+    counts = Counter(str(value) for value in values)
+    return counts.keys() == {"0", "1", "2"} and counts["0"] > max(counts["1"], counts["2"])
 
 
 def url_column(columns: dict[str, list]) -> str | None:
@@ -435,7 +452,10 @@ def captions_of(row: dict, columns: Columns) -> list[str]:
 
 
 def _as_written(caption: str) -> str:
-    """A caption without the codes of web pages (`&amp;`) and the marks of tutorials (`startseq … endseq`)."""
+    """A caption without the tags and codes of web pages (`<p>`, `&amp;`), and without the marks of tutorials
+    (`startseq … endseq`)."""
+    if "<" in caption and HTML_TAG.search(caption):
+        caption = " ".join(HTML_TAG.sub(" ", caption).split())
     if "&" in caption:
         caption = HTML_CODE.sub(lambda match: html.unescape(match.group()), caption)
     marked = MARKED.fullmatch(caption.strip())

@@ -25,6 +25,7 @@ NOT_IMAGES = {
 PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")
 # What Airtable writes for an attachment: `photo.jpg (https://…)`, with commas between several.
 ATTACHMENT = re.compile(r"^([^/]+\.\w{2,5}) \(https?://[^)]*\).*$", re.DOTALL)
+SHOWN_IMAGE = re.compile(r"^<img\s[^>]*?src\s*=\s*[\"']?([^\"'>]+)[\"']?[^>]*>$", re.IGNORECASE)  # in Anki's cards
 OUTSIDE = "outside the folder"
 MISSING = "no such image file"
 
@@ -119,7 +120,7 @@ class ImageFinder:
         for index, key in ((self._by_name, last), (self._by_folded_name, folded(last)), (self._by_ending, last)):
             if key in index:
                 return self._found(self._best(index[key], parts)), "name"
-        stem, number = folded(_stem(last)), last.lstrip("0") or "0"
+        stem, number = folded(_stem(last)), "" if _is_absolute(name) else last.lstrip("0") or "0"
         of_a_caption = stem.partition("#")[0]  # `COCO_train2014_000000000009#zh#0`
         for index, key in ((self._by_stem, stem), (self._by_stem, of_a_caption), (self._by_number, number)):
             if key and key in index:
@@ -168,7 +169,7 @@ def _cleaned(name: object) -> str:
     if isinstance(name, list | tuple):
         name = name[0] if name else ""
     text = str(name).strip().strip("'\"").removeprefix("file://").replace("\\", "/")
-    text = ATTACHMENT.sub(r"\1", text)
+    text = SHOWN_IMAGE.sub(r"\1", ATTACHMENT.sub(r"\1", text))
     if printed := PRINTED_IMAGE.match(text):
         text = printed.group(1)
     if "://" in text:  # the address of an image that has been downloaded

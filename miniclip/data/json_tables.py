@@ -32,6 +32,7 @@ STRING = r"(\"(?:\\.|[^\"\\])*\")"
 JSON_COMMENT = re.compile(rf"{STRING}|//[^\n]*|/\*.*?\*/", re.DOTALL)
 LAST_COMMA = re.compile(rf"{STRING}|,(?=\s*[}}\]])")
 BETWEEN_VALUES = re.compile(r"[\s,]*")
+IMAGE_KEYS = ("image_id", "photo_flickr_id", "id")  # in COCO's annotations, VIST's, and others
 IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
 ANSWERS = ("body", "choices", "candidates", "message", "parts", "output")  # of OpenAI, Anthropic and Gemini
 ANSWERERS = ("gpt", "assistant", "model")
@@ -153,6 +154,11 @@ def _without_losing_repeated_names(pairs: list[tuple]) -> dict:
             value = as_list(result[name]) + as_list(value)
         result[name] = value
     return result
+
+
+def _flat(value) -> list:
+    """The entries of a list, and those of lists in it: VIST has a list of one entry for each sentence."""
+    return [entry for part in as_list(value) for entry in as_list(part)]
 
 
 def as_list(value) -> list:
@@ -297,9 +303,10 @@ def _records_of_columns(value: dict) -> list[dict] | None:
 def _coco_records(value: dict) -> list[dict] | None:
     """Join `images` and `annotations` by `image_id`: one record per image."""
     captions: dict = {}
-    for annotation in as_list(value["annotations"]):
+    for annotation in _flat(value["annotations"]):
         if isinstance(annotation, dict) and (texts := _texts_in(annotation)):
-            captions.setdefault(str(annotation.get("image_id", annotation.get("id"))), []).extend(texts)
+            image = next((annotation[name] for name in IMAGE_KEYS if name in annotation), None)
+            captions.setdefault(str(image), []).extend(texts)
     records = []
     for image in as_list(value["images"]):
         if not isinstance(image, dict):

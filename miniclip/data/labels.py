@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 # The ones among CLIP's 80 ImageNet prompts that describe plain photographs, as captions do ("an origami" does not).
 # https://github.com/openai/CLIP/blob/main/notebooks/Prompt_Engineering_for_ImageNet.ipynb
@@ -20,6 +21,7 @@ TEMPLATES = (
 )
 
 CLASS_AND_BOX = re.compile(r"n\d{8}( -?\d+){4}\b")
+WHOLE_NUMBER = re.compile(r"\d{1,6}\.0+$")
 
 
 def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
@@ -51,7 +53,8 @@ class ClassCaptions:
 
 def with_joined_indicators(columns: dict[str, list], image: str) -> dict[str, list]:
     """
-    Columns in which one column of class names replaces columns of 0 and 1, one for each class.
+    Columns in which one column of class names replaces columns of 0 and 1, one for each class. Instead of 0, there may
+    also be -1, as in CelebA, or nothing, as in CheXpert.
 
     If no row has more than one class, the new column is `label`. Otherwise it is `caption`, with the names of all
     classes of a row. Columns of other kinds stay as they are.
@@ -64,26 +67,42 @@ def with_joined_indicators(columns: dict[str, list], image: str) -> dict[str, li
         return columns
     rows = zip(*(columns[name] for name in indicators), strict=True)
     classes = [[name.strip() for name, cell in zip(indicators, row, strict=True) if _number(cell) == 1] for row in rows]
-    joined = [", ".join(names) or None for names in classes]
-    name = "label" if max(map(len, classes)) <= 1 else "caption"
+    several = max(map(len, classes)) > 1
+    joined = [", ".join(name.replace("_", " ") if several else name for name in names) or None for names in classes]
+    name = "caption" if several else "label"
     return {name: values for name, values in columns.items() if name not in indicators} | {name: joined}
 
 
 def with_plain_ids(columns: dict[str, list]) -> dict[str, list]:
-    """Columns in which ImageNet's `n01440764 85 1 499 272`, a class and the boxes of its objects, is only the class."""
-    return {
-        name: [value.split()[0] for value in values] if _are_boxes(values) else values
-        for name, values in columns.items()
-    }
+    """Columns in which ImageNet's `n01440764 85 1 499 272`, a class and the boxes of its objects, is only the class,
+    and MXNet's `3.000000` is 3."""
+    found = {}
+    for name, values in columns.items():
+        if _all_match(CLASS_AND_BOX, values):
+            found[name] = [value.split()[0] for value in values]
+        elif _all_match(WHOLE_NUMBER, values):
+            found[name] = [value.partition(".")[0] for value in values]
+    return columns | found
 
 
-def _are_boxes(values: list) -> bool:
-    return bool(values) and all(isinstance(value, str) and CLASS_AND_BOX.match(value) for value in values)
+def _all_match(pattern: re.Pattern, values: list) -> bool:
+    return bool(values) and all(isinstance(value, str) and pattern.match(value) for value in values)
+
+
+def words_of_folders(paths: list[str | None], labels: list) -> dict[str, str]:
+    """The words for class numbers, if the images of each class are in a folder of their own, or else nothing."""
+    folders: dict[str, str] = {}
+    for path, label in zip(paths, labels, strict=True):
+        if path is not None and label not in (None, ""):
+            folder = PurePosixPath(path).parent.name
+            if folders.setdefault(str(label).strip(), folder) != folder:
+                return {}
+    return folders if 1 < len(folders) == len(set(folders.values())) else {}
 
 
 def _is_indicator(values: list) -> bool:
-    numbers = {_number(value) for value in values}
-    return 1 in numbers and numbers <= {0, 1}
+    numbers = {_number(value) for value in values if value not in (None, "")}
+    return 1 in numbers and numbers <= {-1, 0, 1}
 
 
 def _number(cell: object) -> float | None:

@@ -25,7 +25,7 @@ CAPTION_NAMES = (
 LABEL_NAMES = (
     *("label", "labels", "cls", "class", "class_name", "classname", "category", "category_name", "fine_label"),
     *("target", "species", "breed", "dx", "diagnosis", "klasse", "kategorie"),
-    *("class_id", "class_idx", "label_id", "category_id", "target_class", "prediction_string"),
+    *("label_name", "class_id", "class_idx", "label_id", "category_id", "target_class", "prediction_string"),
 )
 SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_split", "usage")
 SPLIT_FLAGS = ("is_train", "is_training", "istrain", "in_train")  # columns of true and false

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from miniclip.data.attribute_lists import attribute_columns
 from miniclip.data.encodings import decode_table
 from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, IMAGE_SUFFIXES, plain_name
 from miniclip.data.skipped import SkipReport
-from miniclip.data.written_lines import fits_names_and_texts, names_above_texts, names_and_texts
+from miniclip.data.written_lines import fits_names_and_texts, has_named_fields, names_above_texts, names_and_texts
 from miniclip.utils.errors import UserError
 
 DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
@@ -53,11 +54,16 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     text, encoding = decode_table(content, name)
     text = text[_preface(text) :]
     lines = list(_first_lines(text))
+    if attribute_columns(lines) and (columns := attribute_columns(list(split_lines(text)))):
+        return Table(columns, f"a list of attributes, {encoding}")
     if table := _names_above_texts(text, lines, encoding):
         return table
     delimiter = _sniff_delimiter(lines)
-    if delimiter is None or not _has_image_cells(lines, delimiter) and fits_names_and_texts(lines):
-        return _written_lines(text, lines, encoding)
+    written = has_named_fields(lines) or (
+        delimiter is not None and not _has_image_cells(lines, delimiter) and fits_names_and_texts(lines)
+    )
+    if delimiter is None or written:
+        return _written_lines(text, lines, encoding, "partition" if "partition" in name.lower() else "label")
     options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
     rows, mended = _parse(text, options)
     header = next((row for row in rows if any(cell.strip() for cell in row)), None)
@@ -242,11 +248,15 @@ def _problem(row: list[str]) -> str | None:
     return None
 
 
-def _written_lines(text: str, lines: list[str], encoding: str) -> Table | None:
-    """A table of lines such as `name.jpg some words`, or `name.jpg 3` with the number of a class."""
+def _written_lines(text: str, lines: list[str], encoding: str, numbers: str) -> Table | None:
+    """A table of lines such as `name.jpg some words`, or `name.jpg 3` with the number of a class or a split.
+
+    Args:
+        numbers: name of the second column if it has numbers.
+    """
     if names_and_texts(lines) is None or (found := names_and_texts(list(split_lines(text)))) is None:
         return None
-    column = "label" if all(text.isdigit() for text in found.texts) else "column_1"  # captions or labels
+    column = numbers if all(text.isdigit() for text in found.texts) else "column_1"  # captions or labels
     return Table({"image": found.names, column: found.texts}, f"{found.how}, {encoding}", found.skipped)
 
 

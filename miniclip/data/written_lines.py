@@ -27,6 +27,12 @@ TEXT_THEN_NAME = re.compile(
 )
 NUMBER_THEN_TEXT = re.compile(rf"(\S*\d\S*?){BETWEEN}(\S.*)")  # a name without its suffix
 NAME_ALONE = re.compile(rf"{BEFORE}{OPEN}({NAME})(?:#\w+)*{CLOSE}:?", re.IGNORECASE)
+# `Image: 1.jpg, Caption: a dog` and `file='1.jpg' text='a dog'`
+NAMED_FIELDS = re.compile(
+    rf"\s*(?:image|img|file(?:[ _]?name)?|photo|picture|path|src)\s*[:=]\s*{OPEN}({NAME}){CLOSE}\s*[,;|]?\s*"
+    rf"(?:caption|description|text|prompt|alt|title)\s*[:=]\s*(\S.*)",
+    re.IGNORECASE,
+)
 LABEL_THEN_TEXT = re.compile(rf"{LABEL}(.*)", re.IGNORECASE)
 
 
@@ -51,9 +57,15 @@ def fits_names_and_texts(lines: list[str]) -> bool:
     return _fit(lines, NAME_THEN_TEXT)
 
 
+def has_named_fields(lines: list[str]) -> bool:
+    """Whether most lines say what is the image and what its caption, as `Image: 1.jpg, Caption: a dog` does."""
+    return _fit(lines, NAMED_FIELDS)
+
+
 def names_and_texts(lines: list[str]) -> Lines | None:
     """The image and the text in each line, such as `name.jpg some words`; `None` if most lines are different."""
-    form = next((form for form in (NAME_THEN_TEXT, TEXT_THEN_NAME, NUMBER_THEN_TEXT) if _fit(lines, form)), None)
+    forms = (NAMED_FIELDS, NAME_THEN_TEXT, TEXT_THEN_NAME, NUMBER_THEN_TEXT)
+    form = next((form for form in forms if _fit(lines, form)), None)
     if form is None:
         return None
     found = Lines([], [], "a file name and a text in each line")
@@ -68,8 +80,9 @@ def names_and_texts(lines: list[str]) -> Lines | None:
         return None
     if form is TEXT_THEN_NAME and len(set(found.texts)) <= 0.5 * len(found.texts):  # what a program has done
         return None
-    if all(len(text) > 2 and text[0] == text[-1] == '"' for text in found.texts):
-        found.texts = [text[1:-1] for text in found.texts]
+    for quote in "\"'":
+        if all(len(text) > 2 and text[0] == text[-1] == quote for text in found.texts):
+            found.texts = [text[1:-1] for text in found.texts]
     return found
 
 

@@ -13,6 +13,7 @@ NAMES_FILES = (
     *("classnames.txt", "class_names.txt", "classes.txt", "names.txt", "labels.txt", "synset_words.txt", "words.txt"),
     *("loc_synset_mapping.txt", "classnames.csv", "class_names.csv", "classes.csv", "names.csv", "labels.csv"),
     *("class_names.json", "classes.json", "classnames.json", "labels.json", "imagenet_class_index.json", "names.json"),
+    *("class-descriptions.csv", "class-descriptions-boxable.csv", "oidv7-class-descriptions.csv"),  # Open Images
     *("wnids_to_names.txt", "class_to_name.json", "cat_to_name.json", "label_map.txt"),
 )
 

@@ -92,7 +92,8 @@ class _TextFiles:
     def _add(self, file: str, described: str) -> None:
         name = described.rpartition("/")[2]
         self.beside[folded(described)] = file
-        self.by_stem.setdefault(folded(name), []).append(file)
+        stem = name.rpartition(".")[0] if is_image_name(name) else name  # `ann/001.jpg.json` of Supervisely
+        self.by_stem.setdefault(folded(stem), []).append(file)
         self.by_plain_stem.setdefault(_plain_stem(name), []).append(file)
         for number in LONG_NUMBER.findall(name):
             self.by_number.setdefault(number, []).append(file)

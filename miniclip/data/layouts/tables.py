@@ -7,6 +7,7 @@ from pathlib import PurePosixPath
 from miniclip.data.columns import (
     LEAST_WORDS,
     TableColumns,
+    has_numbered_splits,
     mean_words,
     sample_of,
     understand_columns,
@@ -15,8 +16,8 @@ from miniclip.data.columns import (
 )
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.joins import join_tables
-from miniclip.data.labels import with_joined_indicators, with_plain_ids
-from miniclip.data.layouts.class_names import names_file
+from miniclip.data.labels import with_joined_indicators, with_plain_ids, words_of_folders
+from miniclip.data.layouts.class_names import as_words, names_file
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
 from miniclip.data.layouts.split_lists import folder_splits, split_lists
 from miniclip.data.layouts.table_files import read_table, table_files
@@ -35,6 +36,7 @@ from miniclip.data.tables import Table
 from miniclip.utils.errors import UserError
 
 MOST_JOINED = 20  # tables of which each is compared with each
+CAPTIONS_IN_STEM = re.compile(r"caption|description|sentence|(?<![a-z])texts?(?![a-z])")
 SPLIT_IN_STEM = re.compile(r"\d+|trainval|train(ing)?|val(id(ation)?)?|dev|test(ing)?")
 
 
@@ -162,11 +164,26 @@ def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
 
     def worth(members: list[Candidate]) -> tuple:
         first = members[0]
+        sentences = any(member.has_sentences for member in members)
         splits = any(member.has_splits for member in members)
         rows = sum(len(member.table) for member in members)
-        return first.has_captions, "lemma" not in first.file.lower(), splits, rows
+        return first.has_captions, sentences, "lemma" not in first.file.lower(), splits, rows
 
-    return _of_newest_year(max(kinds.values(), key=worth)) if kinds else []
+    return _of_newest_year(_about_captions(max(kinds.values(), key=worth))) if kinds else []
+
+
+def _about_captions(members: list[Candidate]) -> list[Candidate]:
+    """Without tables of something else for images that also have captions: ROCO has `captions.txt`, `keywords.txt` and
+    `dlinks.txt`, all without headers."""
+    named = [member for member in members if CAPTIONS_IN_STEM.search(PurePosixPath(member.file).stem.lower())]
+    if not named or len(named) == len(members):
+        return members
+    captioned = {(member.split, str(image)) for member in named for image in _images_of(member)}
+    return [m for m in members if m in named or not captioned.issuperset((m.split, str(i)) for i in _images_of(m))]
+
+
+def _images_of(candidate: Candidate) -> list:
+    return candidate.table.columns[candidate.columns.image]
 
 
 def _of_newest_year(members: list[Candidate]) -> list[Candidate]:
@@ -251,10 +268,20 @@ def _read_chosen(
     rows.others = {name: values for name, values in others.items() if name not in taken}
     if not options.caption_columns:
         _rename_unknown(rows)
-    found = build(rows, _name(chosen), [c.file for c in chosen], inventory, names_file(inventory))
+    found = build(rows, _name(chosen), [c.file for c in chosen], inventory, _words_for(labels, rows.paths, inventory))
     found.skipped.extend(skipped)
     found.notes = [f"{c.file}: {c.table.how}" for c in chosen[:3] if c.table.how] + notes
     return found
+
+
+def _words_for(labels: list, paths: list[str | None], inventory: Inventory) -> dict[str, str]:
+    """The words for labels that are numbers or codes, from a file of names or from the folders of the images."""
+    codes = {str(value).strip() for value in labels if value not in (None, "")}
+    numbers = all(map(str.isdigit, codes))
+    words = names_file(inventory, [] if numbers else sorted(codes))
+    if words or not numbers:
+        return words
+    return {code: as_words(folder) for code, folder in words_of_folders(paths, labels).items()}
 
 
 def _add_class_folders(inventory: Inventory, finder: ImageFinder, rows: Rows, labels: list, others: dict) -> None:
@@ -297,6 +324,8 @@ def _splits_of(candidate: Candidate, number: int) -> list[str | None]:
     values = candidate.table.columns[column]
     if plain_name(column) in SPLIT_FLAGS:
         return ["train" if str(value).lower() in ("true", "1", "1.0", "yes") else "test" for value in values]
+    if has_numbered_splits(values):
+        return [("train", "validation", "test")[int(value)] for value in values]
     return [canonical_split(value) if isinstance(value, str) and value.strip() else None for value in values]
 
 
