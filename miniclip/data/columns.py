@@ -17,6 +17,7 @@ from miniclip.data.names import (
     CAPTION_NAMES,
     IMAGE_NAMES,
     LABEL_NAMES,
+    LANGUAGES,
     SPLIT_FLAGS,
     SPLIT_NAMES,
     SPLIT_WORDS,
@@ -30,9 +31,6 @@ SAMPLED_VALUES = 200
 MOST_SPLITS = 10
 MOST_WORDS = 4  # in a label, on average
 LEAST_WORDS = 1.5  # in a caption, on average; fewer are labels or names
-LANGUAGES = "ar|bn|cs|da|de|el|en|es|fa|fi|fr|he|hi|hu|it|ja|ko|nl|pl|pt|ro|ru|sv|sw|ta|te|th|tr|uk|ur|vi|zh"
-LANGUAGES += "|arabic|chinese|english|french|german|hindi|italian|japanese|korean|portuguese|russian|spanish|turkish"
-LANGUAGES += "|zh_cn|zh_tw|en_us|en_gb|pt_br"
 HTML_CODE = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,30});")
 HTML_TAG = re.compile(
     r"</?(?:p|br|div|span|b|i|u|em|strong|a|ul|ol|li|h[1-6]|font|small|sub|sup|table|tr|td|img)(?:\s[^<>]*)?/?>",
@@ -40,7 +38,7 @@ HTML_TAG = re.compile(
 )
 MARKED = re.compile(r"(?:startseq|<start>|<bos>|<s>)\s*(\S.*?)\s*(?:endseq|<end>|<eos>|</s>)", re.DOTALL)
 FAMILY = re.compile(
-    rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{LANGUAGES})?"
+    rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{'|'.join(LANGUAGES)})?"
 )
 
 
@@ -231,6 +229,9 @@ def _known(names: Iterable[str], known: tuple[str, ...]) -> list[str]:
 def caption_names(samples: dict[str, list]) -> tuple[str, ...]:
     """Caption columns: numbered ones together, or the best known name with texts, or the column with most words."""
     texts = {name: sample for name, sample in samples.items() if _holds_texts(sample)}
+    varied = {name: sample for name, sample in texts.items() if len(set(map(str, sample))) > 1}
+    if any(mean_words(sample) >= LEAST_WORDS for sample in varied.values()):
+        texts = varied  # the task of crowd workers, or the name of a dataset, is in each row
     if family := _family(list(texts)):
         return family
     known = _known(texts, CAPTION_NAMES)
@@ -254,7 +255,7 @@ def _family(names: list[str]) -> tuple[str, ...]:
     ]
     if numbered:
         return tuple(name for _, name in sorted(max(numbered, key=len), key=lambda member: _number(member[0])))
-    languages = [name for name in names if re.fullmatch(LANGUAGES, plain_name(name))]
+    languages = [name for name in names if plain_name(name) in LANGUAGES]
     return tuple(languages) if len(languages) > 1 else ()
 
 

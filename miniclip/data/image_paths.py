@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
-from miniclip.data.names import is_image_name, split_in_name
+from miniclip.data.names import RAW_SUFFIXES, is_image_name, split_in_name
 from miniclip.data.sources import Inventory
 
 NOT_IMAGES = {
@@ -20,12 +20,18 @@ NOT_IMAGES = {
     *("pickle", "pt", "pth", "bin", "safetensors", "npy", "npz", "mat", "db", "sqlite", "sqlite3", "h5", "hdf5"),
     *("tfrecord", "mdb", "svg", "eps", "doc", "docx", "ppt", "pptx", "rtf", "mp3", "wav", "flac", "ogg", "m4a"),
     *("mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "wmv", "flv", "3gp"),
+    *RAW_SUFFIXES,
 }  # fmt: skip
 # What `datasets` writes into a CSV file for an image.
 PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")
 # What Airtable writes for an attachment: `photo.jpg (https://…)`, with commas between several.
 ATTACHMENT = re.compile(r"^([^/]+\.\w{2,5}) \(https?://[^)]*\).*$", re.DOTALL)
-SHOWN_IMAGE = re.compile(r"^<img\s[^>]*?src\s*=\s*[\"']?([^\"'>]+)[\"']?[^>]*>$", re.IGNORECASE)  # in Anki's cards
+# In Anki's cards, and in formulas of spreadsheets.
+SHOWN_IMAGE = re.compile(
+    r"^(?:<img\s[^>]*?src\s*=\s*[\"']?([^\"'>]+)[\"']?[^>]*>|=\w+\(\s*\"([^\"]+)\".*\))$", re.IGNORECASE | re.DOTALL
+)
+LABEL_STUDIOS = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the names of files
+MASKS = re.compile(r"((segmentation|seg)_?)?masks?|segmentations?|depths?(_?maps?)?|trimaps?|ground_?truths?|gt", re.I)
 OUTSIDE = "outside the folder"
 MISSING = "no such image file"
 
@@ -36,7 +42,8 @@ def folded(name: str) -> str:
 
 
 def _stem(name: str) -> str:
-    return PurePosixPath(name).stem if is_image_name(name) else name.rpartition("/")[2]
+    has_suffix = is_image_name(name) or name.rpartition(".")[2].lower() in RAW_SUFFIXES
+    return PurePosixPath(name).stem if has_suffix else name.rpartition("/")[2]
 
 
 class ImageFinder:
@@ -53,7 +60,7 @@ class ImageFinder:
 
     def __init__(self, inventory: Inventory, near: str = "", split: str | None = None):
         self.inventory, self.near, self.split = inventory, near, split
-        self.images = [name for name in inventory.files if _may_be_image(name)]
+        self.images = _without_masks([name for name in inventory.files if _may_be_image(name)])
         self._used: Counter = Counter()
 
     def near_table(self, near: str, split: str | None) -> "ImageFinder":
@@ -100,6 +107,10 @@ class ImageFinder:
                 return path, how
         return None, MISSING
 
+    def is_ambiguous(self, name: str) -> bool:
+        """Whether several folders have an image of this name."""
+        return len(self._by_name.get(_cleaned(name).rpartition("/")[2], ())) > 1
+
     def _find(self, name: str) -> tuple[str | None, str]:
         if _is_absolute(name):
             if path := self._absolute(name):
@@ -117,7 +128,13 @@ class ImageFinder:
             if candidate in self.inventory.files and _may_be_image(candidate):
                 return self._found(candidate), "name"
         last = parts[-1]
-        for index, key in ((self._by_name, last), (self._by_folded_name, folded(last)), (self._by_ending, last)):
+        without_prefix = LABEL_STUDIOS.sub("", last)
+        for index, key in (
+            (self._by_name, last),
+            (self._by_folded_name, folded(last)),
+            (self._by_ending, last),
+            (self._by_folded_name, folded(without_prefix)),
+        ):
             if key in index:
                 return self._found(self._best(index[key], parts)), "name"
         stem, number = folded(_stem(last)), "" if _is_absolute(name) else last.lstrip("0") or "0"
@@ -169,7 +186,9 @@ def _cleaned(name: object) -> str:
     if isinstance(name, list | tuple):
         name = name[0] if name else ""
     text = str(name).strip().strip("'\"").removeprefix("file://").replace("\\", "/")
-    text = SHOWN_IMAGE.sub(r"\1", ATTACHMENT.sub(r"\1", text))
+    text = ATTACHMENT.sub(r"\1", text)
+    if shown := SHOWN_IMAGE.match(text):
+        text = shown.group(1) or shown.group(2)
     if printed := PRINTED_IMAGE.match(text):
         text = printed.group(1)
     if "://" in text:  # the address of an image that has been downloaded
@@ -184,6 +203,13 @@ def _is_absolute(name: str) -> bool:
 def _may_be_image(path: str) -> bool:
     name = path.rpartition("/")[2]
     return is_image_name(name) or name.rpartition(".")[2].lower() not in NOT_IMAGES
+
+
+def _without_masks(images: list[str]) -> list[str]:
+    """The images that are no masks of other images: those in a folder `masks` that are called as others are."""
+    marked = {name for name in images if any(MASKS.fullmatch(part) for part in name.split("/")[:-1])}
+    others = {_stem(name) for name in images if name not in marked} if marked else set()
+    return [name for name in images if name not in marked or _stem(name) not in others]
 
 
 def _index(paths: list[str], key) -> dict[str, list[str]]:

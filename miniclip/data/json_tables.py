@@ -302,6 +302,7 @@ def _records_of_columns(value: dict) -> list[dict] | None:
 
 def _coco_records(value: dict) -> list[dict] | None:
     """Join `images` and `annotations` by `image_id`: one record per image."""
+    value = {name: _with_ids(part) for name, part in value.items()}
     captions: dict = {}
     for annotation in _flat(value["annotations"]):
         if isinstance(annotation, dict) and (texts := _texts_in(annotation)):
@@ -316,6 +317,13 @@ def _coco_records(value: dict) -> list[dict] | None:
         records.append({**record, "captions": found})
     records += [{"file_name": image_id, "captions": texts} for image_id, texts in captions.items()]
     return records if any(record["captions"] for record in records) else _records_of_categories(value)
+
+
+def _with_ids(value):
+    """A list of records instead of `{id: record}`."""
+    if isinstance(value, dict) and value and all(isinstance(part, dict) for part in value.values()):
+        return [{"id": name, **part} for name, part in value.items()]
+    return value
 
 
 def _records_of_categories(value: dict) -> list[dict] | None:

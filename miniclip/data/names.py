@@ -7,6 +7,8 @@ IMAGE_SUFFIXES = (
     *("ppm", "pgm", "jp2"),
 )
 
+RAW_SUFFIXES = ("cr2", "cr3", "nef", "arw", "dng", "raf", "orf", "rw2", "pef", "srw")  # what cameras' sensors saw
+
 # In order of preference. Names are compared in lower case, with `_` for spaces and other characters.
 IMAGE_NAMES = (
     *("image", "img", "jpg", "jpeg", "png", "webp", "photo", "picture", "pic", "image_path", "img_path"),
@@ -31,6 +33,15 @@ SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_spl
 SPLIT_FLAGS = ("is_train", "is_training", "istrain", "in_train")  # columns of true and false
 URL_NAMES = ("url", "image_url", "img_url", "urls", "link", "image_link", "photo_image_url", "imageurl")
 
+LANGUAGES = (
+    *("ar", "bn", "cs", "da", "de", "el", "en", "es", "fa", "fi", "fr", "he", "hi", "hu", "it", "ja", "ko", "nl", "pl"),
+    *("pt", "ro", "ru", "sv", "sw", "ta", "te", "th", "tr", "uk", "ur", "vi", "zh", "arabic", "chinese", "english"),
+    *("french", "german", "hindi", "italian", "japanese", "korean", "portuguese", "russian", "spanish", "turkish"),
+    *("zh_cn", "zh_tw", "en_us", "en_gb", "pt_br"),
+)
+# Between the name of an image and the suffix of a text about it.
+DESCRIBING = ("info", "meta", "metadata", "caption", "captions", "desc", "description", "prompt", "tags", *LANGUAGES)
+
 SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train", "restval": "train",
     "trainval": "train",
@@ -40,8 +51,10 @@ SPLIT_WORDS = {
 
 
 def plain_name(name: object) -> str:
-    """A column name in lower case with `_` between words: "Image Name" and "imageName" become "image_name"."""
-    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", str(name).strip().strip("\ufeff"))
+    """A column name in lower case with `_` between words: "Image Name" and "imageName" become "image_name". Programs
+    for crowd work mark the columns: "Answer.caption" and "OUTPUT:caption" become "caption"."""
+    text = re.sub(r"(?:input|output|answer)[.:](?=\w)", "", str(name).strip().strip("\ufeff"), flags=re.IGNORECASE)
+    text = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", text)
     return re.sub(r"[^\w]+", "_", text.lower()).strip("_")
 
 
@@ -62,9 +75,11 @@ def described_image(stem: str) -> str:
     The name of the image that a text file describes, perhaps without its suffix, from the file's own name.
 
     Google Takeout writes `1.jpg.supplemental-metadata.json`, and cuts long names off anywhere in the second part.
+    Others write `1.info.json`, or `1.en.txt` for a language.
     """
     image, _, ending = stem.rpartition(".")
-    return image if is_image_name(image) and ending and "supplemental-metadata".startswith(ending) else stem
+    cut_off = is_image_name(image) and ending and "supplemental-metadata".startswith(ending)
+    return image if cut_off or image and ending.lower() in DESCRIBING else stem
 
 
 def is_image_name(name: str) -> bool:

@@ -65,6 +65,9 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     if delimiter is None or written:
         return _written_lines(text, lines, encoding, "partition" if "partition" in name.lower() else "label")
     options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
+    quoted = rf"'[^']*'(?:{re.escape(delimiter)}\s*'[^']*')+\s*"
+    if lines and re.fullmatch(quoted, lines[0]):
+        options["quotechar"] = "'"
     rows, mended = _parse(text, options)
     header = next((row for row in rows if any(cell.strip() for cell in row)), None)
     if header is None:
@@ -209,7 +212,7 @@ def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
     """Turn rows into columns. A delimiter in an unquoted caption makes a row too long; `glue` joins its cells again."""
     width, skipped = len(names), SkipReport()
     columns: list[list[str]] = [[] for _ in names]
-    image_last = None
+    image_first, image_last = plain_name(names[0]) in IMAGE_NAMES, None
     strings: dict[str, str] = {}  # keeps the name of an image with several rows only once
     for number, row in enumerate(rows, start=1):
         if len(row) != width:
@@ -218,7 +221,7 @@ def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
             if len(row) > width:
                 if image_last is None:
                     image_last = bool(columns[0]) and bool(IMAGE_CELL.fullmatch(columns[-1][-1]))
-                row = _joined(row, width, glue, image_last)
+                row = _joined(_whole_name(row, width, glue) if image_first else row, width, glue, image_last)
             elif glue == "\t" and len(row) == width - 1:
                 row = [*row, ""]
             else:
@@ -232,8 +235,16 @@ def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
     return Table(dict(zip(names, columns, strict=True)), skipped=skipped)
 
 
+def _whole_name(row: list[str], width: int, glue: str) -> list[str]:
+    """A row in which an image name with delimiters, such as `red, 1.jpg`, is one cell again."""
+    last = next((number for number in range(1 + len(row) - width) if IMAGE_CELL.fullmatch(row[number])), 0)
+    return [glue.join(row[: last + 1]), *row[last + 1 :]]
+
+
 def _joined(row: list[str], width: int, glue: str, image_last: bool) -> list[str]:
     excess = len(row) - width + 1
+    if excess == 1:
+        return row
     if image_last:
         return [glue.join(row[:excess]), *row[excess:]]
     return [*row[: width - 1], glue.join(row[width - 1 :])]

@@ -25,7 +25,7 @@ from miniclip.data.layouts.side_files import find_side_files
 from miniclip.data.layouts.table_files import NO_TABLES, READERS, without_compression
 from miniclip.data.layouts.tables import find_tables
 from miniclip.data.layouts.written_images import names_image_files, unpacked_images, with_written_images
-from miniclip.data.names import is_image_name
+from miniclip.data.names import RAW_SUFFIXES, is_image_name
 from miniclip.data.repetitions import picture_groups
 from miniclip.data.sources import (
     Inventory,
@@ -67,9 +67,11 @@ CONTAINERS = {
     **dict.fromkeys((".rec", ".beton", ".mat", ".avro", ".orc", ".lance", ".msgpack"), "of another program"),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"), "a video"),
     **dict.fromkeys((".svg", ".eps", ".pdf"), "no photo"),
+    **dict.fromkeys((f".{suffix}" for suffix in RAW_SUFFIXES), "a raw photo"),
 }
 CONVERT = {
     "a video": "save some of its frames as images, such as with ffmpeg -i VIDEO -vf fps=1 frame_%04d.jpg",
+    "a raw photo": "let a program for photos, such as darktable, export it as JPEG",
     "no photo": "save its pictures as PNG or JPEG",
 }
 SAVE = (

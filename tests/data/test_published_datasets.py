@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from drawn_datasets import NUMBER, captions, number_of, pictures_and_captions, write_images
+from drawn_datasets import NUMBER, captions, drawn, number_of, pictures_and_captions, write_images, write_tar
 
 from miniclip.data.reader import find_image_column, find_label_column, load_split, understanding_of
+from miniclip.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -136,10 +137,143 @@ def several_labels_of_an_image(folder):
     return {n: [", ".join(labels[n % 3])] for n in range(NUMBER)}
 
 
+# ---------------------------------------------------------------- tables and texts as people keep them
+
+
+@published
+def answers_on_mechanical_turk(folder):
+    """The task is described in each row."""
+    write_images(folder)
+    header = "HITId,Title,Description,CreationTime,WorkerId,Input.image_url,Answer.caption,Approve"
+    task = "Describe an image,Write a sentence about the image,Mon Jan 01 10:00:{:02d} PST 2020"
+    rows = (
+        f"3A{n},{task.format(n)},W{k},https://bucket.example.org/{n:03d}.png,{FIRST[n]} {k},"
+        for n in range(NUMBER)
+        for k in range(2)
+    )
+    write_lines(folder / "Batch_1.csv", [header, *rows])
+    return {n: [f"{text} 0", f"{text} 1"] for n, text in enumerate(FIRST)}
+
+
+@published
+def table_of_label_studio(folder):
+    """It puts eight characters before the names of files, and numbers its tasks."""
+    names = write_images(folder / "images")
+    rows = (f"/data/upload/1/8c5e2f1a-{name},{NUMBER - n},{FIRST[n]},1,12.3" for n, name in enumerate(names))
+    write_lines(folder / "project-1.csv", ["image,id,caption,annotator,lead_time", *rows])
+
+
+@published
+def formulas_of_a_spreadsheet(folder):
+    names = write_images(folder / "photos")
+    cells = (f'"=IMAGE(""https://example.org/photos/{name}"", 1)"' for name in names)
+    write_lines(folder / "sheet.csv", ["photo,text", *map(",".join, zip(cells, FIRST, strict=True))])
+
+
+@published
+def names_with_commas(folder):
+    names = write_images(folder, "ball, {}.png")
+    write_lines(folder / "captions.csv", ["image,caption", *map(",".join, zip(names, FIRST, strict=True))])
+
+
+@published
+def cells_in_single_quotes(folder):
+    names = write_images(folder)
+    rows = (f"'{name}','{text}, at home'" for name, text in zip(names, FIRST, strict=True))
+    write_lines(folder / "captions.csv", ["'file','caption'", *rows])
+    return {n: [f"{text}, at home"] for n, text in enumerate(FIRST)}
+
+
+@published
+def raw_photos_beside_jpegs(folder):
+    for name in write_images(folder):
+        (folder / name).with_suffix(".CR2").write_bytes(b"II*\0" + bytes(90_000))
+    rows = (f"{number:03d}.CR2,{text}" for number, text in enumerate(FIRST))
+    write_lines(folder / "captions.csv", ["name,caption", *rows])
+
+
+@published
+def equal_names_in_several_folders(folder):
+    """Another column names the folder."""
+    for number in range(NUMBER):
+        write_images(folder / "images" / ("red", "blue")[number % 2], f"{number // 2}.png", [number])
+    rows = (f"{('red', 'blue')[n % 2]},{n // 2}.png,{text}" for n, text in enumerate(FIRST))
+    write_lines(folder / "captions.csv", ["folder,file,caption", *rows])
+
+
+@published
+def folders_with_a_row_each(folder):
+    for number in range(NUMBER):
+        write_images(folder / "photos" / f"{1000 + number // 2}", "view_{}.png", [number])
+    write_lines(folder / "products.csv", ["id,caption", *(f"{1000 + n},{FIRST[n]}" for n in range(NUMBER // 2))])
+    return {number: [FIRST[number // 2]] for number in range(NUMBER)}
+
+
+@published
+def masks_beside_photos(folder):
+    names = write_images(folder / "images")
+    write_images(folder / "masks", "{:03d}.png")
+    for name, text in zip(names, FIRST, strict=True):
+        write_lines(folder / "texts" / f"{name[:-4]}.txt", [text])
+
+
+@published
+def coco_with_numbered_records(folder):
+    names = write_images(folder / "images")
+    images = {str(n): {"file_name": name} for n, name in enumerate(names)}
+    annotations = {str(100 + n): {"image_id": n, "caption": text} for n, text in enumerate(FIRST)}
+    write_lines(folder / "captions.json", [json.dumps({"images": images, "annotations": annotations})])
+
+
+@published
+def records_called_info(folder):
+    """As programs write them that save videos and posts."""
+    for number, name in enumerate(write_images(folder, "{}.png")):
+        record = {"id": str(number), "title": f"T{number}", "description": FIRST[number]}
+        write_lines(folder / f"{name[:-4]}.info.json", [json.dumps(record)])
+
+
+@published
+def lists_in_shards(folder):
+    members = {}
+    for number in range(NUMBER):
+        members[f"{number:04d}.png"] = drawn(number)
+        members[f"{number:04d}.captions.json"] = json.dumps([FIRST[number], f"{FIRST[number]} again"]).encode()
+    write_tar(folder / "0.tar", members)
+    return {n: [text, f"{text} again"] for n, text in enumerate(FIRST)}
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_captions_are_read(tmp_path, name):
     expected = PUBLISHED[name](tmp_path) or ONE
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == expected
+
+
+@pytest.mark.parametrize("name", ["{:03d}_{}.txt", "{:03d}.{}.txt", "captions_{1}/{0:03d}.txt"])
+def test_several_texts_of_an_image_are_all_read(tmp_path, name):
+    endings = ("en", "de") if ".{" in name else ("1", "2")
+    write_images(tmp_path / "images" if "/" in name else tmp_path)
+    for number, text in enumerate(FIRST):
+        for ending in endings:
+            write_lines(tmp_path / name.format(number, ending), [f"{text} {ending}"])
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    expected = {n: sorted(f"{text} {ending}" for ending in endings) for n, text in enumerate(FIRST)}
+    assert {number: sorted(texts) for number, texts in found.items()} == expected
+
+
+def test_photos_of_masks_are_photos(tmp_path):
+    """Folders called masks hold masks only where they repeat the names of other images."""
+    write_images(tmp_path / "masks", "{}.png", range(12))
+    write_images(tmp_path / "hats", "hat_{}.png", range(12, NUMBER))
+    assert len(load_split(str(tmp_path), "all")) == NUMBER
+
+
+def test_raw_photos_alone_are_told(tmp_path):
+    for number, text in enumerate(FIRST):
+        (tmp_path / f"DSC_{number:04d}.NEF").write_bytes(b"MM\0*" + bytes(100))
+        write_lines(tmp_path / f"DSC_{number:04d}.txt", [text])
+    with pytest.raises(UserError, match="a raw photo: let a program for photos, such as darktable, export it as JPEG"):
+        understanding_of(str(tmp_path))
 
 
 # ---------------------------------------------------------------- attributes and labels

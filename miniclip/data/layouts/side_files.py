@@ -31,6 +31,7 @@ RECORDS: dict[str, Callable[[str], object]] = {
 }
 LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")  # Flickr exports `title_48590012_o.jpg` and `photo_48590012.json`
 LARGEST_POST = 20  # pictures
+NUMBERED_TEXT = re.compile(r"(.*\w)[_-]\d{1,2}")
 KIND = re.compile(
     r"(?<![a-z])(?:images?|img|photo|picture|pic|texts?|txt|captions?|cap|desc|description|prompt)(?![a-z])"
 )
@@ -44,14 +45,15 @@ def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
     """Images whose captions are in a file of the same name, beside them or in a folder of texts."""
     images = [name for name in finder.images if is_image_name(name)]
     files = _TextFiles(inventory, images)
-    texts = {image: file for image in images if (file := files.of(image)) is not None}
+    texts = {image: own for image in images if (own := files.of(image))}
     if not texts or len(texts) < 0.05 * len(images):
         return None
     rows, skipped = Rows([], captions={"caption": []}), SkipReport()
     for image in images:
-        captions = _captions(inventory, texts[image]) if image in texts else []
+        captions = [caption for file in texts.get(image, ()) for caption in _captions(inventory, file)]
         if not captions:
-            skipped.add_text(f"{image}: " + (f"{texts[image]} holds no caption" if image in texts else "no text file"))
+            why = f"{texts[image][0]} holds no caption" if image in texts else "no text file"
+            skipped.add_text(f"{image}: {why}")
             continue
         rows.paths.append(inventory.path(image))
         rows.captions["caption"].append(captions)
@@ -59,8 +61,9 @@ def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
         return None
     splits = folder_splits(inventory, rows.paths)
     rows.splits = splits if "train" in splits else None
-    suffixes = sorted({PurePosixPath(text).suffix for text in texts.values()})
-    found = build(rows, f"a {' or '.join(suffixes)} file of captions for each image", sorted(texts.values()), inventory)
+    read = sorted({file for own in texts.values() for file in own})
+    suffixes = sorted({PurePosixPath(file).suffix for file in read})
+    found = build(rows, f"a {' or '.join(suffixes)} file of captions for each image", read, inventory)
     found.skipped.extend(skipped)
     return found
 
@@ -74,65 +77,85 @@ class _TextFiles:
     """
 
     def __init__(self, inventory: Inventory, images: list[str]):
-        self.beside: dict[str, str] = {}
-        self.by_stem: dict[str, list[str]] = {}
-        self.by_number: dict[str, list[str]] = {}
-        self.by_plain_stem: dict[str, list[str]] = {}
-        for suffix in reversed(SUFFIXES):  # the first suffix takes precedence
-            for file in inventory.files:
-                if file.lower().endswith(suffix):
-                    self._add(file, described_image(file[: -len(suffix)]))
-        self.numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
-        self.posts = Counter(map(_post, images))
         self.images_by_stem: dict[str, list[str]] = {}
         for image in images:
             self.images_by_stem.setdefault(folded(PurePosixPath(image).stem), []).append(image)
+        self.beside: dict[str, list[str]] = {}
+        self.by_stem: dict[str, list[str]] = {}
+        self.by_number: dict[str, list[str]] = {}
+        self.by_plain_stem: dict[str, list[str]] = {}
+        for suffix in SUFFIXES:
+            files = [file for file in inventory.files if file.lower().endswith(suffix)]
+            beside: dict[str, list[str]] = {}
+            for file in files:
+                self._add(file, self._described(file[: -len(suffix)]), beside)
+            self.beside = beside | self.beside  # the first suffix takes precedence
+        self.numbers = Counter(number for image in images for number in LONG_NUMBER.findall(PurePosixPath(image).stem))
+        self.posts = Counter(map(_post, images))
         self.of_folders = self._texts_of_folders(images)
 
-    def _add(self, file: str, described: str) -> None:
+    def _described(self, stem: str) -> str:
+        """The image that a file describes: `001_2.txt` describes `001.jpg`, if there is no `001_2.jpg`."""
+        described = described_image(stem)
+        numbered = NUMBERED_TEXT.fullmatch(described)
+        name = folded(described.rpartition("/")[2])
+        if numbered and name not in self.images_by_stem:
+            image = numbered.group(1)
+            return image if folded(image.rpartition("/")[2]) in self.images_by_stem else described
+        return described
+
+    def _add(self, file: str, described: str, beside: dict[str, list[str]]) -> None:
         name = described.rpartition("/")[2]
-        self.beside[folded(described)] = file
+        beside.setdefault(folded(described), []).append(file)
         stem = name.rpartition(".")[0] if is_image_name(name) else name  # `ann/001.jpg.json` of Supervisely
         self.by_stem.setdefault(folded(stem), []).append(file)
         self.by_plain_stem.setdefault(_plain_stem(name), []).append(file)
         for number in LONG_NUMBER.findall(name):
             self.by_number.setdefault(number, []).append(file)
 
-    def of(self, image: str) -> str | None:
-        """The text beside an image, or else the only one with its name, of its post, or with its number."""
+    def of(self, image: str) -> list[str]:
+        """The texts beside an image, or else those with its name, of its post, or with its number."""
         stem, name = image.rpartition(".")[0], PurePosixPath(image).stem
-        if file := self.beside.get(folded(stem)) or self.beside.get(folded(image)):  # `001.jpg.txt` exists as well
-            return file
-        if file := _nearest(image, self.by_stem.get(folded(name), [])):
-            return None if self._has_a_nearer_image(file, image) else file
-        if self.posts[_post(image)] <= LARGEST_POST and (file := self.beside.get(folded(_post(image)))):
-            return file
+        if files := self.beside.get(folded(stem)) or self.beside.get(folded(image)):  # `001.jpg.txt` exists as well
+            return files
+        if files := self._of_name(image, self.by_stem.get(folded(name), [])):
+            return [] if self._has_a_nearer_image(files[0], image) else files
+        if self.posts[_post(image)] <= LARGEST_POST and (files := self.beside.get(folded(_post(image)))):
+            return files
         numbers = [number for number in LONG_NUMBER.findall(name) if self.numbers[number] == 1]
-        if file := _only([file for number in numbers for file in self.by_number.get(number, [])]):
-            return file
-        if (plain := _plain_stem(name)) and (file := _nearest(image, self.by_plain_stem.get(plain, []))):
-            return file
-        return self.of_folders.get(image.rpartition("/")[0])
+        if files := _only([file for number in numbers for file in self.by_number.get(number, [])]):
+            return files
+        if (plain := _plain_stem(name)) and (files := _only(_nearest(image, self.by_plain_stem.get(plain, [])))):
+            return files
+        return self.of_folders.get(image.rpartition("/")[0], [])
+
+    def _of_name(self, image: str, files: list[str]) -> list[str]:
+        """The nearest texts with the name of an image. There may be several if it is the only image of this name, as in
+        `captions_short/001.txt` and `captions_long/001.txt`."""
+        nearest = _nearest(image, files)
+        alone = len(self.images_by_stem[folded(PurePosixPath(image).stem)]) == 1
+        suffix = PurePosixPath(nearest[0]).suffix if nearest else ""
+        return [file for file in nearest if file.endswith(suffix)] if alone else _only(nearest)
 
     def _has_a_nearer_image(self, file: str, image: str) -> bool:
         """Whether the text belongs to another image of the same name, `captions/val/1.txt` to `images/val/1.jpg`."""
         others = self.images_by_stem[folded(PurePosixPath(image).stem)]
         return len(others) > 1 and any(_folders_alike(other, file) > _folders_alike(image, file) for other in others)
 
-    def _texts_of_folders(self, images: list[str]) -> dict[str, str]:
+    def _texts_of_folders(self, images: list[str]) -> dict[str, list[str]]:
         """The texts for all pictures in a folder. A single one may be a list of captions for these pictures."""
         folders = Counter(image.rpartition("/")[0] for image in images)
         small = [folder for folder, count in folders.items() if folder and count <= LARGEST_POST]
-        found = {folder: file for folder in small if (file := self._of_folder(folder))}
+        found = {folder: files for folder in small if (files := self._of_folder(folder))}
         return found if len(found) > 1 else {}
 
-    def _of_folder(self, folder: str) -> str | None:
+    def _of_folder(self, folder: str) -> list[str]:
         """`study.txt` beside the folder `study`, or `caption.txt` in it."""
         names = (folder, *(f"{folder}/{name}" for name in CAPTION_FIELDS))
-        if file := next((file for name in names if (file := self.beside.get(folded(name)))), None):
-            return file
-        records = (self.beside.get(folded(f"{folder}/{name}")) for name in ("metadata", "meta", "info"))
-        return next((file for file in records if file and not file.lower().endswith(".txt")), None)
+        if files := next((files for name in names if (files := self.beside.get(folded(name)))), []):
+            return files
+        records = (self.beside.get(folded(f"{folder}/{name}"), []) for name in ("metadata", "meta", "info"))
+        return next((files for files in records if files and not files[0].lower().endswith(".txt")), [])
 
 
 def _post(image: str) -> str:
@@ -145,14 +168,10 @@ def _plain_stem(name: str) -> str:
     return KIND.sub("", folded(name)).strip("_-. ")
 
 
-def _nearest(image: str, files: list[str]) -> str | None:
-    """The file whose folders are most like those of the image, as `captions/train/1.txt` for `images/train/1.jpg`;
-    `None` if it is not the only one."""
-    if len(files) < 2:
-        return next(iter(files), None)
+def _nearest(image: str, files: list[str]) -> list[str]:
+    """The files whose folders are most like those of the image, as `captions/train/1.txt` for `images/train/1.jpg`."""
     alike = {file: _folders_alike(image, file) for file in files}
-    best = max(alike.values())
-    return _only([file for file in files if alike[file] == best])
+    return [file for file in alike if alike[file] == max(alike.values())]
 
 
 def _folders_alike(first: str, second: str) -> int:
@@ -161,8 +180,9 @@ def _folders_alike(first: str, second: str) -> int:
     return (next(folders) & next(folders)).total()
 
 
-def _only(files: list[str]) -> str | None:
-    return files[0] if len(set(files)) == 1 else None
+def _only(files: list[str]) -> list[str]:
+    """The file, if there is only one."""
+    return files[:1] if len(set(files)) == 1 else []
 
 
 def _captions(inventory: Inventory, file: str) -> list[str]:

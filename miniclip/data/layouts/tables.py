@@ -14,6 +14,7 @@ from miniclip.data.columns import (
     url_column,
     with_single_texts,
 )
+from miniclip.data.folder_columns import with_folders, with_images_of_folders
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.joins import join_tables
 from miniclip.data.labels import with_joined_indicators, with_plain_ids, words_of_folders
@@ -35,6 +36,7 @@ from miniclip.data.sources import Inventory
 from miniclip.data.tables import Table
 from miniclip.utils.errors import UserError
 
+LEAST_WORDS_OF_FOLDERS = 3  # in a caption for all images of a folder; fewer may be the name of a class
 MOST_JOINED = 20  # tables of which each is compared with each
 CAPTIONS_IN_STEM = re.compile(r"caption|description|sentence|(?<![a-z])texts?(?![a-z])")
 SPLIT_IN_STEM = re.compile(r"\d+|trainval|train(ing)?|val(id(ation)?)?|dev|test(ing)?")
@@ -123,9 +125,15 @@ def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> 
     given = options.image_column, options.caption_columns
     columns = one_pair_a_row(with_plain_ids(candidate.table.columns))
     candidate.table.columns = with_lists(with_single_texts(columns))
-    candidate.columns = columns = understand_columns(candidate.table.columns, near, *given)
+    columns = understand_columns(candidate.table.columns, near, *given)
+    if columns is None and (found := with_images_of_folders(candidate.table.columns, near)):
+        of_folders = understand_columns(found, near, "image", given[1])
+        if any(mean_words(sample_of(found[name])) >= LEAST_WORDS_OF_FOLDERS for name in of_folders.captions):
+            candidate.table.columns, columns = found, of_folders
     if columns is not None:
-        candidate.table.columns = one_image_a_row(candidate.table.columns, columns.image)
+        named = with_folders(candidate.table.columns, columns.image, near)
+        candidate.table.columns = one_image_a_row(named, columns.image)
+    candidate.columns = columns
     if columns is not None and not columns.captions and not columns.label:
         joined = with_joined_indicators(candidate.table.columns, columns.image)
         candidate.table.columns = joined

@@ -84,9 +84,14 @@ def _add(sample: dict, suffix: str, archive, member, tar: str, skipped: SkipRepo
             skipped.add_text(f"{_short(tar)}: {member.name} is not a class number")
     else:
         try:
-            sample["json"] = json.loads(decode_text(content)[0])
+            value = json.loads(decode_text(content)[0])
         except (ValueError, RecursionError):
             skipped.add_text(f"{_short(tar)}: {member.name} is not JSON")
+            return
+        if isinstance(value, list):  # `1.captions.json`
+            sample["captions"] = [*sample.get("captions", []), *texts_of(value)]
+        else:
+            sample["json"] = value
 
 
 def peek(tar: str) -> list[dict]:

@@ -1,0 +1,57 @@
+"""Tables whose images are in folders that another column names, and tables with a row for each folder of images."""
+
+from collections.abc import Callable
+
+from miniclip.data.image_paths import ImageFinder, folded
+from miniclip.data.names import is_image_name
+
+CHECKED_ROWS = 1000
+LEAST_FOUND = 0.8  # share of the rows
+MOST_IMAGES = 20  # in a folder with a row of its own; larger folders are classes
+
+
+def with_folders(columns: dict[str, list], image: str, finder: ImageFinder) -> dict[str, list]:
+    """
+    Columns in which images are named together with their folders, if several folders have images of the same names:
+    `red` and `1.jpg` become `red/1.jpg`.
+
+    Args:
+        image: column that names the images.
+    """
+    names = columns[image]
+    if not any(finder.is_ambiguous(name) for name in names[:CHECKED_ROWS] if isinstance(name, str)):
+        return columns
+    for column, folders in columns.items():
+        if column != image and _share(zip(folders, names, strict=True), lambda pair: _is_file(*pair, finder)):
+            joined = [f"{folder}/{name}" if folder else name for folder, name in zip(folders, names, strict=True)]
+            return {**columns, image: joined}
+    return columns
+
+
+def with_images_of_folders(columns: dict[str, list], finder: ImageFinder) -> dict[str, list] | None:
+    """Columns with the list of images in each row's folder, or `None` if no column names small folders of images."""
+    images: dict[str, list[str]] = {}
+    for path in filter(is_image_name, finder.images):
+        images.setdefault(folded(path.rpartition("/")[0].rpartition("/")[2]), []).append(path)
+    small = {folder: paths for folder, paths in images.items() if folder and len(paths) <= MOST_IMAGES}
+    for values in columns.values() if len(small) > 1 else ():
+        if _share(values, lambda value: _folder_name(value) in small) and len(set(map(str, values))) > 1:
+            return {"image": [small.get(_folder_name(value)) for value in values], **columns}
+    return None
+
+
+def _folder_name(value: object) -> str:
+    return folded(str(value).replace("\\", "/").strip("/ ").rpartition("/")[2])
+
+
+def _is_file(folder: object, name: object, finder: ImageFinder) -> bool:
+    if not folder or not isinstance(folder, str | int) or not isinstance(name, str):
+        return False
+    path, _ = finder.find(f"{folder}/{name}")
+    return path is not None and folded(path).endswith(folded(f"/{folder}/{name}".replace("\\", "/")))
+
+
+def _share(values, fits: Callable[[object], bool]) -> bool:
+    """Whether most of the first values fit."""
+    first = [fits(value) for value, _ in zip(values, range(CHECKED_ROWS), strict=False)]
+    return bool(first) and sum(first) >= LEAST_FOUND * len(first)
