@@ -31,7 +31,7 @@ from torch import nn
 
 from miniclip.training.depthwise import fast_depthwise_gradients
 from miniclip.training.folding import fold_frozen_batch_norm
-from miniclip.training.memory import keep_freed_memory
+from miniclip.utils.memory import keep_freed_memory
 from precision_miniclip import choose_precision
 
 ENCODERS = ("resnet18", "tf_efficientnet_lite0", "tf_efficientnet_lite2", "mobilenetv3_large_100", "convnext_atto")

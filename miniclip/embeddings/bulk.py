@@ -20,6 +20,7 @@ from miniclip.data.reader import Columns, captions_of
 from miniclip.embeddings.encode import inference, on_device
 from miniclip.embeddings.listing import kept_path
 from miniclip.embeddings.parts import ROWS_OF_A_SOURCE, EmbeddingFolder, Part
+from miniclip.utils.memory import keep_freed_memory
 from processing_miniclip import MiniCLIPProcessor
 
 BATCHES_AHEAD = 4
@@ -85,6 +86,8 @@ def embed_dataset(
     Returns:
         The number of rows that this process has read, including skipped ones.
     """
+    if model.device.type == "cpu":
+        keep_freed_memory()
     batches = _batches_of_sources(dataset, output, rows_per_file, batch_size, share or Share(), source)
     done, part = 0, Part()
     with inference(model, mixed_precision), ThreadPoolExecutor(num_threads) as pool:

@@ -17,6 +17,7 @@ from tqdm.auto import tqdm
 from miniclip.data.images import decode_image
 from miniclip.data.reader import Columns, SkipReport, captions_of
 from miniclip.utils.errors import UserError
+from miniclip.utils.memory import keep_freed_memory
 from precision_miniclip import DTYPES, choose_precision
 
 
@@ -91,6 +92,8 @@ def embed_images(
     Raises:
         UserError: no row is usable.
     """
+    if model.device.type == "cpu":
+        keep_freed_memory()
     sized = isinstance(dataset, Dataset)
     loader = DataLoader(
         dataset,

@@ -28,7 +28,6 @@ from miniclip.training.distillation import Distillation, DistillationLoss, attac
 from miniclip.training.distributed import any_process, world_size
 from miniclip.training.gradient_cache import LossFunction, StepResult, contrastive_backward
 from miniclip.training.losses import ContrastiveLoss
-from miniclip.training.memory import keep_freed_memory
 from miniclip.training.optimization import (
     average_weights,
     compile_encoders,
@@ -60,6 +59,7 @@ from miniclip.training.watcher import (
 )
 from miniclip.utils.errors import UserError
 from miniclip.utils.examples import FOLDER as EXAMPLES_FOLDER
+from miniclip.utils.memory import keep_freed_memory
 from miniclip.utils.provenance import provenance
 
 logger = logging.getLogger(__name__)

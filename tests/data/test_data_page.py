@@ -7,6 +7,7 @@ import pytest
 from conftest import ROOT
 from test_exports import EXPORTS
 from test_layouts import LAYOUTS, SPLIT_LAYOUTS, load_split, pictures_and_captions
+from test_published_datasets import PUBLISHED
 
 # The first column of the table, and the layout that draws it. The layout returns the second column.
 ROWS = {
@@ -27,8 +28,11 @@ ROWS = {
     "a tab-separated list of `filepath` and `title`, as for open_clip": "open_clip_filepath_and_title",
     "a text file beside each photo: `001.jpg`, `001.txt`": "text_files",
     "`image_1.jpg` and `caption_1.txt`, `images/train/1.jpg` and `texts/train/1.txt`": "texts_with_folders",
+    "several text files for a photo: `001_1.txt`, `001_2.txt` or `001.en.txt`, `001.de.txt`": "texts_in_two_languages",
     "a `.caption` file beside each photo": "caption_files",
     "a text for each folder of images, as in MIMIC-CXR": "reports_beside_the_folders_of_their_images",
+    "a table with a row for each folder of images": "folders_with_a_row_each",
+    "a table with columns for the folder and the name of a photo": "equal_names_in_several_folders",
     "photos with descriptions from Google Takeout": "google_takeout",
     "`{name: captions}` as YAML": "yaml_mapping",
     "a table that is compressed": "compressed_table",
@@ -56,6 +60,10 @@ ROWS = {
     "what Instaloader or gallery-dl saved": "instaloader",
     "an export of CVAT for images": "cvat",
     "an export of Labelbox": "labelbox",
+    "an export of Supervisely": "supervisely",
+    "an export of doccano": "doccano",
+    "answers from Mechanical Turk or Toloka": "answers_on_mechanical_turk",
+    "ROCO, or the captions of ImageCLEF": "roco",
     "a project of VIA (VGG Image Annotator)": "via_project",
     "a dataset of FiftyOne": "fiftyone",
     "photos captioned in Lightroom, darktable or digiKam (XMP, IPTC, EXIF)": "xmp_in_the_photos",
@@ -70,7 +78,7 @@ ROWS = {
 WITHOUT_CAPTIONS = [
     ("a table of names and labels, such as `id,breed`", "`--dataset_name photos`"),
     ("a list of paths and class numbers, with `classes.txt`", "`--dataset_name photos`"),
-    ("a table with a column of 0 and 1 for each class", "`--dataset_name photos`"),
+    ("a table with a column of 0 and 1 for each class, or of 1 and -1 as in CelebA", "`--dataset_name photos`"),
     ("classes in file names: `cat.12.jpg`", "`--dataset_name photos`"),
     ("choices made in Label Studio, Labelbox, Prodigy or CVAT", "`--zero_shot_dataset photos`"),
     ("iNaturalist's JSON: classes in COCO's format", "`--zero_shot_dataset photos`"),
@@ -87,8 +95,8 @@ def draw(name: str, folder) -> str:
     folder.mkdir()
     if name in LAYOUTS:
         return LAYOUTS[name](folder)[0]
-    if name in EXPORTS:
-        EXPORTS[name](folder)
+    if write := EXPORTS.get(name) or PUBLISHED.get(name):
+        write(folder)
         return str(folder)
     (write,) = [write for write in SPLIT_LAYOUTS if write.__name__ == name]
     write(folder)

@@ -7,7 +7,7 @@ from conftest import run_python
 
 SCRIPT = """
 import resource, sys, torch
-from miniclip.training.memory import keep_freed_memory
+from miniclip.utils.memory import keep_freed_memory
 
 def page_faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
