@@ -51,7 +51,7 @@ class ClassCaptions:
         return label is not None and 0 <= label < len(self.names)
 
 
-def with_joined_indicators(columns: dict[str, list], image: str) -> dict[str, list]:
+def with_joined_indicators(columns: dict[str, list], image: str, least: int = 2) -> dict[str, list]:
     """
     Columns in which one column of class names replaces columns of 0 and 1, one for each class. Instead of 0, there may
     also be -1, as in CelebA, or nothing, as in CheXpert.
@@ -61,9 +61,10 @@ def with_joined_indicators(columns: dict[str, list], image: str) -> dict[str, li
 
     Args:
         image: column that names the images.
+        least: number of such columns.
     """
     indicators = [name for name, values in columns.items() if name != image and _is_indicator(values)]
-    if len(indicators) < 2:
+    if len(indicators) < least:
         return columns
     rows = zip(*(columns[name] for name in indicators), strict=True)
     classes = [[name.strip() for name, cell in zip(indicators, row, strict=True) if _number(cell) == 1] for row in rows]

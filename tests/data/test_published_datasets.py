@@ -290,8 +290,8 @@ def attributes(number: int) -> list[str]:
     return [name for name, every in (("5 o Clock Shadow", 2), ("Smiling", 3)) if number % every == 0]
 
 
-def marks(number: int, other: str = "-1") -> list[str]:
-    return ["1" if name in attributes(number) else other for name in ("5 o Clock Shadow", "Smiling", "Male")]
+def marks(number: int) -> list[str]:
+    return ["1" if name in attributes(number) else "-1" for name in ("5 o Clock Shadow", "Smiling", "Male")]
 
 
 @pytest.mark.parametrize("form", ["txt", "csv"])
@@ -316,16 +316,25 @@ def test_attributes_of_celeba_are_captions(tmp_path, form):
 
 def test_findings_of_chexpert_are_captions(tmp_path):
     """A finding may be there, not be there, be uncertain (-1), or not be mentioned."""
-    names = write_images(tmp_path / "CheXpert-v1.0-small" / "train", "patient{:05d}/study1/view1_frontal.png")
-    header = "Path,Sex,Age,AP/PA,5 o Clock Shadow,Smiling,Male"
-    cells = (marks(n, ("0.0", "", "-1.0")[n % 3]) for n in range(NUMBER))
+    folder = "CheXpert-v1.0-small/train"
+    names = write_images(tmp_path / folder, "patient{:05d}/study1/view1_frontal.png")
+    findings = ("No Finding", "Edema", "Pneumonia", "Fracture")
     rows = [
-        f"CheXpert-v1.0-small/train/{name},Female,{50 + n},AP,{','.join(part[:2])},{-1.0 if n else 1.0}"
-        for n, (name, part) in enumerate(zip(names, cells, strict=True))
+        [f"{folder}/{name}", ("Male", "Female")[n % 2], str(50 + n), "Frontal", *finding_marks(n)]
+        for n, name in enumerate(names)
     ]
-    write_lines(tmp_path / "CheXpert-v1.0-small" / "train.csv", [header, *rows])
+    lines = map(",".join, [["Path", "Sex", "Age", "Frontal/Lateral", *findings], *rows])
+    write_lines(tmp_path / "CheXpert-v1.0-small" / "train.csv", lines)
     found = pictures_and_captions(load_split(str(tmp_path), "all"))
-    assert found[1] == [] and found[2] == ["5 o Clock Shadow"] and found[6] == ["5 o Clock Shadow, Smiling"]
+    assert found == {n: [", ".join(findings[k] for k in range(4) if found_in(n, k))] for n in range(NUMBER)}
+
+
+def found_in(number: int, finding: int) -> bool:
+    return (number + finding) % 3 == 0
+
+
+def finding_marks(number: int) -> list[str]:
+    return ["1.0" if found_in(number, finding) else ("", "0.0", "-1.0")[number % 3] for finding in range(4)]
 
 
 CLASSES = ("red fox", "dog", "cat")

@@ -24,6 +24,7 @@ from miniclip.data.layouts.split_lists import folder_splits, split_lists
 from miniclip.data.layouts.table_files import read_table, table_files
 from miniclip.data.names import (
     CAPTION_NAMES,
+    LABEL_NAMES,
     SPLIT_FLAGS,
     canonical_split,
     is_image_name,
@@ -36,6 +37,7 @@ from miniclip.data.sources import Inventory
 from miniclip.data.tables import Table
 from miniclip.utils.errors import UserError
 
+LEAST_INDICATORS = 4  # columns of 0 and 1 that say more than one such as `Sex`
 LEAST_WORDS_OF_FOLDERS = 3  # in a caption for all images of a folder; fewer may be the name of a class
 MOST_JOINED = 20  # tables of which each is compared with each
 CAPTIONS_IN_STEM = re.compile(r"caption|description|sentence|(?<![a-z])texts?(?![a-z])")
@@ -134,9 +136,9 @@ def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> 
         named = with_folders(candidate.table.columns, columns.image, near)
         candidate.table.columns = one_image_a_row(named, columns.image)
     candidate.columns = columns
-    if columns is not None and not columns.captions and not columns.label:
-        joined = with_joined_indicators(candidate.table.columns, columns.image)
-        candidate.table.columns = joined
+    if columns is not None and not columns.captions and plain_name(columns.label or "") not in LABEL_NAMES:
+        least = 2 if columns.label is None else LEAST_INDICATORS
+        candidate.table.columns = joined = with_joined_indicators(candidate.table.columns, columns.image, least)
         candidate.columns = understand_columns(joined, near, *given)
     return candidate
 
