@@ -811,12 +811,28 @@ def test_class_folders_have_words_for_names(tmp_path, split_first):
         ("classes.txt", "tench\ngoldfish\n"),
     ],
 )
-def test_codes_are_told_and_mended_by_a_names_file(tmp_path, file, text):
+def test_codes_have_the_words_of_a_names_file(tmp_path, file, text):
     for name in ("n01440764", "n01443537"):
         write_images(tmp_path / name, numbers=range(3))
+    (tmp_path / file).write_text(text.replace("tench", "my tench"))
+    assert find_label_column(load_split(str(tmp_path), "all")) == ("label", ["my tench", "goldfish"])
+
+
+def test_codes_of_imagenet_have_words(tmp_path):
+    for name in ("n01440764", "n02012849", "n03126707"):
+        write_images(tmp_path / name, numbers=range(3))
+    _, (tench, bird, machine) = find_label_column(load_split(str(tmp_path), "all"))
+    assert tench == "tench"
+    assert bird.startswith("crane, large long-necked wading bird")
+    assert machine.startswith("crane, lifts and moves heavy objects")
+
+
+def test_other_codes_are_told_and_mended_by_a_names_file(tmp_path):
+    for name in ("0", "1"):
+        write_images(tmp_path / name, numbers=range(3))
     assert any("mean nothing to a text encoder" in note for note in understanding_of(str(tmp_path)).notes)
-    (tmp_path / file).write_text(text)
-    assert find_label_column(load_split(str(tmp_path), "all")) == ("label", ["tench", "goldfish"])
+    (tmp_path / "label_num_to_disease_map.json").write_text('{"0": "Mosaic Disease", "1": "Healthy"}')
+    assert find_label_column(load_split(str(tmp_path), "all")) == ("label", ["Mosaic Disease", "Healthy"])
 
 
 def test_a_table_of_labels(tmp_path):

@@ -4,7 +4,7 @@ import re
 from pathlib import PurePosixPath
 
 from miniclip.data.image_paths import ImageFinder
-from miniclip.data.layouts.class_names import as_words, names_file, says_nothing
+from miniclip.data.layouts.class_names import as_words, names_file, says_nothing, words_of_wordnet
 from miniclip.data.layouts.found import ONLY_IMAGES, Found, Rows, build
 from miniclip.data.layouts.split_lists import folder_splits, split_lists
 from miniclip.data.names import SPLIT_WORDS, is_image_name
@@ -42,11 +42,13 @@ def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | Non
         return found
     names = sorted(set(classes))
     given = names_file(inventory, names)
+    source = "by the names file" if given else "as words"
+    given = given or words_of_wordnet(names)
     words = {name: given.get(name) or as_words(name) for name in names}
     rows.label = ("label", classes)
     found = build(rows, f"{layout} ({len(names)} classes)", [], inventory, words)
     found.captions.clear()
-    found.notes += _notes(names, words, bool(given))
+    found.notes += _notes(names, words, source)
     return found
 
 
@@ -72,12 +74,11 @@ def classes_in_names(images: list[str]) -> list[str]:
     return classes
 
 
-def _notes(names: list[str], words: dict[str, str], given: bool) -> list[str]:
+def _notes(names: list[str], words: dict[str, str], source: str) -> list[str]:
     notes = []
     changed = [name for name in names if words[name] != name]
     if changed:
         shown = ", ".join(f"{name} as {words[name]!r}" for name in changed[:5])
-        source = "by the names file" if given else "as words"
         notes.append(f"class names are read {source}: {shown}{' and so on' if len(changed) > 5 else ''}")
     codes = [name for name in names if says_nothing(words[name])]
     if codes:

@@ -2,6 +2,8 @@
 
 import json
 import re
+from collections import Counter
+from collections.abc import Collection
 
 from miniclip.data.encodings import decode_text
 from miniclip.data.sources import Inventory
@@ -16,6 +18,8 @@ NAMES_FILES = (
     *("class-descriptions.csv", "class-descriptions-boxable.csv", "oidv7-class-descriptions.csv"),  # Open Images
     *("wnids_to_names.txt", "class_to_name.json", "cat_to_name.json", "label_map.txt"),
 )
+# Words for class numbers under other names, such as `label_num_to_disease_map.json`.
+NUMBERS_FILE = re.compile(r"[^/]*(?:label|class|categor|name|species)[^/]*\.json", re.IGNORECASE)
 
 
 def as_words(name: str) -> str:
@@ -46,7 +50,26 @@ def names_file(inventory: Inventory, folders: list[str] | None = None) -> dict[s
                     return words
             except UserError:
                 continue
-    return {}
+    maps = (_from_json(inventory, file) for file in inventory.files if NUMBERS_FILE.fullmatch(file))
+    return next((words for words in maps if len(words) > 1 and all(map(str.isdigit, words))), {})
+
+
+def words_of_wordnet(codes: Collection[str]) -> dict[str, str]:
+    """The words for ImageNet's codes, such as `n01440764`, as timm has them for 21,841 classes. Classes of the same name,
+    such as both kinds of cranes, get their definitions. Empty if there are other names."""
+    if not codes or not all(map(WORDNET_ID.fullmatch, codes)):
+        return {}
+    from timm.data import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-22k")
+    known = sorted(set(codes) & set(info.label_names()))
+    words = {code: _first_word(info.label_name_to_description(code)) for code in known}
+    counts = Counter(words.values())
+    for code in known:
+        if counts[words[code]] > 1:
+            definition = info.label_name_to_description(code, detailed=True).partition(": ")[2]
+            words[code] += f", {definition.partition(';')[0]}"
+    return words
 
 
 def _read(inventory: Inventory, file: str, folders: list[str]) -> dict[str, str]:

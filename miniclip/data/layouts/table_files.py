@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from miniclip.data.albums import read_album
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import NAMES_IMAGES, read_json_table, read_script_table, read_toml_table, read_yaml_table
-from miniclip.data.layouts.class_names import NAMES_FILES
+from miniclip.data.layouts.class_names import NAMES_FILES, NUMBERS_FILE
 from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
 from miniclip.data.names import described_image
 from miniclip.data.sources import Inventory
@@ -86,11 +86,19 @@ def read_table(inventory: Inventory, file: str) -> Table | None:
     """
     reader = READERS[_suffix(file)]
     try:
-        return reader(_decompressed(inventory.read(file), file), file)
+        table = reader(_decompressed(inventory.read(file), file), file)
+        return None if table is not None and _names_classes(file, table) else table
     except (pa.ArrowException, MemoryError, RecursionError) as error:
         raise UserError(
             f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again"
         ) from error
+
+
+def _names_classes(file: str, table: Table) -> bool:
+    """Whether a table has words for class numbers, `{"0": "tench"}`, and not for images."""
+    numbers = table.columns.get("file_name", [])
+    named = NUMBERS_FILE.fullmatch(PurePosixPath(file).name) and list(table.columns) == ["file_name", "column_1"]
+    return bool(named) and all(str(number).isdigit() for number in numbers)
 
 
 def without_compression(file: str) -> str:

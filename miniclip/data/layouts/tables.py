@@ -18,7 +18,7 @@ from miniclip.data.folder_columns import with_folders, with_images_of_folders
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.joins import join_tables
 from miniclip.data.labels import with_joined_indicators, with_plain_ids, words_of_folders
-from miniclip.data.layouts.class_names import as_words, names_file
+from miniclip.data.layouts.class_names import as_words, names_file, words_of_wordnet
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
 from miniclip.data.layouts.split_lists import folder_splits, split_lists
 from miniclip.data.layouts.table_files import read_table, table_files
@@ -288,7 +288,7 @@ def _words_for(labels: list, paths: list[str | None], inventory: Inventory) -> d
     """The words for labels that are numbers or codes, from a file of names or from the folders of the images."""
     codes = {str(value).strip() for value in labels if value not in (None, "")}
     numbers = all(map(str.isdigit, codes))
-    words = names_file(inventory, [] if numbers else sorted(codes))
+    words = names_file(inventory, [] if numbers else sorted(codes)) or words_of_wordnet(codes)
     if words or not numbers:
         return words
     return {code: as_words(folder) for code, folder in words_of_folders(paths, labels).items()}
