@@ -305,7 +305,8 @@ def _coco_records(value: dict) -> list[dict] | None:
     value = {name: _with_ids(part) for name, part in value.items()}
     captions: dict = {}
     for annotation in _flat(value["annotations"]):
-        if isinstance(annotation, dict) and (texts := _texts_in(annotation)):
+        rejected = isinstance(annotation, dict) and annotation.get("is_rejected") is True  # in VizWiz
+        if isinstance(annotation, dict) and not rejected and (texts := _texts_in(annotation)):
             image = next((annotation[name] for name in IMAGE_KEYS if name in annotation), None)
             captions.setdefault(str(image), []).extend(texts)
     records = []

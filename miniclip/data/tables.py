@@ -191,7 +191,7 @@ def _header(first_rows: list[list[str]], plain: list[str]) -> tuple[list[str], l
 
 def _names_like_a_header(header: list[str], following: list[list[str]]) -> bool:
     """Whether a row looks like a header: short cells without spaces above an image name or above longer texts."""
-    if not following or not all(re.fullmatch(r"[\w .:/()\-]{0,40}", cell) for cell in header):
+    if not following or not all(re.fullmatch(r"[\w .:/()\[\]#%&?\-]{0,40}", cell) for cell in header):
         return False
     longer = [len(below) > 2 * len(cell) and " " in below for cell, below in zip(header, following[0], strict=False)]
     images = [bool(IMAGE_CELL.fullmatch(cell)) for cell in following[0]]

@@ -65,6 +65,18 @@ def vist(folder):
 
 
 @published
+def vizwiz(folder):
+    """Answers of crowd workers that saw nothing are marked."""
+    names = write_images(folder / "train", "VizWiz_train_{:08d}.png")
+    images = [{"file_name": name, "id": n, "text_detected": True} for n, name in enumerate(names)]
+    annotations = [{"caption": text, "image_id": n, "is_rejected": False} for n, text in enumerate(FIRST)]
+    severe = {"caption": "Quality issues are too severe.", "is_precanned": True, "is_rejected": True}
+    annotations += [{"image_id": n, **severe} for n in range(0, NUMBER, 3)]
+    content = {"info": {}, "images": images, "annotations": annotations}
+    write_lines(folder / "annotations" / "train.json", [json.dumps(content)])
+
+
+@published
 def doccano(folder):
     """The captions are lists in a field called label."""
     names = write_images(folder / "images")
@@ -351,6 +363,15 @@ def test_class_numbers_are_named_after_folders(tmp_path):
     for number, name in enumerate(names):
         write_images(tmp_path / "images", name.replace(str(number), "{}"), [number])
     write_lines(tmp_path / "data.lst", (f"{n}\t{n % 3:.6f}\t{name}" for n, name in enumerate(names)))
+    assert classes_of(load_split(str(tmp_path), "all")) == {n: CLASSES[n % 3] for n in range(NUMBER)}
+
+
+def test_headers_may_contain_brackets_and_signs(tmp_path):
+    """As those of NIH's chest X-rays do."""
+    names = write_images(tmp_path / "images", "{:08d}_000.png")
+    rows = (f"{name},{CLASSES[n % 3]},{n},5{n % 10}Y,2682,2749" for n, name in enumerate(names))
+    header = "Image Index,Finding Labels,Follow-up #,Patient Age,OriginalImage[Width,Height]"
+    write_lines(tmp_path / "Data_Entry_2017.csv", [header, *rows])
     assert classes_of(load_split(str(tmp_path), "all")) == {n: CLASSES[n % 3] for n in range(NUMBER)}
 
 

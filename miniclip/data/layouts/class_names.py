@@ -55,8 +55,10 @@ def names_file(inventory: Inventory, folders: list[str] | None = None) -> dict[s
 
 
 def words_of_wordnet(codes: Collection[str]) -> dict[str, str]:
-    """The words for ImageNet's codes, such as `n01440764`, as timm has them for 21,841 classes. Classes of the same name,
-    such as both kinds of cranes, get their definitions. Empty if there are other names."""
+    """
+    The words for ImageNet's codes, such as `n01440764`, as timm has them for 21,841 classes; empty if there are other
+    names. Classes of the same name, such as both kinds of cranes, get their definitions.
+    """
     if not codes or not all(map(WORDNET_ID.fullmatch, codes)):
         return {}
     from timm.data import ImageNetInfo
