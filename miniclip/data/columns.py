@@ -30,6 +30,7 @@ from miniclip.utils.errors import UserError
 SAMPLED_VALUES = 200
 MOST_SPLITS = 10
 MOST_WORDS = 4  # in a label, on average
+LEAST_WORDS_ALIKE = 3  # in captions whose columns have unusual names, on average
 LEAST_WORDS = 1.5  # in a caption, on average; fewer are labels or names
 HTML_CODE = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,30});")
 HTML_TAG = re.compile(
@@ -37,6 +38,7 @@ HTML_TAG = re.compile(
     re.IGNORECASE,
 )
 MARKED = re.compile(r"(?:startseq|<start>|<bos>|<s>)\s*(\S.*?)\s*(?:endseq|<end>|<eos>|</s>)", re.DOTALL)
+NUMBERED = re.compile(r"(\w+?)_?(\d+|[a-e])")
 FAMILY = re.compile(
     rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{'|'.join(LANGUAGES)})?"
 )
@@ -239,7 +241,19 @@ def caption_names(samples: dict[str, list]) -> tuple[str, ...]:
         return (max(known[:3], key=lambda name: (_share_filled(texts[name]) > 0.5, -known.index(name))),)
     wordy = {name: mean_words(sample) for name, sample in texts.items() if not _looks_like_no_caption(name, sample)}
     wordy = {name: words for name, words in wordy.items() if words >= LEAST_WORDS}
-    return (max(wordy, key=wordy.get),) if wordy else ()
+    return _alike(wordy) or ((max(wordy, key=wordy.get),) if wordy else ())
+
+
+def _alike(wordy: dict[str, float]) -> tuple[str, ...]:
+    """Columns of sentences that are called `short_caption` and `long_caption`, or `annotator A` and `annotator B`."""
+    sentences = [name for name, words in wordy.items() if words >= LEAST_WORDS_ALIKE]
+    captions = [name for name in sentences if re.fullmatch(r".+_(caption|description)s?", plain_name(name))]
+    if len(captions) > 1:
+        return tuple(captions)
+    stems = Counter(match.group(1) for name in sentences if (match := NUMBERED.fullmatch(plain_name(name))))
+    stem, count = next(iter(stems.most_common(1)), ("", 0))
+    numbered = [name for name in sentences if (match := NUMBERED.fullmatch(plain_name(name))) and match[1] == stem]
+    return tuple(numbered) if count > 1 else ()
 
 
 def _family(names: list[str]) -> tuple[str, ...]:

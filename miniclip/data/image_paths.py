@@ -20,7 +20,7 @@ NOT_IMAGES = {
     *("pickle", "pt", "pth", "bin", "safetensors", "npy", "npz", "mat", "db", "sqlite", "sqlite3", "h5", "hdf5"),
     *("tfrecord", "mdb", "svg", "eps", "doc", "docx", "ppt", "pptx", "rtf", "mp3", "wav", "flac", "ogg", "m4a"),
     *("mp4", "mov", "avi", "mkv", "webm", "m4v", "mpg", "mpeg", "wmv", "flv", "3gp"),
-    *RAW_SUFFIXES,
+    *RAW_SUFFIXES, "dcm", "dicom", "nii",
 }  # fmt: skip
 # What `datasets` writes into a CSV file for an image.
 PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")

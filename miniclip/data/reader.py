@@ -59,6 +59,7 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+LOADERS = ("imagefolder", "webdataset", "csv", "json", "parquet", "arrow", "text", "xml")
 CLIP_BENCHMARK_FILES = ("classnames.txt", "dataset_type.txt")  # of its exports for classification and for retrieval
 
 
@@ -140,6 +141,8 @@ def understanding_of(
     """
     options = Options(image_column, caption_columns)
     name = dataset_name.removeprefix("hf://datasets/") if dataset_name.count("/") == 4 else dataset_name
+    if name in LOADERS and not Path(name).exists():
+        raise UserError(f"{name!r} is a loader of `datasets`, not a dataset: give the folder or the files themselves")
     if not is_local_dataset(name) or _has_configurations(Path(name).expanduser(), dataset_config_name):
         go_offline_if_unreachable(name)
         return _of_datasets(name, dataset_config_name, options, streaming)

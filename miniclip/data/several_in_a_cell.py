@@ -6,13 +6,16 @@ from collections import Counter
 from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, is_image_name, plain_name
 
 SIGNS = re.compile(r"\s*[;|,]\s*")
+BETWEEN_CAPTIONS = re.compile(r"\s*(?:\|\|+|<sep>|\[SEP\])\s*", re.IGNORECASE)
 CHECKED_ROWS = 1000
 LEAST_CAPTIONS = 3  # in a cell; two may be a title and the name of a site
+LEAST_WORDS_A_LINE = 3  # in a caption; the last line of a text that was wrapped may have fewer
 LEAST_ALIKE = 0.9  # share of the cells that hold as many
 
 
 def with_lists(columns: dict[str, list]) -> dict[str, list]:
-    """Columns in which `1.jpg;2.jpg` is a list of images, and `first | second | third` a list of captions."""
+    """Columns in which `1.jpg;2.jpg` is a list of images, and `first | second | third` or a line for each caption is a
+    list of captions."""
     return {name: _in_lists(values) for name, values in columns.items()}
 
 
@@ -22,9 +25,21 @@ def _in_lists(values: list) -> list:
         return values
     if all(map(is_image_name, head)) and any(map(_image_names, head)):
         return [_image_names(value) or value for value in values]
+    if all(map(BETWEEN_CAPTIONS.search, head)):
+        return [BETWEEN_CAPTIONS.split(value) if isinstance(value, str) else value for value in values]
     if _are_several_captions(head):
         return [value.split("|") if isinstance(value, str) else value for value in values]
+    if _are_lines_of_captions(head):
+        return [value.strip().splitlines() if isinstance(value, str) else value for value in values]
     return values
+
+
+def _are_lines_of_captions(cells: list[str]) -> bool:
+    """Whether all cells have as many lines, and no line is as short as the last one of a wrapped text may be."""
+    rows = [cell.strip().splitlines() for cell in cells]
+    ((lines, count),) = Counter(map(len, rows)).most_common(1)
+    alike = lines > 1 and count >= LEAST_ALIKE * len(rows)
+    return alike and all(len(line.split()) >= LEAST_WORDS_A_LINE for row in rows for line in row)
 
 
 def _image_names(cell: object) -> list[str]:

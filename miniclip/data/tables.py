@@ -58,7 +58,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         return Table(columns, f"a list of attributes, {encoding}")
     if table := _names_above_texts(text, lines, encoding):
         return table
-    delimiter = _sniff_delimiter(lines)
+    delimiter = _sniff_delimiter(lines) or _sniff_delimiter(_without_breaks_in_quotes(lines))
     written = has_named_fields(lines) or (
         delimiter is not None and not _has_image_cells(lines, delimiter) and fits_names_and_texts(lines)
     )
@@ -113,6 +113,16 @@ def _cells(line: str, delimiter: str) -> list[str]:
         return next(csv.reader([line], delimiter=delimiter, skipinitialspace=delimiter != "\t"), [])
     except csv.Error:
         return line.split(delimiter)
+
+
+def _without_breaks_in_quotes(lines: list[str]) -> list[str]:
+    """The lines of which each is a row: a cell in quotes may have several. As they are if a quote stays open."""
+    rows: list[str] = []
+    opened = False
+    for line in lines:
+        rows[len(rows) - opened :] = [f"{rows[-1]}\n{line}" if opened else line]
+        opened ^= line.count('"') % 2 == 1
+    return lines if opened and len(lines) < SNIFFED_LINES else rows
 
 
 def _sniff_delimiter(lines: list[str]) -> str | None:

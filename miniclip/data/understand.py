@@ -68,10 +68,12 @@ CONTAINERS = {
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"), "a video"),
     **dict.fromkeys((".svg", ".eps", ".pdf"), "no photo"),
     **dict.fromkeys((f".{suffix}" for suffix in RAW_SUFFIXES), "a raw photo"),
+    **dict.fromkeys((".dcm", ".dicom", ".nii"), "a medical image"),
 }
 CONVERT = {
     "a video": "save some of its frames as images, such as with ffmpeg -i VIDEO -vf fps=1 frame_%04d.jpg",
     "a raw photo": "let a program for photos, such as darktable, export it as JPEG",
+    "a medical image": "save it as PNG, such as with pydicom and Pillow",
     "no photo": "save its pictures as PNG or JPEG",
 }
 SAVE = (
@@ -253,6 +255,8 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
             return _understand_held(_named_files(root, relative), relative, name, options, streaming)
     if suffix in READERS:
         raise UserError(_not_understood(_named_files(root, relative), name, _seen_in(root, relative, options)))
+    if is_image_name(files[0]):
+        raise UserError(f"dataset {name!r} is made of image files: give the folder that they are in, {root!r}")
     raise UserError(
         f"dataset {name!r}: files of type {suffix!r} are not read; use one of {KINDS}"
         + "".join(f". {message}" for message in _containers(_named_files(root, relative)))

@@ -197,6 +197,33 @@ def cells_in_single_quotes(folder):
 
 
 @published
+def lines_in_a_cell(folder):
+    names = write_images(folder)
+    rows = (f'{name},"{text}\n{text}, again\n{text}, once more"' for name, text in zip(names, FIRST, strict=True))
+    write_lines(folder / "captions.csv", ["photo,words", *rows])
+    return {n: [text, f"{text}, again", f"{text}, once more"] for n, text in enumerate(FIRST)}
+
+
+@published
+def columns_of_annotators(folder):
+    names = write_images(folder)
+    rows = (f"{name},{text} by Ann,{text} by Bob,12" for name, text in zip(names, FIRST, strict=True))
+    write_lines(folder / "table.csv", ["image,annotator A,annotator B,seconds", *rows])
+    return {n: [f"{text} by Ann", f"{text} by Bob"] for n, text in enumerate(FIRST)}
+
+
+@published
+def short_and_long_captions(folder):
+    names = write_images(folder)
+    records = (
+        {"image": name, "short_caption": text, "long_caption": f"{text} in a room", "model": "a b c"}
+        for name, text in zip(names, FIRST, strict=True)
+    )
+    write_lines(folder / "captions.jsonl", map(json.dumps, records))
+    return {n: [text, f"{text} in a room"] for n, text in enumerate(FIRST)}
+
+
+@published
 def raw_photos_beside_jpegs(folder):
     for name in write_images(folder):
         (folder / name).with_suffix(".CR2").write_bytes(b"II*\0" + bytes(90_000))
@@ -278,6 +305,45 @@ def test_several_texts_of_an_image_are_all_read(tmp_path, name):
     found = pictures_and_captions(load_split(str(tmp_path), "all"))
     expected = {n: sorted(f"{text} {ending}" for ending in (1, 2)) for n, text in enumerate(FIRST)}
     assert {number: sorted(texts) for number, texts in found.items()} == expected
+
+
+@pytest.mark.parametrize("between", [" || ", "<sep>", " [SEP] "])
+def test_captions_between_separators(tmp_path, between):
+    names = write_images(tmp_path)
+    rows = (f"{name},{text}{between}{text} again" for name, text in zip(names, FIRST, strict=True))
+    write_lines(tmp_path / "captions.csv", ["image,caption", *rows])
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert found == {n: [text, f"{text} again"] for n, text in enumerate(FIRST)}
+
+
+def test_a_wrapped_text_is_one_caption(tmp_path):
+    names = write_images(tmp_path)
+    texts = [f"{text}\nthat hangs on\na wall" for text in FIRST]
+    (tmp_path / "captions.json").write_text(json.dumps(dict(zip(names, texts, strict=True))))
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: [text] for n, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("photos/*.png", "is made of image files: give the folder that they are in, '.*photos'"),
+        ("photos/003.png", "is made of image files: give the folder"),
+        ("imagefolder", "is a loader of `datasets`, not a dataset: give the folder or the files themselves"),
+    ],
+)
+def test_what_is_no_dataset_is_told(tmp_path, monkeypatch, name, message):
+    write_images(tmp_path / "photos")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        load_split(name, "all")
+
+
+def test_medical_images_are_told(tmp_path):
+    for number in range(NUMBER):
+        (tmp_path / f"{number}.dcm").write_bytes(bytes(128) + b"DICM" + bytes(100))
+    write_lines(tmp_path / "captions.csv", ["file,caption", *(f"{n}.dcm,{FIRST[n]}" for n in range(NUMBER))])
+    with pytest.raises(UserError, match="0.dcm is not read, since it is a medical image: save it as PNG"):
+        understanding_of(str(tmp_path))
 
 
 def test_photos_of_masks_are_photos(tmp_path):
