@@ -152,11 +152,14 @@ def with_single_texts(columns: dict[str, list]) -> dict[str, list]:
         sample = sample_of(values)
         if not any(isinstance(value, list | dict) for value in sample):
             continue
+        single = all(len(texts_of(value)) < 2 for value in sample)
+        if not single and plain_name(name) not in LABEL_NAMES:  # captions, perhaps a million
+            continue
         texts = [texts_of(value) for value in values]
-        if max(map(len, texts)) == 1:
-            single = [part[0] if part else None for part in texts]
-            found[name] = single if _is_label(single) else values
-        elif plain_name(name) in LABEL_NAMES and _is_label([text for part in texts for text in part]):
+        if single and max(map(len, texts)) == 1:
+            labels = [part[0] if part else None for part in texts]
+            found[name] = labels if _is_label(labels) else values
+        elif not single and _is_label([text for part in texts for text in part]):
             found["caption"] = [", ".join(part) or None for part in texts]
     return columns | {name: values for name, values in found.items() if name != "caption" or name not in columns}
 

@@ -207,9 +207,12 @@ def _may_be_image(path: str) -> bool:
 
 def _without_masks(images: list[str]) -> list[str]:
     """The images that are no masks of other images: those in a folder `masks` that are called as others are."""
-    marked = {name for name in images if any(MASKS.fullmatch(part) for part in name.split("/")[:-1])}
-    others = {_stem(name) for name in images if name not in marked} if marked else set()
-    return [name for name in images if name not in marked or _stem(name) not in others]
+    folders = {name.rpartition("/")[0] for name in images}
+    marked = {folder for folder in folders if any(MASKS.fullmatch(part) for part in folder.split("/"))}
+    if not marked:
+        return images
+    others = {_stem(name) for name in images if name.rpartition("/")[0] not in marked}
+    return [name for name in images if name.rpartition("/")[0] not in marked or _stem(name) not in others]
 
 
 def _index(paths: list[str], key) -> dict[str, list[str]]:
