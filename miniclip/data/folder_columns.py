@@ -22,7 +22,7 @@ def with_folders(columns: dict[str, list], image: str, finder: ImageFinder) -> d
     if not any(finder.is_ambiguous(name) for name in names[:CHECKED_ROWS] if isinstance(name, str)):
         return columns
     for column, folders in columns.items():
-        if column != image and _share(zip(folders, names, strict=True), lambda pair: _is_file(*pair, finder)):
+        if column != image and _most_fit(zip(folders, names, strict=True), lambda pair: _is_file(*pair, finder)):
             joined = [f"{folder}/{name}" if folder else name for folder, name in zip(folders, names, strict=True)]
             return {**columns, image: joined}
     return columns
@@ -35,7 +35,7 @@ def with_images_of_folders(columns: dict[str, list], finder: ImageFinder) -> dic
         images.setdefault(folded(path.rpartition("/")[0].rpartition("/")[2]), []).append(path)
     small = {folder: paths for folder, paths in images.items() if folder and len(paths) <= MOST_IMAGES}
     for values in columns.values() if len(small) > 1 else ():
-        if _share(values, lambda value: _folder_name(value) in small) and len(set(map(str, values))) > 1:
+        if _most_fit(values, lambda value: _folder_name(value) in small) and len(set(map(str, values))) > 1:
             return {"image": [small.get(_folder_name(value)) for value in values], **columns}
     return None
 
@@ -51,7 +51,7 @@ def _is_file(folder: object, name: object, finder: ImageFinder) -> bool:
     return path is not None and folded(path).endswith(folded(f"/{folder}/{name}".replace("\\", "/")))
 
 
-def _share(values, fits: Callable[[object], bool]) -> bool:
+def _most_fit(values, fits: Callable[[object], bool]) -> bool:
     """Whether most of the first values fit."""
     first = [fits(value) for value, _ in zip(values, range(CHECKED_ROWS), strict=False)]
     return bool(first) and sum(first) >= LEAST_FOUND * len(first)
