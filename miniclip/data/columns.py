@@ -38,7 +38,7 @@ HTML_TAG = re.compile(
     re.IGNORECASE,
 )
 MARKED = re.compile(r"(?:startseq|<start>|<bos>|<s>)\s*(\S.*?)\s*(?:endseq|<end>|<eos>|</s>)", re.DOTALL)
-NUMBERED = re.compile(r"(\w+?)_?(\d+|[a-e])")
+NUMBERED = re.compile(r"(\w+?)(?:_?\d+|_[a-e])")
 FAMILY = re.compile(
     rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{'|'.join(LANGUAGES)})?"
 )
@@ -324,7 +324,7 @@ def _split_column(samples: dict[str, list]) -> str | None:
 
 def has_numbered_splits(values: list) -> bool:
     """Whether splits are numbers, 0 for train, 1 for validation and 2 for test, as in CelebA."""
-    counts = Counter(str(value) for value in values)
+    counts = Counter(str(value) for value in values if value not in (None, ""))
     return counts.keys() == {"0", "1", "2"} and counts["0"] > max(counts["1"], counts["2"])
 
 

@@ -36,7 +36,7 @@ def with_images_of_folders(columns: dict[str, list], finder: ImageFinder) -> dic
     small = {folder: paths for folder, paths in images.items() if folder and len(paths) <= MOST_IMAGES}
     for values in columns.values() if len(small) > 1 else ():
         if _most_fit(values, lambda value: _folder_name(value) in small) and len(set(map(str, values))) > 1:
-            return {"image": [small.get(_folder_name(value)) for value in values], **columns}
+            return {**columns, "image": [small.get(_folder_name(value)) for value in values]}
     return None
 
 

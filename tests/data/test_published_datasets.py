@@ -346,6 +346,23 @@ def test_medical_images_are_told(tmp_path):
         understanding_of(str(tmp_path))
 
 
+@pytest.mark.parametrize("column", ["image", "folder"])
+def test_a_column_of_folders_may_have_any_name(tmp_path, column):
+    for number in range(NUMBER):
+        write_images(tmp_path / "photos" / f"set {number // 2}", "{}.png", [number])
+    rows = (f"set {n},https://example.org/{chr(97 + n)},{FIRST[n]}" for n in range(NUMBER // 2))
+    write_lines(tmp_path / "sets.csv", [f"{column},{'url' if column == 'image' else 'image'},caption", *rows])
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert found == {number: [FIRST[number // 2]] for number in range(NUMBER)}
+
+
+def test_images_without_a_numbered_split_are_left_out(tmp_path):
+    names = write_images(tmp_path)
+    rows = (f"{name},{FIRST[n]},{'' if n == 3 else int(n > 15) + int(n > 19)}" for n, name in enumerate(names))
+    write_lines(tmp_path / "captions.csv", ["image,caption,partition", *rows])
+    assert understanding_of(str(tmp_path)).sizes == {"train": 15, "validation": 4, "test": 4}
+
+
 def test_photos_of_masks_are_photos(tmp_path):
     """Folders called masks hold masks only where they repeat the names of other images."""
     write_images(tmp_path / "masks", "{}.png", range(12))

@@ -24,16 +24,8 @@ from miniclip.data.xml_tables import read_xml_table
 from miniclip.utils.errors import UserError
 
 MOST_TABLES = 2000
-PERHAPS_TEXT = (
-    "",
-    ".text",
-    ".lst",
-    ".list",
-    ".log",
-    ".dat",
-    ".ion",
-    ".properties",
-)  # suffixes of files that may be anything
+# Suffixes of files that may be anything.
+PERHAPS_TEXT = ("", ".text", ".lst", ".list", ".log", ".dat", ".ion", ".properties")
 MOST_PERHAPS, LARGEST_PERHAPS = 20, 200_000_000  # files, and bytes; where there are more, they are images or data
 PEEKED = 100_000  # bytes
 FENCE = b"```json"  # around what a language model has written

@@ -335,7 +335,8 @@ def _splits_of(candidate: Candidate, number: int) -> list[str | None]:
     if plain_name(column) in SPLIT_FLAGS:
         return ["train" if str(value).lower() in ("true", "1", "1.0", "yes") else "test" for value in values]
     if has_numbered_splits(values):
-        return [("train", "validation", "test")[int(value)] for value in values]
+        names = {"0": "train", "1": "validation", "2": "test"}
+        return [names.get(str(value)) for value in values]
     return [canonical_split(value) if isinstance(value, str) and value.strip() else None for value in values]
 
 
