@@ -2,6 +2,7 @@
 
     python benchmarks/flickr8k.py original  # the recipe that MiniCLIP started from
     python benchmarks/flickr8k.py resnet18  # ours, with the same two encoders
+    python benchmarks/flickr8k.py heads     # minutes: heads alone, on the locked encoders of lite2
     python benchmarks/flickr8k.py lite2     # ours, with the best encoders for two CPU cores
     python benchmarks/flickr8k.py student --teacher_name_or_path runs/lite2_seed0  # ResNet18, taught by that model
 
@@ -25,6 +26,7 @@ from miniclip.utils.provenance import without_machine_paths
 CONFIGS = {
     "original": "configs/original.yaml",
     "resnet18": "configs/flickr8k.yaml",
+    "heads": "configs/flickr8k_heads.yaml",
     "lite2": "configs/flickr8k_2cores.yaml",
     "student": "configs/flickr8k_student.yaml",
 }
