@@ -1,6 +1,7 @@
 """The reference runs on Flickr8k: train, measure on the test split, and store the figures that the documents show.
 
     python benchmarks/flickr8k.py original  # the recipe that MiniCLIP started from
+    python benchmarks/flickr8k.py original_lite2 --image_encoder timm/tf_efficientnet_lite2.in1k  # with another encoder
     python benchmarks/flickr8k.py resnet18  # ours, with the same two encoders
     python benchmarks/flickr8k.py heads     # minutes: heads alone, on the locked encoders of lite2
     python benchmarks/flickr8k.py lite2     # ours, with the best encoders for two CPU cores
@@ -25,6 +26,7 @@ from miniclip.utils.provenance import without_machine_paths
 
 CONFIGS = {
     "original": "configs/original.yaml",
+    "original_lite2": "configs/original.yaml",
     "resnet18": "configs/flickr8k.yaml",
     "heads": "configs/flickr8k_heads.yaml",
     "lite2": "configs/flickr8k_2cores.yaml",

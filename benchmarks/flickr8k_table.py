@@ -14,11 +14,12 @@ NAMES = {
     "original": "the original recipe",
     "resnet18": "ours, same encoders",
     "student": "ours, ResNet18 taught by EfficientNet-Lite2",
+    "original_lite2": "the original recipe, EfficientNet-Lite2",
     "lite0": "ours, EfficientNet-Lite0",
     "heads": "ours, EfficientNet-Lite2, heads alone",
     "lite2": "ours, EfficientNet-Lite2",
 }
-SHORT = ("original", "resnet18", "heads", "lite2")  # in the README
+SHORT = ("original", "resnet18", "original_lite2", "heads", "lite2")  # in the README
 ORIGINAL_LOSS = 2.7289  # reported by the original's authors, at batch 64
 
 # Recall at 1, 5 and 10, image to text and text to image, on the same test split; `None` if not reported.
