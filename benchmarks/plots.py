@@ -34,6 +34,7 @@ from miniclip.utils.loading import default_device, load_model
 PLOTS = ROOT / "assets" / "plots"
 PRIVATE_PLOTS = ROOT / "runs" / "plots"
 COLOURS = {"original": figures.GREY, "resnet18": figures.RED, "lite0": "#d97706", "lite2": figures.TEAL}
+COLOURS |= {"original_lite2": "#0f172a", "student": "#db2777", "heads": "#7c3aed"}
 
 
 @exit_on_user_error
