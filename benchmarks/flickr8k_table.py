@@ -81,8 +81,8 @@ def retrieval_table(reference: dict[str, list[dict]]) -> str:
         "Percentages on the official test split (1,000 images, 5,000 captions): mean over the seeds ± standard "
         "deviation. Brackets: 95 % bootstrap interval of R@1, averaged over the seeds. Chance is 0.1 % at R@1 and a "
         "loss of 4.159 at batch 64. Speed is that of the last stage, and minutes are those of all training steps, "
-        "without the time in which locked encoders compute their features. Both are from the fastest seed, because other "
-        "work may have shared the machine during the others."
+        "without the time in which locked encoders compute their features. Both are from the fastest seed, because "
+        "other work may have shared the machine during the others."
     )
     return f"{rows(header, body)}\n\n{note}"
 

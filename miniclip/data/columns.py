@@ -32,6 +32,7 @@ MOST_SPLITS = 10
 MOST_WORDS = 4  # in a label, on average
 LEAST_WORDS_ALIKE = 3  # in captions whose columns have unusual names, on average
 LEAST_WORDS = 1.5  # in a caption, on average; fewer are labels or names
+MOST_ROWS_AN_IMAGE = 10  # where only numbers name the images, in a column with an unusual name
 HTML_CODE = re.compile(r"&(?:#\d{1,7}|#x[0-9a-fA-F]{1,6}|[a-zA-Z]\w{1,30});")
 HTML_TAG = re.compile(
     r"</?(?:p|br|div|span|b|i|u|em|strong|a|ul|ol|li|h[1-6]|font|small|sub|sup|table|tr|td|img)(?:\s[^<>]*)?/?>",
@@ -216,9 +217,16 @@ def find_path_column(samples: dict[str, list], finder: ImageFinder) -> str | Non
         stems = sum(path is not None and how == "stem" for path, how in found) / len(sample)
         numbers = sum(not isinstance(value, str) or value.strip().isdigit() for value in sample) / len(sample)
         share = full + 0.6 * stems - 0.1 * numbers
-        if full + stems >= 0.1:
+        if full + stems >= 0.1 and not (full == 0 and _are_other_numbers(name, found, finder)):
             scores[name] = (round(share, 1), -_rank(name, IMAGE_NAMES))
     return max(scores, key=scores.get) if scores else None
+
+
+def _are_other_numbers(name: str, found: list[tuple], finder: ImageFinder) -> bool:
+    """Whether the values, such as the number of a project or of a class, happen to be names of a few of the images."""
+    paths = {path for path, _ in found if path is not None}
+    few = len(paths) * MOST_ROWS_AN_IMAGE < len(found) and len(paths) < len(finder.images)
+    return few and plain_name(name) not in IMAGE_NAMES
 
 
 def _rank(name: str, known: tuple[str, ...]) -> int:

@@ -36,6 +36,7 @@ IMAGE_KEYS = ("image_id", "photo_flickr_id", "id")  # in COCO's annotations, VIS
 IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
 ANSWERS = ("body", "choices", "candidates", "message", "parts", "output")  # of OpenAI, Anthropic and Gemini
 ANSWERERS = ("gpt", "assistant", "model")
+PEOPLE = ("author", "user", "owner", "sender", "actor", "creator", "account", "profile")  # who have a picture, too
 MOST_LEVELS, MOST_PARTS = 8, 20  # how deep and in how many parts of a list to look for the name of an image
 MOST_LITERAL = 50_000_000  # characters of a Python literal, which takes far more memory to parse than JSON
 
@@ -465,12 +466,14 @@ def _lifted(record: dict, levels: int = MOST_LEVELS) -> list[dict]:
     """
     if levels == 0 or _names_an_image(record):
         return [record]
-    for name, cell in record.items():
+    for name, cell in sorted(record.items(), key=lambda field: plain_name(field[0]) in PEOPLE):
         parts = [part for part in as_list(cell) if isinstance(part, dict) and image_in(part)]
         if parts and _is_conversation(as_list(cell)) and any(_speaker(part) in ANSWERERS for part in cell):
             return [{**record, "image": image_in(parts)}]
         if parts:
             outer = {key: value for key, value in record.items() if key != name}
+            if any("id" in part for part in parts) and "id" in outer:  # other tables may name the record by it
+                outer["outer_id"] = outer.pop("id")
             inner = [{key: value for key, value in part.items() if value or key not in outer} for part in parts]
             return [lifted for part in inner for lifted in _lifted({**outer, **part}, levels - 1)]
     return [record]

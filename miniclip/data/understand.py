@@ -64,6 +64,7 @@ CONTAINERS = {
     **dict.fromkeys((".pkl", ".pickle"), "a pickle, which can run code when it is opened"),
     **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
     **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "SQLite"),
+    ".sql": "commands for a database",
     **dict.fromkeys((".rec", ".beton", ".mat", ".avro", ".orc", ".lance", ".msgpack"), "of another program"),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"), "a video"),
     **dict.fromkeys((".svg", ".eps", ".pdf"), "no photo"),
@@ -74,6 +75,7 @@ CONVERT = {
     "a video": "save some of its frames as images, such as with ffmpeg -i VIDEO -vf fps=1 frame_%04d.jpg",
     "a raw photo": "let a program for photos, such as darktable, export it as JPEG",
     "a medical image": "save it as PNG, such as with pydicom and Pillow",
+    "commands for a database": "load it into the database, and export the table with the captions as CSV",
     "no photo": "save its pictures as PNG or JPEG",
 }
 SAVE = (

@@ -290,10 +290,69 @@ def lists_in_shards(folder):
     return {n: [text, f"{text} again"] for n, text in enumerate(FIRST)}
 
 
+@published
+def recipe1m(folder):
+    """The images of a recipe have numbers of their own, in a second file."""
+    write_images(folder / "images", "{:010x}.png")
+    recipes = [{"id": f"r{n}", "title": text, "ingredients": [{"text": "1 egg"}]} for n, text in enumerate(FIRST)]
+    images = [
+        {"id": f"r{n}", "images": [{"id": f"{n:010x}.png", "url": f"https://example.org/{n}"}]} for n in range(NUMBER)
+    ]
+    write_lines(folder / "layer1.json", [json.dumps(recipes)])
+    write_lines(folder / "layer2.json", [json.dumps(images)])
+
+
+@published
+def messages_of_discord(folder):
+    """The author of each message has a picture as well, and a number that is the name of an image."""
+    names = write_images(folder / "chat.json_Files", "photo_{}.png")
+    (folder / "chat.json_Files" / "ann.png").write_bytes(drawn(0))
+    author = {"id": "5", "name": "ann", "avatarUrl": "chat.json_Files/ann.png"}
+    messages = [
+        {
+            "id": str(10**17 + n),
+            "type": "Default",
+            "content": FIRST[n],
+            "author": author,
+            "attachments": [{"id": str(n), "url": f"chat.json_Files/{name}", "fileName": name}],
+        }
+        for n, name in enumerate(names)
+    ]
+    write_lines(folder / "chat.json", [json.dumps({"guild": {"id": "1", "name": "Art"}, "messages": messages})])
+
+
+@published
+def unsplash(folder):
+    """The tables are numbered behind their suffixes."""
+    write_images(folder / "photos", "XMyPniM9L{:02d}.png")
+    rows = (f"XMyPniM9L{n:02d}\thttps://unsplash.com/photos/{n}\t\tann{n}\t{text}" for n, text in enumerate(FIRST))
+    header = "photo_id\tphoto_url\tphoto_description\tphotographer_username\tai_description"
+    write_lines(folder / "photos.tsv000", [header, *rows])
+
+
+@published
+def products_with_deep_records(folder):
+    """The description is in a record within the record of each image."""
+    write_images(folder / "images", "159{:02d}.png")
+    for n, text in enumerate(FIRST):
+        described = {"description": {"descriptorType": "description", "value": f"<p>{text}</p>"}}
+        record = {"meta": {"code": 200}, "data": {"id": 15900 + n, "price": 895, "productDescriptors": described}}
+        write_lines(folder / "styles" / f"159{n:02d}.json", [json.dumps(record)])
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_captions_are_read(tmp_path, name):
     expected = PUBLISHED[name](tmp_path) or ONE
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == expected
+
+
+def test_numbers_of_something_else_name_no_images(tmp_path):
+    """In Zooniverse's lists, the number of the project is in each row, and there may be an image of this name."""
+    write_images(tmp_path / "images", "{}.png")
+    rows = (f'{900 + n},5,"a description, of subject {n}"' for n in range(NUMBER))
+    write_lines(tmp_path / "subjects.csv", ["subject_id,project_id,description", *rows])
+    with pytest.raises(UserError, match="no caption column"):
+        pictures_and_captions(load_split(str(tmp_path), "all"))
 
 
 @pytest.mark.parametrize("name", ["{:03d}_{}.txt", "captions_{1}/{0:03d}.txt"])

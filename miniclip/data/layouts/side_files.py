@@ -39,6 +39,7 @@ KIND = re.compile(
 ENTITY = re.compile(r"\[/EN#\d+(?:/\w+)+ ([^\]]*)\]")
 CAPTION_FIELDS = ("caption", "captions", "text", "prompt", "description", "image_description", "caption_abstract")
 CAPTION_FIELDS += ("title", "sentences", "tags")
+DEEP_FIELDS = {"caption", "captions", "description", "image_description"}  # in records within a record
 
 
 def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
@@ -209,5 +210,13 @@ def _captions_in(record: object) -> list[str]:
     if not isinstance(record, dict):
         return []
     fields = {plain_name(str(name).rpartition(":")[2]): cell for name, cell in record.items() if cell}
-    field = next((name for name in CAPTION_FIELDS if name in fields), None)
-    return [text.strip() for text in texts_of(fields[field]) if text.strip()] if field else []
+    if field := next((name for name in CAPTION_FIELDS if name in fields), None):
+        return [text.strip() for text in texts_of(fields[field]) if text.strip()]
+    inner = (cell for cell in fields.values() if isinstance(cell, dict) and DEEP_FIELDS & _names_in(cell))
+    return next((texts for cell in inner if (texts := _captions_in(cell))), [])
+
+
+def _names_in(record: dict, levels: int = 3) -> set[str]:
+    """The names of all fields of a record, and of the records in it."""
+    inner = (cell for cell in record.values() if isinstance(cell, dict) and levels)
+    return {plain_name(name) for name in record}.union(*(_names_in(cell, levels - 1) for cell in inner))

@@ -30,6 +30,7 @@ MOST_PERHAPS, LARGEST_PERHAPS = 20, 200_000_000  # files, and bytes; where there
 PEEKED = 100_000  # bytes
 FENCE = b"```json"  # around what a language model has written
 BESIDE_IMAGES = (".txt", ".json", ".yml", ".yaml", ".xml")
+PART = re.compile(r"(\.[ct]sv)\d{1,5}")
 DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 NO_TABLES = re.compile(
     r"(readme|license|licence|requirements|nshards|classnames|zeroshot_|dataset_info|dataset_dict|state|config|"
@@ -52,13 +53,14 @@ def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
 
 
 def _may_be_table(path: PurePosixPath) -> bool:
-    if path.suffix.lower() not in READERS or NO_TABLES.fullmatch(path.name):
+    if _suffix(str(path)) not in READERS or NO_TABLES.fullmatch(path.name):
         return False
     return path.name.lower() not in NAMES_FILES or path.stem.lower() == "labels" or path.suffix.lower() == ".csv"
 
 
 def _suffix(file: str) -> str:
-    return PurePosixPath(without_compression(file)).suffix.lower()
+    """In lower case, without the number of a part: `.tsv` of `photos.tsv000`, as Unsplash's lists are called."""
+    return PART.sub(r"\1", PurePosixPath(without_compression(file)).suffix.lower())
 
 
 def _described(file: str) -> str:
