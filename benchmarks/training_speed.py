@@ -267,10 +267,10 @@ def main() -> None:
             for way in WAYS:
                 measurements[way].append(in_new_process(args, way))
                 print(f"round {number}, {way}: {measurements[way][-1]['pairs_per_s']:.1f} pairs/s", flush=True)
-    figures = summary(measurements) | {"batch_size": args.batch_size, "locked_batch_size": args.locked_batch_size}
-    figures |= {"pairs": args.pairs, "steps": args.steps, "load_average_before": load_average}
-    figures |= {"precision": args.precision, "avx2": args.avx2}
-    save(figures, args.output_json, args.seed, default_device())
+            figures = summary(measurements) | {"batch_size": args.batch_size}
+            figures |= {"locked_batch_size": args.locked_batch_size, "pairs": args.pairs, "steps": args.steps}
+            figures |= {"precision": args.precision, "avx2": args.avx2, "load_average_before": load_average}
+            save(figures, args.output_json, args.seed, default_device())  # after each round, since one takes a while
 
 
 if __name__ == "__main__":
