@@ -84,8 +84,10 @@ def _speed_in_one_precision(run: dict) -> str:
             spread += f"{figures['highest_pairs_per_s']:,.1f})"
             body.append([words, spread, f"{figures['peak_megabytes']:,.0f}"])
     ratios = [words.format(run[name]) for name, words in RATIOS.items() if name in run]
+    number = len(run["ours"]["rounds"])
+    rounds = f"Medians of {number} rounds" if number > 1 else "One round"
     note = (
-        f"In {precision}. Medians of {len(run['ours']['rounds'])} rounds in which every trainer runs once, at "
+        f"In {precision}. {rounds} in which every trainer runs once, at "
         f"batch {run['batch_size']} (locked: {run['locked_batch_size']}), including loading and augmentation. "
         f"{'; '.join(ratios)}. Training with locked encoders is {run['locked_ratio']:.0f} times as fast as full "
         f"training. {origin(run)}"

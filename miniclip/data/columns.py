@@ -12,7 +12,7 @@ import datasets
 from miniclip.data.head import head
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.json_tables import texts_of
-from miniclip.data.labels import ClassCaptions
+from miniclip.data.labels import MARKS, ClassCaptions
 from miniclip.data.names import (
     CAPTION_NAMES,
     IMAGE_NAMES,
@@ -178,10 +178,12 @@ def _label_column(samples: dict[str, list]) -> str | None:
 
 
 def _label_by_value(columns: dict[str, list]) -> str | None:
-    """The first column of short texts, or the only column of numbers, that repeats few values."""
+    """The first column of short texts, or the only column of numbers or marks, that repeats few values."""
     for name, values in columns.items():
         different = _distinct(values)
-        words = any(character.isalpha() for value in different for character in value) or len(columns) == 1
+        marks = all(value.lower() in MARKS for value in different)  # such as TRUE and FALSE
+        words = not marks and any(character.isalpha() for value in different for character in value)
+        words = words or len(columns) == 1
         if words and _is_label(values) and not _looks_like_no_caption(name, list(different)[:SAMPLED_VALUES]):
             return name
     return None

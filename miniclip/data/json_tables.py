@@ -427,6 +427,7 @@ def table_of_records(records: list[dict], how: str) -> Table:
         UserError: there are too many different fields.
     """
     names: dict[str, None] = {}
+    records = [_with_class_names(record) for record in records]
     records = [part for record in records for lifted in _lifted(record) for part in _one_an_image(lifted)]
     for record in records:
         names.update(dict.fromkeys(map(_field, record)))
@@ -441,6 +442,24 @@ def table_of_records(records: list[dict], how: str) -> Table:
         for name, column in table.columns.items():
             column.append(record.get(name))
     return table
+
+
+def _with_class_names(record: dict) -> dict:
+    """The record with the words for its labels, which SageMaker Ground Truth keeps beside the numbers:
+    `{"pet": 0, "pet-metadata": {"class-name": "dog"}}`, or with several labels `{"class-map": {"0": "dog"}}`."""
+    told = {name: cell for name, cell in record.items() if str(name).endswith("-metadata") and isinstance(cell, dict)}
+    if not any("job-name" in cell or "class-name" in cell for cell in told.values()):
+        return record
+    found = {name: cell for name, cell in record.items() if name not in told}
+    for name, cell in told.items():
+        answer = name.removesuffix("-metadata")
+        if "class-name" in cell:
+            found["label"] = cell["class-name"]
+            found.pop(answer, None)
+        elif isinstance(cell.get("class-map"), dict):
+            found["caption"] = ", ".join(map(str, cell["class-map"].values())) or None
+            found.pop(answer, None)
+    return found
 
 
 def image_in(value, levels: int = MOST_LEVELS) -> str | None:

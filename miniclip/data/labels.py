@@ -29,6 +29,10 @@ def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
     return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
 
 
+# What stands for 1 and 0 in columns of a class each.
+MARKS = {**dict.fromkeys(("true", "yes", "x", "✓", "✔"), 1.0), **dict.fromkeys(("false", "no"), 0.0)}
+
+
 @dataclass(frozen=True)
 class ClassCaptions:
     """
@@ -54,7 +58,7 @@ class ClassCaptions:
 def with_joined_indicators(columns: dict[str, list], image: str, least: int = 2) -> dict[str, list]:
     """
     Columns in which one column of class names replaces columns of 0 and 1, one for each class. Instead of 0, there may
-    also be -1, as in CelebA, or nothing, as in CheXpert.
+    also be -1, as in CelebA, or nothing, as in CheXpert. Spreadsheets have TRUE and FALSE, yes and no, or crosses.
 
     If no row has more than one class, the new column is `label`. Otherwise it is `caption`, with the names of all
     classes of a row. Columns of other kinds stay as they are.
@@ -107,6 +111,8 @@ def _is_indicator(values: list) -> bool:
 
 
 def _number(cell: object) -> float | None:
+    if isinstance(cell, str) and (mark := cell.strip().lower()) in MARKS:
+        return MARKS[mark]
     try:
         return float(cell)
     except (TypeError, ValueError):

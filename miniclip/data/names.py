@@ -26,7 +26,7 @@ CAPTION_NAMES = (
 )
 LABEL_NAMES = (
     *("label", "labels", "cls", "class", "class_name", "classname", "category", "category_name", "fine_label"),
-    *("target", "species", "breed", "dx", "diagnosis", "klasse", "kategorie"),
+    *("target", "species", "breed", "dx", "diagnosis", "emotion", "klasse", "kategorie"),
     *("label_name", "class_id", "class_idx", "label_id", "category_id", "target_class", "prediction_string"),
 )
 SPLIT_NAMES = ("split", "subset", "partition", "set", "fold", "phase", "data_split", "usage")
@@ -46,6 +46,7 @@ SPLIT_WORDS = {
     "train": "train", "training": "train", "trn": "train", "restval": "train",
     "trainval": "train",
     "val": "validation", "valid": "validation", "validation": "validation", "dev": "validation", "eval": "validation",
+    "publictest": "validation", "privatetest": "test",  # of FER-2013
     "test": "test", "testing": "test", "tst": "test",
 }  # fmt: skip
 

@@ -1,10 +1,12 @@
 """Datasets as their authors publish them, and lists as programs for photos and annotation write them."""
 
+import gzip
 import json
 
 import pytest
 from drawn_datasets import NUMBER, captions, drawn, number_of, pictures_and_captions, write_images, write_tar
 
+from miniclip.data.images import decode_image
 from miniclip.data.reader import find_image_column, find_label_column, load_split, understanding_of
 from miniclip.utils.errors import UserError
 
@@ -523,4 +525,105 @@ def test_codes_of_open_images_have_words(tmp_path):
     write_lines(tmp_path / "class-descriptions.csv", (f"/m/0{n + 1},{name}" for n, name in enumerate(CLASSES)))
     rows = (f"{n:016x},verification,/m/0{n % 3 + 1},1" for n in range(NUMBER))
     write_lines(tmp_path / "train-annotations-human-imagelabels.csv", ["ImageID,Source,LabelName,Confidence", *rows])
+    assert classes_of(load_split(str(tmp_path), "all")) == {n: CLASSES[n % 3] for n in range(NUMBER)}
+
+
+def grey(number: int, count: int) -> list[str]:
+    return [str(10 * number)] * count
+
+
+def fer2013(folder):
+    rows = (
+        f"{n % 3},{' '.join(grey(n, 48 * 48))},{'Training' if n < 16 else 'PublicTest' if n < 20 else 'PrivateTest'}"
+        for n in range(NUMBER)
+    )
+    write_lines(folder / "fer2013.csv", ["emotion,pixels,Usage", *rows])
+
+
+def mnist_of_kaggle(folder):
+    header = ["label", *(f"pixel{place}" for place in range(28 * 28))]
+    rows = ([str(n % 3), *grey(n, 28 * 28)] for n in range(NUMBER))
+    write_lines(folder / "train.csv", map(",".join, [header, *rows]))
+
+
+def mnist_without_header(folder):
+    """Packed, as such files are large."""
+    rows = (",".join([str(n % 3), *grey(n, 28 * 28)]) for n in range(NUMBER))
+    (folder / "mnist_train.csv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
+
+
+def skin_lesions_in_colour(folder):
+    """As HAM10000 has them in 28 x 28 pixels, with the label last."""
+    header = [*(f"pixel{place:04d}" for place in range(28 * 28 * 3)), "label"]
+    rows = ([*([str(10 * n), str(255 - 10 * n), "128"] * 784), str(n % 3)] for n in range(NUMBER))
+    write_lines(folder / "hmnist_28_28_RGB.csv", map(",".join, [header, *rows]))
+
+
+@pytest.mark.parametrize("write", [fer2013, mnist_of_kaggle, mnist_without_header, skin_lesions_in_colour])
+def test_cells_that_are_pixels_are_images(tmp_path, write):
+    write(tmp_path)
+    write_lines(tmp_path / "classnames.txt", CLASSES)
+    dataset = load_split(str(tmp_path), "all")
+    assert classes_of(dataset) == {n: CLASSES[n % 3] for n in range(NUMBER)}
+    picture = decode_image(dataset[0][find_image_column(dataset)])
+    assert picture.size == ((48, 48) if write is fer2013 else (28, 28))
+    assert picture.getpixel((0, 0)) == ((0, 255, 128) if write is skin_lesions_in_colour else (0, 0, 0))
+    if write is fer2013:
+        assert understanding_of(str(tmp_path)).sizes == {"train": 16, "validation": 4, "test": 4}
+
+
+def test_broken_rows_of_pixels_are_told(tmp_path):
+    mnist_of_kaggle(tmp_path)
+    lines = (tmp_path / "train.csv").read_text().splitlines()
+    lines[6] = "1,2,3"  # cut off
+    lines[7] = lines[7].replace("60", "600", 1)
+    write_lines(tmp_path / "train.csv", lines)
+    write_lines(tmp_path / "classnames.txt", CLASSES)
+    found = classes_of(load_split(str(tmp_path), "all"))
+    assert found == {n: CLASSES[n % 3] for n in range(NUMBER) if n not in (5, 6)}
+    assert understanding_of(str(tmp_path)).skipped.count == 2
+
+
+def test_other_numbers_are_no_pixels(tmp_path):
+    """Such as features of images beside the images."""
+    names = write_images(tmp_path)
+    header = ["file", "caption", *(f"x{place}" for place in range(256))]
+    rows = ([name, f'"{text}"', *["7"] * 256] for name, text in zip(names, FIRST, strict=True))
+    write_lines(tmp_path / "features.csv", map(",".join, [header, *rows]))
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+@pytest.mark.parametrize(("yes", "no"), [("TRUE", "FALSE"), ("x", ""), ("yes", "no"), ("1.0", "0.0")])
+def test_marks_in_columns_of_classes_are_labels(tmp_path, yes, no):
+    names = write_images(tmp_path)
+    rows = ([name, *(yes if n % 3 == place else no for place in range(3))] for n, name in enumerate(names))
+    write_lines(tmp_path / "tags.csv", map(",".join, [["file_name", *CLASSES], *rows]))
+    assert classes_of(load_split(str(tmp_path), "all")) == {n: CLASSES[n % 3] for n in range(NUMBER)}
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_labels_of_sagemaker_have_words(tmp_path, several):
+    """They are beside the numbers, among notes on the work."""
+    names = write_images(tmp_path / "images")
+    notes = {"job-name": "labeling-job/pets", "human-annotated": "yes", "creation-date": "2024-01-01T00:00:00"}
+    records = []
+    for n, name in enumerate(names):
+        words = (
+            {"class-map": {"0": "ball", str(n % 3 + 1): CLASSES[n % 3]}} if several else {"class-name": CLASSES[n % 3]}
+        )
+        numbers = [0, n % 3 + 1] if several else n % 3
+        records.append({"source-ref": f"s3://mine/images/{name}", "pet": numbers, "pet-metadata": {**words, **notes}})
+    write_lines(tmp_path / "output.manifest", map(json.dumps, records))
+    dataset = load_split(str(tmp_path), "all")
+    if several:
+        assert pictures_and_captions(dataset) == {n: [f"ball, {CLASSES[n % 3]}"] for n in range(NUMBER)}
+    else:
+        assert classes_of(dataset) == {n: CLASSES[n % 3] for n in range(NUMBER)}
+
+
+def test_class_folders_may_have_more_zeros_than_the_names_file(tmp_path):
+    """As in NABirds."""
+    for n in range(NUMBER):
+        write_images(tmp_path / "images" / f"{n % 3 + 10:04d}", "{}.png", [n])
+    write_lines(tmp_path / "classes.txt", (f"{place + 10} {name}" for place, name in enumerate(CLASSES)))
     assert classes_of(load_split(str(tmp_path), "all")) == {n: CLASSES[n % 3] for n in range(NUMBER)}

@@ -1,4 +1,4 @@
-"""Tables that contain the images themselves, written in base64, as Chinese-CLIP, OFA and web programs keep them."""
+"""Tables that contain the images: in base64, as Chinese-CLIP, OFA and web programs keep them, or as pixels."""
 
 import base64
 import binascii
@@ -16,6 +16,7 @@ import datasets
 import fsspec
 
 from miniclip.data.json_tables import NAMES_IMAGES
+from miniclip.data.layouts.pixel_tables import holds_pixels, write_pictures
 from miniclip.data.sources import Inventory, is_url
 from miniclip.utils.errors import UserError
 
@@ -41,7 +42,11 @@ def with_written_images(inventory: Inventory) -> list[str]:
         return []
     texts = filter(_is_text, inventory.files)
     largest = heapq.nlargest(MOST_FILES, texts, key=lambda file: inventory.files[file][0])
-    return sorted(file for file in largest if WRITTEN_IMAGE.search(_beginning(inventory, file)))
+    return sorted(file for file in largest if _contains_images(_beginning(inventory, file)))
+
+
+def _contains_images(beginning: str) -> bool:
+    return bool(WRITTEN_IMAGE.search(beginning)) or holds_pixels(beginning)
 
 
 def _is_text(file: str) -> bool:
@@ -90,7 +95,8 @@ def unpacked_images(inventory: Inventory, files: list[str]) -> Path:
             target = part / (_unpacked_name(file) if file in files else file)
             target.parent.mkdir(parents=True, exist_ok=True)
             if file in files:
-                _rewrite(inventory.path(file), target, part / "images")
+                rewrite = _rewrite_pixels if holds_pixels(_beginning(inventory, file)) else _rewrite
+                rewrite(inventory.path(file), target, part / "images")
             else:
                 shutil.copyfile(inventory.path(file), target)
         if not folder.is_dir():
@@ -128,6 +134,13 @@ def _rewrite(source: str, target: Path, images: Path) -> None:
     with _opened(source) as lines, target.open("wb") as out:
         for line in _unfolded(lines):
             out.write(WRITTEN_IMAGE.sub(write, line.decode("latin-1")).encode("latin-1"))
+
+
+def _rewrite_pixels(source: str, target: Path, images: Path) -> None:
+    """Write a table of pixels as pictures and a table with their names."""
+    images.mkdir(exist_ok=True)
+    with fsspec.open(source, "r", compression="infer", newline="") as table, target.open("w", newline="") as out:
+        write_pictures(table, out, images, target.stem)
 
 
 def _unfolded(lines: Iterable[bytes]) -> Iterator[bytes]:
