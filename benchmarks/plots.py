@@ -61,7 +61,7 @@ def draw_curves(args: argparse.Namespace) -> None:
     reference = reference_runs()
     if not reference:
         raise UserError("no reference run in benchmarks/results: see python benchmarks/flickr8k.py --help")
-    figure = Figure(figsize=(10, 3.6), layout="constrained")
+    figure = Figure(figsize=(10, 4), layout="constrained")
     losses, *recalls = figure.subplots(1, 3)
     for name, runs in reference.items():
         for number, run in enumerate(runs):
@@ -75,7 +75,7 @@ def draw_curves(args: argparse.Namespace) -> None:
                 axes.plot(*zip(*points, strict=True), marker=".", **options)
     losses.axhline(ORIGINAL_LOSS, color="black", lw=0.8, ls=":", label=f"{ORIGINAL_LOSS}, as published")
     losses.set(title="training loss among 64 pairs", xscale="log", xlabel="minutes of training")
-    losses.legend(fontsize=7, frameon=False)
+    figure.legend(*losses.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     for axes, way in zip(recalls, WAYS, strict=True):
         title = f"{way.replace('_', ' ')} R@1, validation, %"
         axes.set(title=title, xscale="log", xlabel="minutes of training", ylim=(0, None))
