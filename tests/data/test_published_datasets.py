@@ -552,6 +552,12 @@ def mnist_without_header(folder):
     (folder / "mnist_train.csv.gz").write_bytes(gzip.compress("\n".join(rows).encode()))
 
 
+def mnist_of_pandas(folder):
+    """The header only counts the columns."""
+    rows = ([str(n % 3), *grey(n, 28 * 28)] for n in range(NUMBER))
+    write_lines(folder / "mnist.csv", map(",".join, [map(str, range(28 * 28 + 1)), *rows]))
+
+
 def skin_lesions_in_colour(folder):
     """As HAM10000 has them in 28 x 28 pixels, with the label last."""
     header = [*(f"pixel{place:04d}" for place in range(28 * 28 * 3)), "label"]
@@ -559,7 +565,10 @@ def skin_lesions_in_colour(folder):
     write_lines(folder / "hmnist_28_28_RGB.csv", map(",".join, [header, *rows]))
 
 
-@pytest.mark.parametrize("write", [fer2013, mnist_of_kaggle, mnist_without_header, skin_lesions_in_colour])
+PIXELS = (fer2013, mnist_of_kaggle, mnist_without_header, mnist_of_pandas, skin_lesions_in_colour)
+
+
+@pytest.mark.parametrize("write", PIXELS)
 def test_cells_that_are_pixels_are_images(tmp_path, write):
     write(tmp_path)
     write_lines(tmp_path / "classnames.txt", CLASSES)
@@ -582,6 +591,13 @@ def test_broken_rows_of_pixels_are_told(tmp_path):
     found = classes_of(load_split(str(tmp_path), "all"))
     assert found == {n: CLASSES[n % 3] for n in range(NUMBER) if n not in (5, 6)}
     assert understanding_of(str(tmp_path)).skipped.count == 2
+
+
+def test_a_cell_may_be_longer_than_the_beginning_of_a_file(tmp_path):
+    names = write_images(tmp_path, numbers=range(3))
+    lines = [f'{name},"{text}"' for name, text in zip(names, FIRST, strict=False)]
+    write_lines(tmp_path / "captions.csv", ["image,caption", f'{names[0]},"{"long " * 100_000}"', *lines[1:]])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")).keys() >= {1, 2}
 
 
 def test_other_numbers_are_no_pixels(tmp_path):

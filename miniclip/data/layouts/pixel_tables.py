@@ -1,9 +1,10 @@
 """CSV files whose cells are the pixels of small images, as Kaggle has MNIST, FER-2013 and sign language."""
 
 import csv
+import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TextIO
 
@@ -23,10 +24,13 @@ def holds_pixels(beginning: str) -> bool:
     Args:
         beginning: its first lines; the last one may be cut off.
     """
-    rows = list(csv.reader(beginning.splitlines()[:3]))
+    try:
+        rows = list(csv.reader(beginning.splitlines()[:3]))
+    except csv.Error:  # other texts, such as very long ones
+        return False
     if len(rows) < 2 or not rows[1] or len(rows[0]) != len(rows[1]):
         return False
-    header = _header(rows[0])
+    header, _ = _header(rows[0])
     places = _pixel_columns(header)
     return bool(places) and _pixels(rows[1], header, places) is not None
 
@@ -41,12 +45,12 @@ def write_pictures(table: TextIO, out: TextIO, images: Path, stem: str) -> None:
     """
     rows = csv.reader(table)
     first = next(rows)
-    header = _header(first)
+    header, is_row = _header(first)
     places = _pixel_columns(header)
     writer = csv.writer(out)
     others = [place for place in range(len(header)) if place not in set(places)]
     writer.writerow(["file_name", *(header[place] for place in others)])
-    for number, row in enumerate(_shown(rows if header == first else _chain(first, rows), images)):
+    for number, row in enumerate(_shown(itertools.chain([first] if is_row else [], rows), images)):
         pixels = _pixels(row, header, places)
         name = f"{stem}_{number:06d}.png"
         if pixels is not None:  # the others are told as missing images
@@ -58,17 +62,15 @@ def _shown(rows: Iterable[list[str]], images: Path) -> tqdm:
     return tqdm(rows, desc=f"writing pixels to {images}", unit="image", leave=False)
 
 
-def _chain(first: list[str], rest: Iterable[list[str]]) -> Iterator[list[str]]:
-    yield first
-    yield from rest
-
-
-def _header(first: list[str]) -> list[str]:
-    """The names of the columns. Without a header, the label is the first column, as in MNIST's usual CSV file."""
+def _header(first: list[str]) -> tuple[list[str], bool]:
+    """The names of the columns, and whether the first row has pixels already. Without names, or if they only count, the
+    label is the first column, as in MNIST's usual CSV file."""
     if not all(cell.strip().isdigit() for cell in first):
-        return first
+        return first, False
+    numbers = [int(cell) for cell in first]
+    counts = numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     labels = [] if _side(len(first)) else ["label"]
-    return [*labels, *(f"pixel{number}" for number in range(len(first) - len(labels)))]
+    return [*labels, *(f"pixel{number}" for number in range(len(first) - len(labels)))], not counts
 
 
 def _pixel_columns(header: list[str]) -> list[int]:
