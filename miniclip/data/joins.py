@@ -22,12 +22,17 @@ def join_tables(images: Table, columns: TableColumns, captions: Table) -> Table 
     known = {name: _distinct(values) for name, values in images.columns.items() if name != columns.image}
     known = {name: keys for name, keys in known.items() if len(keys) >= LEAST_DISTINCT * len(images)}
     for theirs, keys in captions.columns.items():
-        if caption_names({name: sample_of(cells) for name, cells in captions.columns.items() if name != theirs}):
-            wanted = _distinct(keys)
-            for ours, values in known.items():
-                shared = len(wanted & values)
-                if 1 < shared >= LEAST_SHARED * len(wanted):
-                    pairs[ours, theirs] = (plain_name(ours) == plain_name(theirs), shared)
+        wanted = _distinct(keys)
+        for ours, values in known.items():
+            shared = len(wanted & values)
+            if 1 < shared >= LEAST_SHARED * len(wanted):
+                pairs[ours, theirs] = (plain_name(ours) == plain_name(theirs), shared)
+    samples = {name: sample_of(cells) for name, cells in captions.columns.items()} if pairs else {}
+    with_captions = {
+        theirs: bool(caption_names({name: sample for name, sample in samples.items() if name != theirs}))
+        for theirs in {theirs for _, theirs in pairs}
+    }
+    pairs = {pair: score for pair, score in pairs.items() if with_captions[pair[1]]}
     if not pairs:
         return None
     ours, theirs = max(pairs, key=pairs.get)

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from pathlib import Path
 
 import pytest
 from drawn_datasets import NUMBER, captions, drawn, number_of, pictures_and_captions, write_images, write_tar
@@ -568,29 +569,37 @@ def skin_lesions_in_colour(folder):
 PIXELS = (fer2013, mnist_of_kaggle, mnist_without_header, mnist_of_pandas, skin_lesions_in_colour)
 
 
+def folder_of(write, tmp_path) -> str:
+    """A folder beside the cache, into which the pictures are written."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder)
+    write_lines(folder / "classnames.txt", CLASSES)
+    return str(folder)
+
+
 @pytest.mark.parametrize("write", PIXELS)
 def test_cells_that_are_pixels_are_images(tmp_path, write):
-    write(tmp_path)
-    write_lines(tmp_path / "classnames.txt", CLASSES)
-    dataset = load_split(str(tmp_path), "all")
+    folder = folder_of(write, tmp_path)
+    dataset = load_split(folder, "all")
     assert classes_of(dataset) == {n: CLASSES[n % 3] for n in range(NUMBER)}
     picture = decode_image(dataset[0][find_image_column(dataset)])
     assert picture.size == ((48, 48) if write is fer2013 else (28, 28))
     assert picture.getpixel((0, 0)) == ((0, 255, 128) if write is skin_lesions_in_colour else (0, 0, 0))
     if write is fer2013:
-        assert understanding_of(str(tmp_path)).sizes == {"train": 16, "validation": 4, "test": 4}
+        assert understanding_of(folder).sizes == {"train": 16, "validation": 4, "test": 4}
 
 
 def test_broken_rows_of_pixels_are_told(tmp_path):
-    mnist_of_kaggle(tmp_path)
-    lines = (tmp_path / "train.csv").read_text().splitlines()
+    folder = folder_of(mnist_of_kaggle, tmp_path)
+    file = Path(folder) / "train.csv"
+    lines = file.read_text().splitlines()
     lines[6] = "1,2,3"  # cut off
     lines[7] = lines[7].replace("60", "600", 1)
-    write_lines(tmp_path / "train.csv", lines)
-    write_lines(tmp_path / "classnames.txt", CLASSES)
-    found = classes_of(load_split(str(tmp_path), "all"))
+    write_lines(file, lines)
+    found = classes_of(load_split(folder, "all"))
     assert found == {n: CLASSES[n % 3] for n in range(NUMBER) if n not in (5, 6)}
-    assert understanding_of(str(tmp_path)).skipped.count == 2
+    assert understanding_of(folder).skipped.count == 2
 
 
 def test_a_cell_may_be_longer_than_the_beginning_of_a_file(tmp_path):
