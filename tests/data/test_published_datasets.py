@@ -561,10 +561,11 @@ def mnist_of_pandas(folder):
 
 
 def skin_lesions_in_colour(folder):
-    """As HAM10000 has them in 28 x 28 pixels, with the label last."""
-    header = [*(f"pixel{place:04d}" for place in range(28 * 28 * 3)), "label"]
-    rows = ([*([str(10 * n), str(255 - 10 * n), "128"] * 784), str(n % 3)] for n in range(NUMBER))
-    write_lines(folder / "hmnist_28_28_RGB.csv", map(",".join, [header, *rows]))
+    """As HAM10000 has them in 28 x 28 pixels, with the label behind them; in an encoding of old programs."""
+    header = [*(f"pixel{place:04d}" for place in range(28 * 28 * 3)), "label", "Größe"]
+    rows = ([*([str(10 * n), str(255 - 10 * n), "128"] * 784), str(n % 3), "28"] for n in range(NUMBER))
+    text = "\n".join(map(",".join, [header, *rows]))
+    (folder / "hmnist_28_28_RGB.csv").write_text(text, encoding="latin-1")
 
 
 PIXELS = (fer2013, mnist_of_kaggle, mnist_without_header, mnist_of_pandas, skin_lesions_in_colour)

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import csv
 import heapq
 import lzma
 import os
@@ -101,7 +102,7 @@ def unpacked_images(inventory: Inventory, files: list[str]) -> Path:
                 shutil.copyfile(inventory.path(file), target)
         if not folder.is_dir():
             part.rename(folder)
-    except (OSError, EOFError, zlib.error, lzma.LZMAError) as error:
+    except (OSError, EOFError, csv.Error, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"the images in {files[0]} cannot be unpacked to {folder.parent}: {error}") from error
     return folder
 
@@ -139,7 +140,8 @@ def _rewrite(source: str, target: Path, images: Path) -> None:
 def _rewrite_pixels(source: str, target: Path, images: Path) -> None:
     """Write a table of pixels as pictures and a table with their names."""
     images.mkdir(exist_ok=True)
-    with fsspec.open(source, "r", compression="infer", newline="") as table, target.open("w", newline="") as out:
+    text = {"encoding": "latin-1", "newline": ""}  # the bytes of other encodings survive it
+    with fsspec.open(source, "r", compression="infer", **text) as table, target.open("w", **text) as out:
         write_pictures(table, out, images, target.stem)
 
 
