@@ -80,8 +80,9 @@ def _speed_in_one_precision(run: dict) -> str:
     for way, words in WAYS.items():
         if way in run:
             figures = run[way]
-            spread = f"{figures['pairs_per_s']:,.1f} ({figures['lowest_pairs_per_s']:,.1f} to "
-            spread += f"{figures['highest_pairs_per_s']:,.1f})"
+            spread = f"{figures['pairs_per_s']:,.1f}"
+            if len(figures["rounds"]) > 1:
+                spread += f" ({figures['lowest_pairs_per_s']:,.1f} to {figures['highest_pairs_per_s']:,.1f})"
             body.append([words, spread, f"{figures['peak_megabytes']:,.0f}"])
     ratios = [words.format(run[name]) for name, words in RATIOS.items() if name in run]
     number = len(run["ours"]["rounds"])

@@ -219,13 +219,13 @@ def find_path_column(samples: dict[str, list], finder: ImageFinder) -> str | Non
         stems = sum(path is not None and how == "stem" for path, how in found) / len(sample)
         numbers = sum(not isinstance(value, str) or value.strip().isdigit() for value in sample) / len(sample)
         share = full + 0.6 * stems - 0.1 * numbers
-        if full + stems >= 0.1 and not (full == 0 and _are_other_numbers(name, found, finder)):
+        if full + stems >= 0.1 and not (full == 0 and numbers > 0.5 and _are_others(name, found, finder)):
             scores[name] = (round(share, 1), -_rank(name, IMAGE_NAMES))
     return max(scores, key=scores.get) if scores else None
 
 
-def _are_other_numbers(name: str, found: list[tuple], finder: ImageFinder) -> bool:
-    """Whether the values, such as the number of a project or of a class, happen to be names of a few of the images."""
+def _are_others(name: str, found: list[tuple], finder: ImageFinder) -> bool:
+    """Whether numbers of something else, such as a project or a class, happen to be names of a few of the images."""
     paths = {path for path, _ in found if path is not None}
     few = len(paths) * MOST_ROWS_AN_IMAGE < len(found) and len(paths) < len(finder.images)
     return few and plain_name(name) not in IMAGE_NAMES

@@ -37,6 +37,7 @@ IMAGE_IDS = re.compile(r"(image|img|item)_?ids", re.IGNORECASE)
 ANSWERS = ("body", "choices", "candidates", "message", "parts", "output")  # of OpenAI, Anthropic and Gemini
 ANSWERERS = ("gpt", "assistant", "model")
 PEOPLE = ("author", "user", "owner", "sender", "actor", "creator", "account", "profile")  # who have a picture, too
+PORTRAIT = re.compile(r"avatar|profile|portrait|icon|logo", re.IGNORECASE)
 MOST_LEVELS, MOST_PARTS = 8, 20  # how deep and in how many parts of a list to look for the name of an image
 MOST_LITERAL = 50_000_000  # characters of a Python literal, which takes far more memory to parse than JSON
 
@@ -485,7 +486,7 @@ def _lifted(record: dict, levels: int = MOST_LEVELS) -> list[dict]:
     """
     if levels == 0 or _names_an_image(record):
         return [record]
-    for name, cell in sorted(record.items(), key=lambda field: plain_name(field[0]) in PEOPLE):
+    for name, cell in sorted(record.items(), key=lambda field: _is_someone(*field)):
         parts = [part for part in as_list(cell) if isinstance(part, dict) and image_in(part)]
         if parts and _is_conversation(as_list(cell)) and any(_speaker(part) in ANSWERERS for part in cell):
             return [{**record, "image": image_in(parts)}]
@@ -496,6 +497,13 @@ def _lifted(record: dict, levels: int = MOST_LEVELS) -> list[dict]:
             inner = [{key: value for key, value in part.items() if value or key not in outer} for part in parts]
             return [lifted for part in inner for lifted in _lifted({**outer, **part}, levels - 1)]
     return [record]
+
+
+def _is_someone(name: object, cell: object) -> bool:
+    """Whether a field is about a person, whose picture is not that of the record."""
+    fields = cell.items() if isinstance(cell, dict) else ()
+    pictures = [key for key, part in fields if isinstance(part, str) and is_image_name(part)]
+    return plain_name(name) in PEOPLE or bool(pictures) and all(PORTRAIT.search(str(key)) for key in pictures)
 
 
 def _one_an_image(record: dict) -> list[dict]:

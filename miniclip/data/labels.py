@@ -29,8 +29,11 @@ def class_prompts(class_name: str, templates: Sequence[str]) -> list[str]:
     return [template.replace("{}", class_name.replace("_", " ")) for template in templates]
 
 
-# What stands for 1 and 0 in columns of a class each.
-MARKS = {**dict.fromkeys(("true", "yes", "x", "✓", "✔"), 1.0), **dict.fromkeys(("false", "no"), 0.0)}
+# What stands for 1 and 0 in columns of a class each, in the languages of common spreadsheets.
+MARKS = {
+    **dict.fromkeys(("true", "yes", "y", "x", "✓", "✔", "ja", "wahr", "oui", "vrai", "si", "sí", "sim"), 1.0),
+    **dict.fromkeys(("false", "no", "n", "-", "nein", "falsch", "non", "faux", "não", "nee"), 0.0),
+}
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from miniclip.data.layouts.class_folders import find_class_folders
 from miniclip.data.layouts.found import ONLY_IMAGES, Found, Options
 from miniclip.data.layouts.parallel_lines import find_parallel_lines
 from miniclip.data.layouts.side_files import find_side_files
-from miniclip.data.layouts.table_files import NO_TABLES, READERS, without_compression
+from miniclip.data.layouts.table_files import NO_TABLES, READERS, suffix_of
 from miniclip.data.layouts.tables import find_tables
 from miniclip.data.layouts.written_images import names_image_files, unpacked_images, with_written_images
 from miniclip.data.names import RAW_SUFFIXES, is_image_name
@@ -266,8 +266,7 @@ def understand_files(files: list[str], name: str, options: Options, streaming: b
 
 
 def _suffix(file: str) -> str:
-    lower = file.lower()
-    return ".tar.gz" if lower.endswith(".tar.gz") else PurePosixPath(without_compression(lower)).suffix
+    return ".tar.gz" if file.lower().endswith(".tar.gz") else suffix_of(file)
 
 
 def _common_root(files: list[str]) -> tuple[str, list[str]]:

@@ -80,7 +80,10 @@ ROWS = {
 WITHOUT_CAPTIONS = [
     ("a table of names and labels, such as `id,breed`", "`--dataset_name photos`"),
     ("a list of paths and class numbers, with `classes.txt`", "`--dataset_name photos`"),
-    ("a table with a column of 0 and 1, crosses, or TRUE and FALSE for each class", "`--dataset_name photos`"),
+    (
+        "a table with a column for each class: 0 and 1, TRUE and FALSE, crosses, or 1 and -1 as in CelebA",
+        "`--dataset_name photos`",
+    ),
     ("classes in file names: `cat.12.jpg`", "`--dataset_name photos`"),
     ("a CSV file of pixels, as Kaggle has MNIST and FER-2013, with `classnames.txt`", "`--zero_shot_dataset photos`"),
     ("choices made in Label Studio, Labelbox, Prodigy, CVAT or SageMaker Ground Truth", "`--zero_shot_dataset photos`"),

@@ -312,12 +312,14 @@ def messages_of_discord(folder):
     names = write_images(folder / "chat.json_Files", "photo_{}.png")
     (folder / "chat.json_Files" / "ann.png").write_bytes(drawn(0))
     author = {"id": "5", "name": "ann", "avatarUrl": "chat.json_Files/ann.png"}
+    member = {"nick": "ann", "avatar": "chat.json_Files/ann.png"}
     messages = [
         {
             "id": str(10**17 + n),
             "type": "Default",
             "content": FIRST[n],
             "author": author,
+            "member": member,
             "attachments": [{"id": str(n), "url": f"chat.json_Files/{name}", "fileName": name}],
         }
         for n, name in enumerate(names)
@@ -347,6 +349,20 @@ def products_with_deep_records(folder):
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_captions_are_read(tmp_path, name):
     expected = PUBLISHED[name](tmp_path) or ONE
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == expected
+
+
+def test_a_part_of_a_table_can_be_named(tmp_path):
+    unsplash(tmp_path)
+    assert pictures_and_captions(load_split(str(tmp_path / "photos.tsv000"), "all")) == ONE
+
+
+def test_many_rows_may_have_the_name_of_an_image(tmp_path):
+    """In a column of any name. These are no numbers, which could be those of something else."""
+    names = write_images(tmp_path, "dog_{}_x.png")
+    rows = (f"{name[:-4]},{FIRST[n]} seen {k} times" for n, name in enumerate(names) for k in range(12))
+    write_lines(tmp_path / "words.csv", ["sketch,words", *rows])
+    expected = {n: [f"{text} seen {k} times" for k in range(12)] for n, text in enumerate(FIRST)}
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == expected
 
 
@@ -560,6 +576,13 @@ def mnist_of_pandas(folder):
     write_lines(folder / "mnist.csv", map(",".join, [map(str, range(28 * 28 + 1)), *rows]))
 
 
+def mnist_of_a_spreadsheet(folder):
+    """With semicolons, numbers of the rows, and decimals."""
+    header = ["", "label", *(f"pixel_{place}" for place in range(28 * 28))]
+    rows = ([str(n), str(n % 3), *[f"{10 * n}.0"] * 784] for n in range(NUMBER))
+    write_lines(folder / "mnist.csv", map(";".join, [header, *rows]))
+
+
 def skin_lesions_in_colour(folder):
     """As HAM10000 has them in 28 x 28 pixels, with the label behind them; in an encoding of old programs."""
     header = [*(f"pixel{place:04d}" for place in range(28 * 28 * 3)), "label", "Größe"]
@@ -568,7 +591,14 @@ def skin_lesions_in_colour(folder):
     (folder / "hmnist_28_28_RGB.csv").write_text(text, encoding="latin-1")
 
 
-PIXELS = (fer2013, mnist_of_kaggle, mnist_without_header, mnist_of_pandas, skin_lesions_in_colour)
+PIXELS = (
+    fer2013,
+    mnist_of_kaggle,
+    mnist_without_header,
+    mnist_of_pandas,
+    mnist_of_a_spreadsheet,
+    skin_lesions_in_colour,
+)
 
 
 def folder_of(write, tmp_path) -> str:
@@ -621,7 +651,9 @@ def test_other_numbers_are_no_pixels(tmp_path):
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
 
 
-@pytest.mark.parametrize(("yes", "no"), [("TRUE", "FALSE"), ("x", ""), ("yes", "no"), ("1.0", "0.0")])
+@pytest.mark.parametrize(
+    ("yes", "no"), [("TRUE", "FALSE"), ("x", ""), ("Y", "N"), ("x", "-"), ("ja", "nein"), ("1.0", "0.0")]
+)
 def test_marks_in_columns_of_classes_are_labels(tmp_path, yes, no):
     names = write_images(tmp_path)
     rows = ([name, *(yes if n % 3 == place else no for place in range(3))] for n, name in enumerate(names))

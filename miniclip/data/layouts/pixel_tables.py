@@ -24,8 +24,9 @@ def holds_pixels(beginning: str) -> bool:
     Args:
         beginning: its first lines; the last one may be cut off.
     """
+    lines = beginning.splitlines()[:3]
     try:
-        rows = list(csv.reader(beginning.splitlines()[:3]))
+        rows = list(csv.reader(lines, delimiter=_delimiter(lines[0] if lines else "")))
     except csv.Error:  # other texts, such as very long ones
         return False
     if len(rows) < 2 or not rows[1] or len(rows[0]) != len(rows[1]):
@@ -43,14 +44,16 @@ def write_pictures(table: TextIO, out: TextIO, images: Path, stem: str) -> None:
         images: folder of the pictures.
         stem: the beginning of their names.
     """
-    rows = csv.reader(table)
-    first = next(rows)
+    beginning = table.readline()
+    delimiter = _delimiter(beginning)
+    (first,) = csv.reader([beginning], delimiter=delimiter)
+    rows = csv.reader(table, delimiter=delimiter)
     header, is_row = _header(first)
     places = _pixel_columns(header)
     writer = csv.writer(out)
-    others = [place for place in range(len(header)) if place not in set(places)]
+    others = sorted(set(range(len(header))) - set(places))
     writer.writerow(["file_name", *(header[place] for place in others)])
-    for number, row in enumerate(_shown(itertools.chain([first] if is_row else [], rows), images)):
+    for number, row in enumerate(_shown(itertools.chain([first] if is_row else [], rows))):
         pixels = _pixels(row, header, places)
         name = f"{stem}_{number:06d}.png"
         if pixels is not None:  # the others are told as missing images
@@ -58,8 +61,12 @@ def write_pictures(table: TextIO, out: TextIO, images: Path, stem: str) -> None:
         writer.writerow([name, *(row[place] if place < len(row) else "" for place in others)])
 
 
-def _shown(rows: Iterable[list[str]], images: Path) -> tqdm:
-    return tqdm(rows, desc=f"writing pixels to {images}", unit="image", leave=False)
+def _shown(rows: Iterable[list[str]]) -> tqdm:
+    return tqdm(rows, desc="writing pixels as pictures", unit="image", leave=False)
+
+
+def _delimiter(line: str) -> str:
+    return max(",;\t", key=line.count)
 
 
 def _header(first: list[str]) -> tuple[list[str], bool]:
@@ -97,9 +104,9 @@ def _pixels(row: list[str], header: list[str], places: list[int]) -> np.ndarray 
     cells = row[places[0]].split() if len(places) == 1 else [row[place] for place in places]
     side = _side(len(cells))
     try:
-        numbers = np.array(cells, dtype=np.int64)
-    except (ValueError, OverflowError):
+        numbers = np.array(cells, dtype=np.float64)
+    except ValueError:
         return None
-    if side is None or numbers.min() < 0 or numbers.max() > 255:
+    if side is None or not (np.mod(numbers, 1) == 0).all() or numbers.min() < 0 or numbers.max() > 255:
         return None
     return numbers.reshape((side, side) if len(numbers) == side**2 else (side, side, 3)).astype(np.uint8)

@@ -42,23 +42,23 @@ NO_TABLES = re.compile(
 def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
     """Files that may be tables, without texts beside single images and files that only describe the dataset."""
     files = [file for file in inventory.files if _may_be_table(PurePosixPath(without_compression(file)))]
-    perhaps = [file for file in files if _suffix(file) in PERHAPS_TEXT]
+    perhaps = [file for file in files if suffix_of(file) in PERHAPS_TEXT]
     if len(perhaps) > MOST_PERHAPS or any(inventory.files[file][0] > LARGEST_PERHAPS for file in perhaps):
-        files = [file for file in files if _suffix(file) not in PERHAPS_TEXT]
-    if any(_suffix(file) in BESIDE_IMAGES for file in files):
+        files = [file for file in files if suffix_of(file) not in PERHAPS_TEXT]
+    if any(suffix_of(file) in BESIDE_IMAGES for file in files):
         images = [PurePosixPath(name) for name in finder.images]
         described = {folded(name) for image in images for name in (image.name, image.stem)}
-        files = [file for file in files if not (_suffix(file) in BESIDE_IMAGES and _described(file) in described)]
+        files = [file for file in files if not (suffix_of(file) in BESIDE_IMAGES and _described(file) in described)]
     return sorted(files, key=_split_last)[:MOST_TABLES]
 
 
 def _may_be_table(path: PurePosixPath) -> bool:
-    if _suffix(str(path)) not in READERS or NO_TABLES.fullmatch(path.name):
+    if suffix_of(str(path)) not in READERS or NO_TABLES.fullmatch(path.name):
         return False
     return path.name.lower() not in NAMES_FILES or path.stem.lower() == "labels" or path.suffix.lower() == ".csv"
 
 
-def _suffix(file: str) -> str:
+def suffix_of(file: str) -> str:
     """In lower case, without the number of a part: `.tsv` of `photos.tsv000`, as Unsplash's lists are called."""
     return PART.sub(r"\1", PurePosixPath(without_compression(file)).suffix.lower())
 
@@ -78,7 +78,7 @@ def read_table(inventory: Inventory, file: str) -> Table | None:
     Raises:
         UserError: the file is broken, or of a kind that cannot be read.
     """
-    reader = READERS[_suffix(file)]
+    reader = READERS[suffix_of(file)]
     try:
         table = reader(_decompressed(inventory.read(file), file), file)
         return None if table is not None and _names_classes(file, table) else table
