@@ -9,9 +9,9 @@ from pathlib import PurePosixPath
 
 import datasets
 
+from miniclip.data.cell_texts import texts_of
 from miniclip.data.head import head
 from miniclip.data.image_paths import ImageFinder
-from miniclip.data.json_tables import texts_of
 from miniclip.data.labels import MARKS, ClassCaptions
 from miniclip.data.names import (
     CAPTION_NAMES,

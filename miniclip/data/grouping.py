@@ -8,7 +8,7 @@ import pyarrow as pa
 from datasets import Dataset, DatasetInfo, Features, Image, List, Value
 from datasets.table import InMemoryTable
 
-from miniclip.data.json_tables import texts_of
+from miniclip.data.cell_texts import texts_of
 
 EDGE = 64  # bytes at the end and in the middle of an encoded image that are compared before all others
 

@@ -29,6 +29,7 @@ from miniclip.data.columns import (
     find_label_column,
     image_columns,
 )
+from miniclip.data.held_images import understand_embedded
 from miniclip.data.layouts import embedded
 from miniclip.data.layouts.found import ONLY_IMAGES, Options
 from miniclip.data.names import is_image_name
@@ -37,7 +38,7 @@ from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import is_url, take_inventory
 from miniclip.data.splits import SplitMissing, first_rows, missing_split, parse_split, select_split
 from miniclip.data.table_cache import cache_folder
-from miniclip.data.understand import is_local_dataset, understand_embedded, understand_local, understand_named_files
+from miniclip.data.understand import is_local_dataset, understand_local, understand_named_files
 from miniclip.data.understanding import Understanding, pairs_in_words
 from miniclip.utils.errors import UserError
 from miniclip.utils.hub import go_offline_if_unreachable, is_local

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import datasets
 
+from miniclip.data.cell_texts import texts_of
 from miniclip.data.columns import caption_names, sample_of
 from miniclip.data.encodings import decode_table
-from miniclip.data.json_tables import read_json_table, texts_of
+from miniclip.data.json_tables import read_json_table
 from miniclip.data.reader import find_columns, load_split, usable_captions
 from miniclip.data.tables import read_text_table, split_lines
 from miniclip.utils.errors import UserError

@@ -3,7 +3,9 @@
 import re
 from xml.etree import ElementTree
 
-from miniclip.data.json_tables import NAMES_IMAGES, records_of, table_of_records
+from miniclip.data.json_tables import NAMES_IMAGES
+from miniclip.data.record_tables import table_of_records
+from miniclip.data.records import records_of
 from miniclip.data.tables import Table
 from miniclip.utils.errors import UserError
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from miniclip.data import repetitions, understand
+from miniclip.data import drawn_splits, repetitions
 from miniclip.data.image_cache import DecodedImages, cache_images
 from miniclip.data.pairs import PairCollator, PairDataset, StreamingPairs
 from miniclip.data.reader import Columns, load_split
@@ -97,7 +97,7 @@ def test_captions_that_differ_in_case_spaces_and_full_stop_are_equal():
 def test_drawn_splits_keep_copies_on_one_side(tmp_path, monkeypatch, other_format):
     """Forty pictures, each under three names and in two formats. By name alone, twelve of them would be split up."""
     if other_format is None:  # as for very many images, whose files are compared
-        monkeypatch.setattr(understand, "COMPARED_IMAGES", 0)
+        monkeypatch.setattr(drawn_splits, "COMPARED_IMAGES", 0)
         monkeypatch.setattr(repetitions, "decode_image", None)
     lines = ["file_name,caption"]
     for seed in range(40):

@@ -15,7 +15,7 @@ from PIL import Image
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker as torch_worker
 
-from miniclip.data import understand
+from miniclip.data import drawn_splits
 from miniclip.data.pairs import PairCollator, StreamingPairs
 from miniclip.data.reader import Columns, load_split
 from miniclip.data.splits import DRAWN, draw_splits
@@ -97,7 +97,7 @@ def test_a_stream_that_is_not_read_twice_trains_on_no_image_of_the_exact_test_sp
     keys = [number.to_bytes(2, "big") for number in range(500)]
     rows = [{"image": {"bytes": key, "path": None}, "caption": str(number)} for number, key in enumerate(keys)]
     Dataset.from_list(rows).to_parquet(tmp_path / "all.parquet")
-    monkeypatch.setattr(understand, "EXACT_HASHES", 0)
+    monkeypatch.setattr(drawn_splits, "EXACT_HASHES", 0)
     streams = {split: load_split(str(tmp_path / "all.parquet"), split, streaming=True) for split in DRAWN}
     streamed = {split: {row["image"]["bytes"] for row in part} for split, part in streams.items()}
     exact = {split: {keys[row] for row in numbers} for split, numbers in draw_splits(keys).items()}

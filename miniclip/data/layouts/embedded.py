@@ -12,10 +12,10 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict
 
+from miniclip.data.cell_texts import texts_of
 from miniclip.data.columns import caption_names, column_names, image_columns, named, sample_of, split_list
 from miniclip.data.grouping import group_consecutive, group_encoded
 from miniclip.data.head import head
-from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Options
 from miniclip.data.layouts.pixel_arrays import array_column, picture_of
 from miniclip.data.layouts.written_images import WRITTEN_IMAGE, image_bytes

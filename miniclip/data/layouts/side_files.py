@@ -8,11 +8,11 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from miniclip.data.cell_texts import texts_of
 from miniclip.data.described_photos import description_in_xmp
 from miniclip.data.encodings import decode_text
 from miniclip.data.enumerations import without_enumeration
 from miniclip.data.image_paths import ImageFinder, folded
-from miniclip.data.json_tables import texts_of
 from miniclip.data.layouts.found import Found, Rows, build
 from miniclip.data.layouts.split_lists import folder_splits
 from miniclip.data.names import described_image, is_image_name, plain_name

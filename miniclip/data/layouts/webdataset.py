@@ -9,10 +9,10 @@ from pathlib import Path, PurePosixPath
 import fsspec
 from datasets import ClassLabel, Features, List, Value
 
+from miniclip.data.cell_texts import texts_of
 from miniclip.data.columns import caption_names
 from miniclip.data.encodings import decode_text
 from miniclip.data.grouping import undecoded_image
-from miniclip.data.json_tables import texts_of
 from miniclip.data.names import is_image_name
 from miniclip.data.skipped import SkipReport
 from miniclip.utils.errors import UserError
