@@ -13,7 +13,6 @@ CONTAINERS = {
     **dict.fromkeys((".npy", ".npz"), "NumPy's"),
     **dict.fromkeys((".pkl", ".pickle"), "a pickle, which can run code when it is opened"),
     **dict.fromkeys((".pt", ".pth"), "PyTorch's"),
-    **dict.fromkeys((".db", ".sqlite", ".sqlite3"), "SQLite"),
     ".sql": "commands for a database",
     **dict.fromkeys((".rec", ".beton", ".mat", ".avro", ".orc", ".lance", ".msgpack"), "of another program"),
     **dict.fromkeys((".mp4", ".mov", ".avi", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv", ".flv"), "a video"),

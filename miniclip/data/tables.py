@@ -72,16 +72,38 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     header = next((row for row in rows if any(cell.strip() for cell in row)), None)
     if header is None:
         return None
-    if len(header) > MAX_COLUMNS:
-        raise UserError(f"{name} has {len(header):,} columns, too many for a table of images: look at its first line")
+    _check_width(header, name)
     second = next(rows, None)
     first_rows = [header] if second is None else [header, second]
-    names, data_rows = _header(first_rows, plain=lines)
+    names, data_rows = _header(first_rows)
     table = _collect(names, _chain(data_rows, rows), delimiter + " " * options["skipinitialspace"])
     table.how = f"separated by {DELIMITERS[delimiter]}, {encoding}"
     if mended.count:
         table.how += f", quotes left open in {mended.count} lines"
     return table
+
+
+def table_of_rows(rows: list[list[str]], how: str, name: str) -> Table:
+    """
+    A table from rows of cells, the first of which may be a header.
+
+    Args:
+        how: the format of the file in words.
+        name: name of the file, for messages.
+
+    Raises:
+        UserError: there are too many columns.
+    """
+    _check_width(rows[0], name)
+    names, first_rows = _header(rows[:2])
+    table = _collect(names, _chain(first_rows, iter(rows[2:])), "\t")
+    table.how = how
+    return table
+
+
+def _check_width(row: list[str], name: str) -> None:
+    if len(row) > MAX_COLUMNS:
+        raise UserError(f"{name} has {len(row):,} columns, too many for a table of images: look at its first line")
 
 
 def _preface(text: str) -> int:
@@ -181,7 +203,7 @@ def _line_by_line(text: str, options: dict, mended: SkipReport) -> Iterator[list
             yield [cell.strip().strip('"') for cell in line.split(options["delimiter"])]
 
 
-def _header(first_rows: list[list[str]], plain: list[str]) -> tuple[list[str], list[list[str]]]:
+def _header(first_rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
     """Column names, and the rows that are data. Columns are called `column_0` and so on if there is no header."""
     header = [cell.replace("\x00", "").strip().strip('"') for cell in first_rows[0]]
     has_image = any(IMAGE_CELL.fullmatch(cell) for cell in header)

@@ -4,12 +4,15 @@ import base64
 import io
 import json
 import os
+import sqlite3
 import uuid
 import zipfile
+from contextlib import closing
 from pathlib import Path
 
 import datasets
 import numpy as np
+import openpyxl
 import pandas as pd
 import pytest
 from datasets import Dataset
@@ -179,6 +182,35 @@ def via_table(folder):
     attributes = [json.dumps({"caption": text}) for text in FIRST]
     table = {"filename": names, "file_size": 1, "file_attributes": attributes, "region_count": 0}
     pd.DataFrame(table).to_csv(folder / "via_csv.csv", index=False)
+
+
+@export
+def workbook(folder):
+    names = write_images(folder / "photos")
+    book = openpyxl.Workbook()
+    book.active.title = "about"
+    book.active.append(["Captions of our photos"])
+    for split, numbers in (("train", range(16)), ("validation", range(16, 20)), ("test", range(20, 24))):
+        sheet = book.create_sheet(split)
+        sheet.append(["Photo", "Description"])
+        for number in numbers:
+            sheet.append([names[number], FIRST[number]])
+    book.save(folder / "captions.xlsx")
+
+
+@export
+def database_of_digikam(folder):
+    names = write_images(folder / "2024" / "trip")
+    with closing(sqlite3.connect(folder / "digikam4.db")) as database:
+        database.execute("CREATE TABLE Albums (id INTEGER PRIMARY KEY, relativePath TEXT)")
+        database.execute("CREATE TABLE Images (id INTEGER PRIMARY KEY, album INTEGER, name TEXT)")
+        database.execute("CREATE TABLE ImageComments (imageid INTEGER, author TEXT, comment TEXT)")
+        database.execute("INSERT INTO Albums VALUES (1, '/2024/trip')")
+        images = [(100 + number, 1, name) for number, name in enumerate(names)]
+        database.executemany("INSERT INTO Images VALUES (?, ?, ?)", images)
+        comments = [(100 + number, "", text) for number, text in enumerate(FIRST)]
+        database.executemany("INSERT INTO ImageComments VALUES (?, ?, ?)", comments)
+        database.commit()
 
 
 @export
@@ -1165,9 +1197,7 @@ def test_a_log_is_no_table_of_captions(tmp_path):
     assert load_split(str(tmp_path), "all").features["label"].names == ["cats", "dogs"]
 
 
-@pytest.mark.parametrize(
-    "name", ["train.h5", "images.npy", "tf-0.tfrecord", "a.sqlite", "data.pkl", "1.mp4", "1.svg", "a.sql"]
-)
+@pytest.mark.parametrize("name", ["train.h5", "images.npy", "tf-0.tfrecord", "data.pkl", "1.mp4", "1.svg", "a.sql"])
 def test_a_format_that_is_not_read_is_told_with_what_to_do(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(range(256)))
     with pytest.raises(UserError, match=rf"{name} is not read, since .*(save_to_disk|ffmpeg|PNG|CSV)"):

@@ -13,12 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from miniclip.data.albums import read_album
+from miniclip.data.databases import read_database
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import NAMES_IMAGES, read_json_table, read_script_table, read_toml_table, read_yaml_table
 from miniclip.data.layouts.class_names import NAMES_FILES, NUMBERS_FILE
 from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
 from miniclip.data.names import described_image
 from miniclip.data.sources import Inventory
+from miniclip.data.spreadsheets import read_spreadsheet
 from miniclip.data.tables import Table, read_text_table
 from miniclip.data.xml_tables import read_xml_table
 from miniclip.utils.errors import UserError
@@ -71,21 +73,22 @@ def _split_last(file: str) -> tuple:
     return ("lemma" in file.lower(), file)
 
 
-def read_table(inventory: Inventory, file: str) -> Table | None:
+def read_tables(inventory: Inventory, file: str) -> dict[str, Table]:
     """
-    Read a table from a file of any kind; `None` if it is not a table.
+    Read the tables in a file of any kind, by the names of its sheets. The name is empty if the file is one table.
 
     Raises:
         UserError: the file is broken, or of a kind that cannot be read.
     """
     reader = READERS[suffix_of(file)]
     try:
-        table = reader(_decompressed(inventory.read(file), file), file)
-        return None if table is not None and _names_classes(file, table) else table
+        found = reader(_decompressed(inventory.read(file), file), file)
     except (pa.ArrowException, MemoryError, RecursionError) as error:
         raise UserError(
             f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again"
         ) from error
+    tables = found if isinstance(found, dict) else {"": found}
+    return {name: table for name, table in tables.items() if table is not None and not _names_classes(file, table)}
 
 
 def _names_classes(file: str, table: Table) -> bool:
@@ -147,21 +150,8 @@ def _arrow_table(schema: pa.Schema, read: Callable[[], pa.Table]) -> Table | Non
     return Table({name: table[name].to_pylist() for name in names}, "parquet or feather")
 
 
-def _spreadsheet(content: bytes, file: str) -> Table | None:
-    import pandas as pd
-
-    try:
-        frame = pd.read_excel(io.BytesIO(content))
-    except ImportError as error:
-        package = "odfpy" if file.lower().endswith(".ods") else "openpyxl" if file.lower().endswith("x") else "xlrd"
-        raise UserError(f"{file}: save the sheet as CSV, or install what reads it: pip install {package}") from error
-    except Exception as error:  # each engine has exceptions of its own
-        raise UserError(f"{file} cannot be read as a spreadsheet ({error}): save it as CSV") from error
-    frame = frame.astype(object).where(frame.notna(), None)
-    return Table({str(name): frame[name].tolist() for name in frame.columns}, "a spreadsheet")
-
-
-READERS: dict[str, Callable[[bytes, str], Table | None]] = {
+Reader = Callable[[bytes, str], Table | dict[str, Table] | None]
+READERS: dict[str, Reader] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), _text),
     **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".geojson", ".manifest"), read_json_table),
     **dict.fromkeys(PERHAPS_TEXT, _perhaps_text),
@@ -175,5 +165,6 @@ READERS: dict[str, Callable[[bytes, str], Table | None]] = {
     ),
     ".parquet": _parquet,
     ".feather": _feather,
-    **dict.fromkeys((".xlsx", ".xls", ".ods"), _spreadsheet),
+    **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), read_spreadsheet),
+    **dict.fromkeys((".db", ".db3", ".sqlite", ".sqlite3"), read_database),
 }

@@ -4,6 +4,7 @@ import re
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
+from miniclip.data.blank_cells import filled_down
 from miniclip.data.columns import (
     LEAST_WORDS,
     TableColumns,
@@ -21,7 +22,7 @@ from miniclip.data.labels import with_joined_indicators, with_plain_ids, words_o
 from miniclip.data.layouts.class_names import as_words, names_file, words_of_wordnet
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
 from miniclip.data.layouts.split_lists import folder_splits, split_lists
-from miniclip.data.layouts.table_files import read_table, table_files
+from miniclip.data.layouts.table_files import read_tables, table_files
 from miniclip.data.names import (
     CAPTION_NAMES,
     LABEL_NAMES,
@@ -53,16 +54,23 @@ class Candidate:
         file: path of the table, relative to the folder.
         table: its content.
         columns: the columns with images, captions and labels, or `None` if no column names images that exist.
+        sheet: name of the table in a file that has several.
     """
 
     file: str
     table: Table
-    columns: TableColumns | None
+    columns: TableColumns | None = None
+    sheet: str = ""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.file} ({self.sheet})" if self.sheet else self.file
 
     @property
     def split(self) -> str | None:
-        """The split that the file or one of its folders is named after."""
-        parts = PurePosixPath(self.file).with_suffix("").parts
+        """The split that the sheet, the file or one of its folders is named after."""
+        parts = (*PurePosixPath(self.file).with_suffix("").parts, self.sheet)
         return next((split for part in reversed(parts) if (split := split_in_name(part))), None)
 
     @property
@@ -102,20 +110,20 @@ def find_tables(
     candidates, broken = [], []
     for file in table_files(inventory, finder):
         try:
-            table = read_table(inventory, file)
+            tables = read_tables(inventory, file)
         except UserError as error:
             broken.append(str(error))
             continue
-        if table is None or not len(table):
-            continue
-        candidates.append(_understood(Candidate(file, table, None), finder, options))
+        for sheet, table in tables.items():
+            if len(table):
+                candidates.append(_understood(Candidate(file, table, sheet=sheet), finder, options))
     chosen = choose_tables(candidates)
     if not any(candidate.has_sentences for candidate in chosen):
         chosen = _joined(candidates, finder, options) or chosen
     if not chosen:
         return None, broken, [_why_not(candidate) for candidate in candidates[:5]]
     found = _read_chosen(inventory, finder, chosen, options, _splits_of_others(candidates, chosen, finder))
-    others = [c.file for c in candidates if c not in chosen and (c.has_captions or c.split is None)]
+    others = [c.name for c in candidates if c not in chosen and (c.has_captions or c.split is None)]
     if others:
         found.notes.append(f"not used: {', '.join(others[:5])}{' and others' if len(others) > 5 else ''}")
     found.notes += broken[:3]
@@ -133,7 +141,9 @@ def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> 
         if any(mean_words(sample_of(found[name])) >= LEAST_WORDS_OF_FOLDERS for name in of_folders.captions):
             candidate.table.columns, columns = found, of_folders
     if columns is not None:
-        named = with_folders(candidate.table.columns, columns.image, near)
+        written = candidate.table.columns
+        filled = {name: filled_down(written[name]) for name in (columns.image, columns.label) if name}
+        named = with_folders(written | filled, columns.image, near)
         candidate.table.columns = one_image_a_row(named, columns.image)
     candidate.columns = columns
     if columns is not None and not columns.captions and plain_name(columns.label or "") not in LABEL_NAMES:
@@ -152,9 +162,9 @@ def _joined(candidates: list[Candidate], finder: ImageFinder, options: Options) 
             if second is not first and (table := join_tables(first.table, first.columns, second.table)):
                 table.skipped.extend(first.table.skipped)
                 table.skipped.extend(second.table.skipped)
-                candidate = _understood(Candidate(first.file, table, None), finder, options)
+                candidate = _understood(Candidate(first.file, table), finder, options)
                 if candidate.has_sentences:
-                    candidate.table.how += f" with {second.file}"
+                    candidate.table.how += f" with {second.name}"
                     return [candidate]
     return []
 
@@ -217,8 +227,8 @@ def _why_not(candidate: Candidate) -> str:
     if candidate.columns is None:
         images = [value for values in columns.values() for value in values[:1] if is_image_name(str(value))]
         example = f", such as {str(images[0])[:80]!r}" if images else ""
-        return f"{candidate.file} has the columns {names}, but none of them names existing image files{example}"
-    return f"{candidate.file} has the columns {names}, but neither captions nor labels"
+        return f"{candidate.name} has the columns {names}, but none of them names existing image files{example}"
+    return f"{candidate.name} has the columns {names}, but neither captions nor labels"
 
 
 # ---------------------------------------------------------------- reading the chosen tables
@@ -256,8 +266,8 @@ def _read_chosen(
         near = finder.near_table(_folder(candidate.file), candidate.split)
         why = near.find_all(names)
         paths = [why[name][0] for name in names]
-        count_missing(names, paths, {name: how for name, (_, how) in why.items()}, skipped, candidate.file)
-        skipped.extend(candidate.table.skipped, f"{candidate.file} ")
+        count_missing(names, paths, {name: how for name, (_, how) in why.items()}, skipped, candidate.name)
+        skipped.extend(candidate.table.skipped, f"{candidate.name} ")
         rows.paths += paths
         for mine, theirs in zip(first.captions, columns.captions, strict=False):
             rows.captions[mine] += candidate.table.columns[theirs]
@@ -278,9 +288,9 @@ def _read_chosen(
     rows.others = {name: values for name, values in others.items() if name not in taken}
     if not options.caption_columns:
         _rename_unknown(rows)
-    found = build(rows, _name(chosen), [c.file for c in chosen], inventory, _words_for(labels, rows.paths, inventory))
+    found = build(rows, _name(chosen), [c.name for c in chosen], inventory, _words_for(labels, rows.paths, inventory))
     found.skipped.extend(skipped)
-    found.notes = [f"{c.file}: {c.table.how}" for c in chosen[:3] if c.table.how] + notes
+    found.notes = [f"{c.name}: {c.table.how}" for c in chosen[:3] if c.table.how] + notes
     return found
 
 
