@@ -1197,10 +1197,12 @@ def test_a_log_is_no_table_of_captions(tmp_path):
     assert load_split(str(tmp_path), "all").features["label"].names == ["cats", "dogs"]
 
 
-@pytest.mark.parametrize("name", ["train.h5", "images.npy", "tf-0.tfrecord", "data.pkl", "1.mp4", "1.svg", "a.sql"])
+@pytest.mark.parametrize(
+    "name", ["train.h5", "images.npy", "tf-0.tfrecord", "data.pkl", "1.mp4", "1.svg", "a.sql", "a.docx", "a.numbers"]
+)
 def test_a_format_that_is_not_read_is_told_with_what_to_do(tmp_path, name):
     (tmp_path / name).write_bytes(bytes(range(256)))
-    with pytest.raises(UserError, match=rf"{name} is not read, since .*(save_to_disk|ffmpeg|PNG|CSV)"):
+    with pytest.raises(UserError, match=rf"{name} is not read, since .*(save_to_disk|ffmpeg|PNG|CSV|HTML)"):
         load_split(str(tmp_path), "all")
     write_images(tmp_path / "images")
     assert any(f"{name} is not read" in note for note in understanding_of(str(tmp_path)).notes)
