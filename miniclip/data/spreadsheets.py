@@ -1,7 +1,8 @@
 """Reads the sheets of a spreadsheet as tables."""
 
 import io
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
 
 from miniclip.data.tables import Table, table_of_rows
 from miniclip.utils.errors import UserError
@@ -9,22 +10,25 @@ from miniclip.utils.errors import UserError
 PACKAGES = {".ods": "odfpy", ".xls": "xlrd"}  # and openpyxl for Excel's newer files
 NEWER_EXCEL = (".xlsx", ".xlsm")
 CELLS_OF_A_TABLE = 2  # in a row; fewer are a title, or a remark
+PICTURES = "xl/media/"
+Keep = Callable[[bytes], str | None]
 
 
-def read_spreadsheet(content: bytes, file: str) -> dict[str, Table]:
+def read_spreadsheet(content: bytes, file: str, keep: Keep | None = None) -> dict[str, Table]:
     """
     The tables in a spreadsheet by the names of their sheets, without sheets of remarks.
 
     Args:
         content: content of the file.
         file: name of the file, for messages.
+        keep: turns a picture in a cell into a text; by default pictures are left out.
 
     Raises:
         UserError: the file is broken, or the package that reads its kind is missing.
     """
     suffix = next((suffix for suffix in (*NEWER_EXCEL, *PACKAGES) if file.lower().endswith(suffix)), "")
     try:
-        sheets = _sheets_of_excel(content) if suffix in NEWER_EXCEL else _sheets_by_pandas(content)
+        sheets = _sheets_of_excel(content, keep) if suffix in NEWER_EXCEL else _sheets_by_pandas(content)
         rows = {name: _rows_of_table(sheet) for name, sheet in sheets.items()}
     except ImportError as error:
         package = PACKAGES.get(suffix, "openpyxl")
@@ -34,7 +38,16 @@ def read_spreadsheet(content: bytes, file: str) -> dict[str, Table]:
     return {name: table_of_rows(sheet, "a spreadsheet", file) for name, sheet in rows.items() if sheet}
 
 
-def _sheets_of_excel(content: bytes) -> dict[str, list[list]]:
+def contains_pictures(content: bytes) -> bool:
+    """Whether a file is a newer one of Excel with pictures."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as parts:
+            return any(name.startswith(PICTURES) for name in parts.namelist())
+    except (zipfile.BadZipFile, OSError):
+        return False
+
+
+def _sheets_of_excel(content: bytes, keep: Keep | None) -> dict[str, list[list]]:
     """Rows of cells, with the value of a merged cell in all its parts, and links to files instead of their titles."""
     import openpyxl
 
@@ -46,8 +59,21 @@ def _sheets_of_excel(content: bytes) -> dict[str, list[list]]:
             value = rows[merged.min_row - 1][merged.min_col - 1]
             for row in rows[merged.min_row - 1 : merged.max_row]:
                 row[merged.min_col - 1] = value
+        if keep is not None:
+            _place_pictures(rows, sheet, keep)
         sheets[sheet.title] = rows
     return sheets
+
+
+def _place_pictures(rows: list[list], sheet, keep: Keep) -> None:
+    """Put each picture into the cell that its upper left corner is in."""
+    for picture in sheet._images:
+        corner = getattr(picture.anchor, "_from", None)
+        if corner is not None and corner.row < len(rows):
+            rows[corner.row] += [None] * (1 + corner.col - len(rows[corner.row]))
+            rows[corner.row][corner.col] = keep(picture._data())
+    width = max(map(len, rows), default=0)
+    rows[:] = [row + [None] * (width - len(row)) for row in rows]
 
 
 def _value_or_link(cell):

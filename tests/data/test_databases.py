@@ -39,10 +39,20 @@ def test_tables_with_a_common_key(tmp_path):
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
 
 
-def test_images_in_a_database_are_told(tmp_path):
-    save(tmp_path / "all.db", "picture BLOB, caption TEXT", [(drawn(n), text) for n, text in enumerate(FIRST)])
-    with pytest.raises(UserError, match="all.db has the images in itself .*: save each"):
-        load_split(str(tmp_path), "all")
+@pytest.mark.parametrize("named", [False, True])
+def test_images_in_a_database(tmp_path, named):
+    values = [(n, f"IMG_{n}.png" * named, drawn(n), text) for n, text in enumerate(FIRST)]
+    save(tmp_path / "all.db", "id INTEGER, name TEXT, picture BLOB, caption TEXT", values)
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+    assert pictures_and_captions(load_split(str(tmp_path / "all.db"), "all")) == ONE
+
+
+def test_previews_in_a_database_are_not_taken_for_the_photos(tmp_path):
+    names = write_images(tmp_path / "images")
+    values = [(name, drawn(0), text) for name, text in zip(names, FIRST, strict=True)]
+    save(tmp_path / "all.db", "name TEXT, preview BLOB, caption TEXT", values)
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+    assert pictures_and_captions(load_split(str(tmp_path / "all.db"), "all")) == ONE
 
 
 def test_a_database_of_another_kind_is_passed_over(tmp_path):

@@ -1,11 +1,13 @@
 """Spreadsheets of Excel and LibreOffice, as people lay them out."""
 
+import io
 import sys
 
 import openpyxl
 import pandas as pd
 import pytest
-from drawn_datasets import ALL, NUMBER, ONE, captions, pictures_and_captions, write_images
+from drawn_datasets import ALL, NUMBER, ONE, captions, drawn, pictures_and_captions, write_images
+from openpyxl.drawing.image import Image as Picture
 
 from miniclip.data.reader import load_split, understanding_of
 from miniclip.utils.errors import UserError
@@ -122,6 +124,23 @@ def test_links_lead_to_the_images(tmp_path):
         book.active.cell(row, 1).hyperlink = f"images/{name}"
     book.save(tmp_path / "photos.xlsx")
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+@pytest.mark.parametrize("place", ["B", "E"])
+@pytest.mark.parametrize("sheets", [["Sheet1"], ["train", "val", "test"]])
+def test_pictures_in_a_sheet(tmp_path, place, sheets):
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for number, sheet in enumerate(map(book.create_sheet, sheets)):
+        sheet.append(["No.", "Picture" if place == "B" else "Taken", "Description", "By"])
+        for row, n in enumerate(range(number, NUMBER, len(sheets)), start=2):
+            sheet.append([n, None, FIRST[n], "Ann"])
+            sheet.add_image(Picture(io.BytesIO(drawn(n))), f"{place}{row}")
+    book.save(tmp_path / "photos.xlsx")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+    assert pictures_and_captions(load_split(str(tmp_path / "photos.xlsx"), "all")) == ONE
+    if len(sheets) > 1:
+        assert pictures_and_captions(load_split(str(tmp_path), "test")).keys() == set(range(2, NUMBER, 3))
 
 
 def test_libreoffice(tmp_path):

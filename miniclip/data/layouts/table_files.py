@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from miniclip.data.albums import read_album
-from miniclip.data.databases import read_database
+from miniclip.data.databases import LARGEST_DATABASE, read_database
+from miniclip.data.databases import SUFFIXES as DATABASES
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.json_tables import NAMES_IMAGES, read_json_table, read_script_table, read_toml_table, read_yaml_table
 from miniclip.data.layouts.class_names import NAMES_FILES, NUMBERS_FILE
@@ -44,6 +45,7 @@ NO_TABLES = re.compile(
 def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
     """Files that may be tables, without texts beside single images and files that only describe the dataset."""
     files = [file for file in inventory.files if _may_be_table(PurePosixPath(without_compression(file)))]
+    files = [file for file in files if suffix_of(file) not in DATABASES or inventory.files[file][0] < LARGEST_DATABASE]
     perhaps = [file for file in files if suffix_of(file) in PERHAPS_TEXT]
     if len(perhaps) > MOST_PERHAPS or any(inventory.files[file][0] > LARGEST_PERHAPS for file in perhaps):
         files = [file for file in files if suffix_of(file) not in PERHAPS_TEXT]
@@ -166,5 +168,5 @@ READERS: dict[str, Reader] = {
     ".parquet": _parquet,
     ".feather": _feather,
     **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), read_spreadsheet),
-    **dict.fromkeys((".db", ".db3", ".sqlite", ".sqlite3"), read_database),
+    **dict.fromkeys(DATABASES, read_database),
 }

@@ -1,4 +1,4 @@
-"""Tables that contain the images: in base64, as Chinese-CLIP, OFA and web programs keep them, or as pixels."""
+"""Tables that contain the images: in base64, as Chinese-CLIP, OFA and web programs keep them, as pixels or as files."""
 
 import base64
 import binascii
@@ -16,7 +16,9 @@ from pathlib import Path, PurePosixPath
 import datasets
 import fsspec
 
+from miniclip.data.databases import LARGEST_DATABASE
 from miniclip.data.json_tables import NAMES_IMAGES
+from miniclip.data.layouts.picture_cells import holds_pictures, may_hold_pictures, names_images, write_tables
 from miniclip.data.layouts.pixel_tables import holds_pixels, write_pictures
 from miniclip.data.sources import Inventory, is_url
 from miniclip.utils.errors import UserError
@@ -38,15 +40,18 @@ MOST_FILES = 100
 
 
 def with_written_images(inventory: Inventory) -> list[str]:
-    """The text files that contain images. Only the beginnings of the largest files are looked at."""
+    """The tables that contain images. Of texts, only the beginnings of the largest files are looked at."""
     if is_url(str(inventory.root)):
         return []
-    texts = filter(_is_text, inventory.files)
-    largest = heapq.nlargest(MOST_FILES, texts, key=lambda file: inventory.files[file][0])
-    return sorted(file for file in largest if _contains_images(_beginning(inventory, file)))
+    tables = (file for file in inventory.files if _is_text(file) or may_hold_pictures(file))
+    largest = heapq.nlargest(MOST_FILES, tables, key=lambda file: inventory.files[file][0])
+    return sorted(file for file in largest if _contains_images(inventory, file))
 
 
-def _contains_images(beginning: str) -> bool:
+def _contains_images(inventory: Inventory, file: str) -> bool:
+    if may_hold_pictures(file):
+        return inventory.files[file][0] < LARGEST_DATABASE and holds_pictures(inventory.read(file))
+    beginning = _beginning(inventory, file)
     return bool(WRITTEN_IMAGE.search(beginning)) or holds_pixels(beginning)
 
 
@@ -64,6 +69,8 @@ def _opened(path: str | Path):
 
 def names_image_files(inventory: Inventory, file: str) -> bool:
     """Whether a table names image files too: what is written into it may only be previews of them."""
+    if may_hold_pictures(file):
+        return names_images(inventory.read(file), file)
     return NAMES_IMAGES.search(WRITTEN_IMAGE.sub("", _beginning(inventory, file))) is not None
 
 
@@ -92,19 +99,29 @@ def unpacked_images(inventory: Inventory, files: list[str]) -> Path:
         return folder
     part = folder.with_name(f"{folder.name}.part{os.getpid()}")
     try:
-        for file in filter(_is_text, inventory.files):
-            target = part / (_unpacked_name(file) if file in files else file)
-            target.parent.mkdir(parents=True, exist_ok=True)
+        for file in inventory.files:
             if file in files:
-                rewrite = _rewrite_pixels if holds_pixels(_beginning(inventory, file)) else _rewrite
-                rewrite(inventory.path(file), target, part / "images")
-            else:
-                shutil.copyfile(inventory.path(file), target)
+                _unpack(inventory, file, part)
+            elif _is_text(file):
+                (part / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(inventory.path(file), part / file)
         if not folder.is_dir():
             part.rename(folder)
     except (OSError, EOFError, csv.Error, zlib.error, lzma.LZMAError) as error:
         raise UserError(f"the images in {files[0]} cannot be unpacked to {folder.parent}: {error}") from error
     return folder
+
+
+def _unpack(inventory: Inventory, file: str, folder: Path) -> None:
+    """Write the images of a table to `images` in the folder, and the table with their names beside it."""
+    images = folder / "images"
+    if may_hold_pictures(file):
+        write_tables(inventory.read(file), file, (folder / file).with_suffix(""), images)
+        return
+    target = folder / _unpacked_name(file)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    rewrite = _rewrite_pixels if holds_pixels(_beginning(inventory, file)) else _rewrite
+    rewrite(inventory.path(file), target, images)
 
 
 def image_bytes(text: str) -> bytes | None:
