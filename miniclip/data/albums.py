@@ -8,14 +8,16 @@ import yaml
 
 from miniclip.data.encodings import decode_text
 from miniclip.data.names import is_image_name
-from miniclip.data.tables import Table
+from miniclip.data.tables import Table, split_lines
+from miniclip.data.written_lines import names_above_texts
 
 # `![words](path "title")`, with brackets in the path, as in `photo (1).jpg`, and Obsidian's `![[path|words]]`.
-MARKDOWN_IMAGE = re.compile(r'!\[([^\]]*)\]\(\s*<?((?:[^()<>"]|\([^()]*\))+?)>?(?:\s+"([^"]*)")?\s*\)')
+MARKDOWN_IMAGE = re.compile(r'!\[([^\]]*)\]\(\s*<?(?P<path>(?:[^()<>"]|\([^()]*\))+?)>?(?:\s+"([^"]*)")?\s*\)')
 MARKDOWN_LINK = re.compile(r"\[([^\]]*)\]\(\s*<?([^()<>]+?)>?\s*\)")
 # A header, a line of dashes, and rows, as GitHub shows them. A cell may contain `\|`.
 PIPE_TABLE = re.compile(r"(?m)^ *\|.+\n *\|[ :|-]+\n(?: *\|.*(?:\n|\Z))+")
 ROW_CELLS = re.compile(r"\|((?:[^|\\\n]|\\.)*)(?=\|)")
+OBSIDIAN_ALONE = re.compile(r"!\[\[(?P<path>[^\]|]+)\]\]")
 OBSIDIAN_IMAGE = re.compile(r"!\[\[([^\]|]+)\|([^\]]*)\]\]")
 
 FRONT_MATTER = re.compile(r"---\s*\n(.*?)\n---\s*\n", re.DOTALL)
@@ -39,9 +41,17 @@ def read_album(content: bytes, name: str) -> Table | None:
     pairs += parser.pairs
     pairs = [(path.strip(), " ".join(html.unescape(words).split())) for path, words in pairs if words.strip()]
     if not pairs:
-        return None
+        return _words_below(text, encoding)
     images, captions = zip(*pairs, strict=True)
     return Table({"image": list(images), "caption": list(captions)}, f"images in a page, {encoding}")
+
+
+def _words_below(text: str, encoding: str) -> Table | None:
+    """Images without words, each with its captions in the lines below it."""
+    for image in (MARKDOWN_IMAGE, OBSIDIAN_ALONE):
+        text = image.sub(lambda match: f"\n{match.group('path').strip()}\n", text)
+    found = names_above_texts([line for line in split_lines(text) if line.strip()])
+    return found and Table({"image": found.names, "caption": found.texts}, f"{found.how} in a page, {encoding}")
 
 
 def _pipe_table(text: str, encoding: str) -> Table | None:

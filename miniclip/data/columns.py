@@ -28,6 +28,7 @@ from miniclip.data.names import (
 from miniclip.utils.errors import UserError
 
 SAMPLED_VALUES = 200
+NO_CAPTIONS = ("", "-", "n/a", "#n/a", "nan", "null", "none", "todo", "tbd")  # what people and programs leave instead
 MOST_SPLITS = 10
 MOST_WORDS = 4  # in a label, on average
 LEAST_WORDS_ALIKE = 3  # in captions whose columns have unusual names, on average
@@ -476,7 +477,7 @@ def captions_of(row: dict, columns: Columns) -> list[str]:
             value = value.splitlines()
         captions += texts_of(value)
     cleaned = (_as_written(caption) for caption in captions if isinstance(caption, str))
-    return [caption for caption in cleaned if caption]
+    return [caption for caption in cleaned if caption.lower() not in NO_CAPTIONS]
 
 
 def _as_written(caption: str) -> str:

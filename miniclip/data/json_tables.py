@@ -8,9 +8,9 @@ import tomllib
 import yaml
 
 from miniclip.data.encodings import decode_table
-from miniclip.data.names import IMAGE_SUFFIXES
+from miniclip.data.names import IMAGE_SUFFIXES, is_image_name
 from miniclip.data.record_tables import table_of_records
-from miniclip.data.records import as_list, records_of
+from miniclip.data.records import as_list, image_in, records_of
 from miniclip.data.skipped import SkipReport
 from miniclip.data.tables import Table, split_lines
 from miniclip.utils.errors import UserError
@@ -19,7 +19,11 @@ SHORT_LINK = re.compile(r" ?https://t\.co/\w+(?=\s|\")")
 NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
 FENCED = re.compile(r"^```(?:json\w*)?[ \t]*\r?\n(.*?)^```", re.DOTALL | re.MULTILINE)
 STRING = r"(\"(?:\\.|[^\"\\])*\")"
-JSON_COMMENT = re.compile(rf"{STRING}|//[^\n]*|/\*.*?\*/", re.DOTALL)
+JSON5_TOKEN = re.compile(
+    rf"{STRING}|'(?:\\.|[^'\\])*'|`(?:\\.|[^`\\])*`|//[^\n]*|/\*.*?\*/|[A-Za-z_$][\w$]*(?=\s*:)|\bundefined\b",
+    re.DOTALL,
+)
+ASSIGNED = re.compile(r"(?:=|\bexport\s+default|\breturn|\()\s*(?=[\[{])")
 LAST_COMMA = re.compile(rf"{STRING}|,(?=\s*[}}\]])")
 BETWEEN_VALUES = re.compile(r"[\s,]*")
 MOST_LITERAL = 50_000_000  # characters of a Python literal, which takes far more memory to parse than JSON
@@ -52,11 +56,40 @@ def read_toml_table(content: bytes, name: str) -> Table | None:
 
 
 def read_script_table(content: bytes, name: str) -> Table | None:
-    """A table from JSON that a script assigns to a variable, as in archives of X (Twitter), without the short links
-    that end its posts. What [`read_json_table`] says holds."""
-    text, _ = decode_table(content, name)
-    _, _, value = text.partition("=")
-    return read_json_table(SHORT_LINK.sub("", value).strip().removesuffix(";").encode(), name) if value else None
+    """A table from the first value in a script of JavaScript that names images, as in archives of X (Twitter), without
+    the short links that end its posts, and in galleries of web pages. `None` if there is none."""
+    text, encoding = decode_table(content, name)
+    if not NAMES_IMAGES.search(text):
+        return None
+    text = _plain_json(SHORT_LINK.sub("", text))
+    decoder = json.JSONDecoder(object_pairs_hook=_without_losing_repeated_names)
+    for match in ASSIGNED.finditer(text):
+        try:
+            value, _ = decoder.raw_decode(text, match.end())
+        except (json.JSONDecodeError, RecursionError):
+            continue
+        if _names_images(value) and (records := records_of(value)):
+            return table_of_records(records, f"a script, {encoding}")
+    return None
+
+
+def read_python_table(content: bytes, name: str) -> Table | None:
+    """A table from the first literal in a module of Python that names images; `None` if there is none. No code is
+    run."""
+    text, encoding = decode_table(content, name)
+    try:
+        body = ast.parse(text).body if NAMES_IMAGES.search(text) and len(text) <= MOST_LITERAL else []
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        return None
+    for node in body:
+        value = _evaluated(node.value) if isinstance(node, ast.Assign | ast.AnnAssign) and node.value else None
+        if _names_images(value) and (records := records_of(value)):
+            return table_of_records(records, f"a Python literal, {encoding}")
+    return None
+
+
+def _names_images(value) -> bool:
+    return image_in(value) is not None or (isinstance(value, dict) and any(map(is_image_name, value)))
 
 
 def read_json_table(content: bytes, name: str) -> Table | None:
@@ -99,10 +132,9 @@ def _begins_with_a_record(text: str) -> bool:
 
 
 def _values(text: str) -> list | dict | None:
-    """JSON that people have written or programs put together: between fences, with comments, with commas after the
-    last entry, or several values one after the other. `None` if it is something else."""
-    text = JSON_COMMENT.sub(r"\1", fenced(text)).strip()
-    text = LAST_COMMA.sub(r"\1", text)
+    """JSON that people have written or programs put together: between fences, with comments, as JSON5, or several
+    values one after the other. `None` if it is something else."""
+    text = _plain_json(fenced(text)).strip()
     decoder = json.JSONDecoder(object_pairs_hook=_without_losing_repeated_names)
     values, place = [], 0
     try:
@@ -117,15 +149,38 @@ def _values(text: str) -> list | dict | None:
     return values[0] if len(values) == 1 else values
 
 
+def _plain_json(text: str) -> str:
+    """JSON instead of JSON5 (https://spec.json5.org), as JavaScript writes objects: without comments and commas after
+    the last entry, and with double quotes around texts and names."""
+    return LAST_COMMA.sub(r"\1", JSON5_TOKEN.sub(_plain_token, text))
+
+
+def _plain_token(match: re.Match) -> str:
+    found = match.group()
+    if found.startswith('"'):
+        return found
+    if found[0] in "'`":
+        text = re.sub(r"\\(['`])", r"\1", found[1:-1]).replace("\n", "\\n")
+        return '"' + re.sub(r'(?<!\\)"', r"\"", text) + '"'
+    if found.startswith(("//", "/*")):
+        return ""
+    return "null" if found == "undefined" else f'"{found}"'
+
+
 def _literal(text: str) -> dict | list | None:
     """A dict or list as Python prints it, which may also end with a comma; `None` if the text is none."""
-    if text.lstrip()[:1] not in ("{", "[") or len(text) > MOST_LITERAL:
-        return None
+    is_literal = text.lstrip()[:1] in ("{", "[") and len(text) <= MOST_LITERAL
+    return _evaluated(text.strip()) if is_literal else None
+
+
+def _evaluated(literal: str | ast.expr) -> dict | list | None:
+    """The value of a literal, with lists instead of tuples, as in JSON; `None` if it is no dict or list."""
     try:
-        value = ast.literal_eval(text.strip())
+        value = ast.literal_eval(literal)
+        value = list(value) if isinstance(value, tuple) else value
+        return json.loads(json.dumps(value)) if isinstance(value, dict | list) else None
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return None
-    return value if isinstance(value, dict | list) else None
 
 
 def _without_losing_repeated_names(pairs: list[tuple]) -> dict:

@@ -76,11 +76,17 @@ def _records_of_mapping(value: dict) -> list[dict] | None:
         return [{"file_name": image, "label": name} for name, images in value.items() for image in images]
     records = []
     for name, part in value.items():
+        part = list(part.values()) if _is_numbered(part) else part
         if isinstance(part, dict):
             records.append({"file_name": name, **{str(key): cell for key, cell in part.items()}})
         elif isinstance(part, str | list):
             records.append({"file_name": name, "column_1": part})  # captions or labels
     return records or None
+
+
+def _is_numbered(part) -> bool:
+    """Whether captions have numbers for names: `{"0": "a dog", "1": "it runs"}`."""
+    return isinstance(part, dict) and bool(part) and all(str(name).isdigit() for name in part)
 
 
 def _is_record(value: dict) -> bool:

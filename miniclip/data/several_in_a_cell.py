@@ -1,10 +1,15 @@
 """Several images in a row, in a cell or in columns such as `image_0` and `image_1`; several captions in a cell."""
 
+import ast
 import re
 from collections import Counter
 
-from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, is_image_name, plain_name
+from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, IMAGE_SUFFIXES, is_image_name, plain_name
 
+# `['1.jpg', '2.jpg']`, or `{'bytes': None, 'path': '1.jpg'}`, which `datasets` writes into CSV files
+PRINTED = re.compile(
+    rf"\s*(?:\[\s*|\{{[^{{}}]*:\s*)(['\"])[^'\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})\1", re.IGNORECASE
+)
 SIGNS = re.compile(r"\s*[;|,]\s*")
 BETWEEN_CAPTIONS = re.compile(r"\s*(?:\|\|+|<sep>|\[SEP\])\s*", re.IGNORECASE)
 CHECKED_ROWS = 1000
@@ -23,6 +28,10 @@ def _in_lists(values: list) -> list:
     head = [value for value in values[:CHECKED_ROWS] if value]
     if not head or not all(isinstance(value, str) for value in head):
         return values
+    if all(map(PRINTED.match, head)):
+        return [_parsed(value) for value in values]
+    if any("\t" in value for value in head):  # more captions than the first image has
+        return [value.split("\t") if isinstance(value, str) and "\t" in value else value for value in values]
     if all(map(is_image_name, head)) and any(map(_image_names, head)):
         return [_image_names(value) or value for value in values]
     if all(map(BETWEEN_CAPTIONS.search, head)):
@@ -32,6 +41,13 @@ def _in_lists(values: list) -> list:
     if _are_lines_of_captions(head):
         return [value.strip().splitlines() if isinstance(value, str) else value for value in values]
     return values
+
+
+def _parsed(cell: object) -> object:
+    try:
+        return ast.literal_eval(re.sub(r"\bnull\b", "None", cell)) if isinstance(cell, str) else cell
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return cell
 
 
 def _are_lines_of_captions(cells: list[str]) -> bool:

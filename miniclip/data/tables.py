@@ -2,6 +2,7 @@
 
 import csv
 import io
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -74,9 +75,8 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         return None
     _check_width(header, name)
     second = next(rows, None)
-    first_rows = [header] if second is None else [header, second]
-    names, data_rows = _header(first_rows)
-    table = _collect(names, _chain(data_rows, rows), delimiter + " " * options["skipinitialspace"])
+    glue = delimiter + " " * options["skipinitialspace"]
+    table = _table([header, *([] if second is None else [second])], rows, glue)
     table.how = f"separated by {DELIMITERS[delimiter]}, {encoding}"
     if mended.count:
         table.how += f", quotes left open in {mended.count} lines"
@@ -95,10 +95,28 @@ def table_of_rows(rows: list[list[str]], how: str, name: str) -> Table:
         UserError: there are too many columns.
     """
     _check_width(rows[0], name)
-    names, first_rows = _header(rows[:2])
-    table = _collect(names, _chain(first_rows, iter(rows[2:])), "\t")
+    table = _table(rows[:2], iter(rows[2:]), "\t")
     table.how = how
     return table
+
+
+def _table(first_rows: list[list[str]], rest: Iterator[list[str]], glue: str) -> Table:
+    if _names_images_in_columns(first_rows):
+        rows = _chain(first_rows, rest)
+        first_rows, rest = [], iter([list(column) for column in itertools.zip_longest(*rows, fillvalue="")])
+        first_rows = list(itertools.islice(rest, 2))
+    names, first_rows = _header(first_rows)
+    return _collect(names, _chain(first_rows, rest), glue)
+
+
+def _names_images_in_columns(first_rows: list[list[str]]) -> bool:
+    """Whether a table has a column for each image, with its captions below its name."""
+    if len(first_rows) < 2:
+        return False
+    (first, *header), (_, *below) = first_rows
+    images = [bool(IMAGE_CELL.fullmatch(cell)) for cell in header]
+    texts = [" " in cell.strip() and not IMAGE_CELL.fullmatch(cell) for cell in below]
+    return len(images) > 1 and all(images) and bool(texts) and all(texts)
 
 
 def _check_width(row: list[str], name: str) -> None:
@@ -254,8 +272,8 @@ def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
                 if image_last is None:
                     image_last = bool(columns[0]) and bool(IMAGE_CELL.fullmatch(columns[-1][-1]))
                 row = _joined(_whole_name(row, width, glue) if image_first else row, width, glue, image_last)
-            elif glue == "\t" and len(row) == width - 1:
-                row = [*row, ""]
+            elif _lacks_last_cells(row, width, glue):
+                row = [*row, *[""] * (width - len(row))]
             else:
                 skipped.add(number, f"{len(row)} cells instead of {width}")
                 continue
@@ -265,6 +283,11 @@ def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
         for column, cell in zip(columns, row, strict=True):
             column.append(strings.setdefault(cell, cell) if len(strings) < 2_000_000 else cell)
     return Table(dict(zip(names, columns, strict=True)), skipped=skipped)
+
+
+def _lacks_last_cells(row: list[str], width: int, glue: str) -> bool:
+    """Whether a row is short because its last cells are empty, or because its image has fewer captions than others."""
+    return (glue == "\t" and len(row) == width - 1) or (len(row) > 1 and bool(IMAGE_CELL.fullmatch(row[0])))
 
 
 def _whole_name(row: list[str], width: int, glue: str) -> list[str]:

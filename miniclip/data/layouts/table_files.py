@@ -15,8 +15,16 @@ import pyarrow.parquet as pq
 from miniclip.data.albums import read_album
 from miniclip.data.databases import LARGEST_DATABASE, read_database
 from miniclip.data.databases import SUFFIXES as DATABASES
+from miniclip.data.figures import read_figures
 from miniclip.data.image_paths import ImageFinder, folded
-from miniclip.data.json_tables import NAMES_IMAGES, read_json_table, read_script_table, read_toml_table, read_yaml_table
+from miniclip.data.json_tables import (
+    NAMES_IMAGES,
+    read_json_table,
+    read_python_table,
+    read_script_table,
+    read_toml_table,
+    read_yaml_table,
+)
 from miniclip.data.layouts.class_names import NAMES_FILES, NUMBERS_FILE
 from miniclip.data.layouts.embedded import holds_images, may_hold_bytes
 from miniclip.data.names import described_image
@@ -31,6 +39,7 @@ MOST_TABLES = 2000
 PERHAPS_TEXT = ("", ".text", ".lst", ".list", ".log", ".dat", ".ion", ".properties")
 MOST_PERHAPS, LARGEST_PERHAPS = 20, 200_000_000  # files, and bytes; where there are more, they are images or data
 PEEKED = 100_000  # bytes
+WIKI = b"<gallery"  # around a list of images for MediaWiki
 FENCE = b"```json"  # around what a language model has written
 BESIDE_IMAGES = (".txt", ".json", ".yml", ".yaml", ".xml")
 PART = re.compile(r"(\.[ct]sv)\d{1,5}")
@@ -121,6 +130,8 @@ def _text(content: bytes, file: str) -> Table | None:
             return read_json_table(content, file)
         except UserError:  # a caption may begin with a bracket
             pass
+    if WIKI in content[:PEEKED] and (figures := read_figures(content, file)):
+        return figures
     return read_text_table(content, file)
 
 
@@ -155,16 +166,18 @@ def _arrow_table(schema: pa.Schema, read: Callable[[], pa.Table]) -> Table | Non
 Reader = Callable[[bytes, str], Table | dict[str, Table] | None]
 READERS: dict[str, Reader] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), _text),
-    **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".geojson", ".manifest"), read_json_table),
+    **dict.fromkeys((".json", ".jsonl", ".jsonlines", ".ndjson", ".json5", ".geojson", ".manifest"), read_json_table),
     **dict.fromkeys(PERHAPS_TEXT, _perhaps_text),
     **dict.fromkeys((".yaml", ".yml"), read_yaml_table),
     ".toml": read_toml_table,
-    ".js": read_script_table,
+    **dict.fromkeys((".js", ".mjs"), read_script_table),
     ".xml": read_xml_table,
     **dict.fromkeys((".html", ".htm"), read_album),
     **dict.fromkeys(
         (".md", ".markdown"), lambda content, file: read_album(content, file) or _perhaps_text(content, file)
     ),
+    **dict.fromkeys((".tex", ".rst", ".adoc", ".asciidoc", ".org", ".wiki", ".mediawiki"), read_figures),
+    ".py": read_python_table,
     ".parquet": _parquet,
     ".feather": _feather,
     **dict.fromkeys((".xlsx", ".xlsm", ".xls", ".ods"), read_spreadsheet),

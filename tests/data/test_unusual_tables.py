@@ -1,0 +1,79 @@
+"""Tables with captions beside one another, below one another, missing, or written as lists."""
+
+import csv
+import json
+
+import pytest
+from datasets import Dataset
+from drawn_datasets import ALL, NUMBER, ONE, captions, pictures_and_captions, write_images
+
+from miniclip.data.reader import load_split
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+
+FIRST = [captions(number)[0] for number in range(NUMBER)]
+
+
+def write(file, rows, delimiter=",") -> None:
+    with file.open("w", newline="", encoding="utf-8") as out:
+        csv.writer(out, delimiter=delimiter).writerows(rows)
+
+
+@pytest.mark.parametrize("delimiter", [",", "\t", ";"])
+@pytest.mark.parametrize("named", [False, True])
+def test_a_column_for_each_image(tmp_path, delimiter, named):
+    rows = [write_images(tmp_path / "images"), *([captions(n)[line] for n in range(NUMBER)] for line in range(5))]
+    if named:
+        rows = [["image", *rows[0]], *([f"caption {line}", *row] for line, row in enumerate(rows[1:]))]
+    write(tmp_path / "table.csv", rows, delimiter)
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ALL
+
+
+@pytest.mark.parametrize("most_first", [False, True])
+def test_rows_with_different_numbers_of_captions(tmp_path, most_first):
+    counts = [1 + (4 - n % 5 if most_first else n % 5) for n in range(NUMBER)]
+    names = write_images(tmp_path / "images")
+    lines = ["\t".join([name, *captions(n)[: counts[n]]]) for n, name in enumerate(names)]
+    (tmp_path / "captions.txt").write_text("\n".join(lines), encoding="utf-8")
+    expected = {n: captions(n)[: counts[n]] for n in range(NUMBER)}
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == expected
+
+
+@pytest.mark.parametrize("missing", ["n/a", "N/A", "NaN", "#N/A", "null", "None", "-", "TODO", "tbd", " "])
+def test_what_stands_for_a_missing_caption_is_none(tmp_path, missing):
+    names = write_images(tmp_path / "images")
+    write(
+        tmp_path / "table.csv", [["image", "caption"], *([x, FIRST[n] if n else missing] for n, x in enumerate(names))]
+    )
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE | {0: []}
+
+
+@pytest.mark.parametrize("as_cell", [lambda path: [path], lambda path: {"path": path, "bytes": None}])
+@pytest.mark.parametrize("written", [str, json.dumps])
+def test_paths_in_printed_lists_and_records(tmp_path, as_cell, written):
+    names = write_images(tmp_path / "images")
+    rows = [[written(as_cell(f"images/{name}")), FIRST[n]] for n, name in enumerate(names)]
+    write(tmp_path / "table.csv", [["image", "caption"], *rows])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+def test_several_images_in_a_printed_list(tmp_path):
+    names = write_images(tmp_path / "images")
+    rows = [[str(names[n : n + 2]), FIRST[n]] for n in range(0, NUMBER, 2)]
+    write(tmp_path / "table.csv", [["images", "caption"], *rows])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: [FIRST[n - n % 2]] for n in range(NUMBER)}
+
+
+def test_what_datasets_writes_as_csv(tmp_path):
+    names = write_images(tmp_path / "images")
+    rows = {"image": [{"bytes": None, "path": f"images/{name}"} for name in names], "caption": FIRST}
+    Dataset.from_dict(rows).to_csv(tmp_path / "table.csv")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_captions_with_numbers_for_names(tmp_path, first):
+    names = write_images(tmp_path / "images")
+    value = {name: {str(first + line): text for line, text in enumerate(captions(n))} for n, name in enumerate(names)}
+    (tmp_path / "captions.json").write_text(json.dumps(value), encoding="utf-8")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ALL
