@@ -286,8 +286,9 @@ def _collect(names: list[str], rows: Iterator[list[str]], glue: str) -> Table:
 
 
 def _lacks_last_cells(row: list[str], width: int, glue: str) -> bool:
-    """Whether a row is short because its last cells are empty, or because its image has fewer captions than others."""
-    return (glue == "\t" and len(row) == width - 1) or (len(row) > 1 and bool(IMAGE_CELL.fullmatch(row[0])))
+    """Whether a row is short because its last cells are empty, or because its image has fewer captions than others.
+    Where commas separate the cells, the row is rather broken."""
+    return glue == "\t" and (len(row) == width - 1 or (len(row) > 1 and bool(IMAGE_CELL.fullmatch(row[0]))))
 
 
 def _whole_name(row: list[str], width: int, glue: str) -> list[str]:
