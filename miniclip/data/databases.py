@@ -1,5 +1,6 @@
 """Reads the tables of an SQLite database, in which programs for photos, labelling and notes keep their texts."""
 
+import functools
 import sqlite3
 import tempfile
 from collections.abc import Callable
@@ -37,6 +38,7 @@ def read_database(content: bytes, file: str, keep: Keep = lambda cell: None) -> 
         copy.write_bytes(content)
         try:
             with closing(sqlite3.connect(f"file:{copy.as_posix()}?mode=ro&immutable=1", uri=True)) as database:
+                database.text_factory = functools.partial(str, encoding="utf-8", errors="replace")
                 names = [name for (name,) in database.execute(TABLES).fetchmany(MOST_TABLES)]
                 tables = {name: _table(database, name, keep) for name in names}
         except sqlite3.Error as error:

@@ -8,9 +8,12 @@ import re
 from miniclip.data.encodings import decode_text
 from miniclip.data.tables import Table
 
-TEX_FIGURE = re.compile(r"\\begin\{(figure|wrapfigure|SCfigure)\*?\}.*?\\end\{\1\*?\}", re.DOTALL)
-TEX_IMAGE = re.compile(r"\\includegraphics\s*(?:\[[^\]]*\])?\s*\{([^{}]+)\}")
-TEX_CAPTION = re.compile(r"\\caption\*?\s*(?:\[[^\]]*\])?\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
+# Repetitions are possessive (`*+`) or bounded, so that the time stays linear.
+TEX_PART = re.compile(
+    r"(\\begin\{)|\\includegraphics\s*(?:\[[^\]]{0,400}\])?\s*\{([^{}]{1,400})\}"
+    r"|\\caption\*?\s*(?:\[[^\]]{0,1000}\])?\s*\{((?:[^{}]|\{[^{}]*+\})*+)\}"
+)
+TEX_FIGURES = re.compile(r"(?:wrap|SC)?figure\*?\}")
 TEX_REMARK = re.compile(r"(?<!\\)%[^\n]*")
 TEX_COMMAND = re.compile(r"\\(?:label|ref|cite\w*)\{[^{}]*\}|\\[a-zA-Z]+\*?\s?|[{}~]|\\(?=[%&_#$])")
 # The directive, its options, and its first paragraph, indented.
@@ -22,13 +25,13 @@ RST_FIGURE = re.compile(
 RST_WORDS = re.compile(r":alt: *([^\n]+)")
 ADOC_IMAGE = re.compile(r"^(?:\.([^\s.][^\n]*)\n)?(?:\[[^\]\n]*\]\n)?image::?([^\s\[]+)\[\"?([^\]\",]*)", re.MULTILINE)
 ORG_IMAGE = re.compile(
-    r"^[ \t]*#\+caption(?:\[[^\]]*\])?: *([^\n]+)\n(?:[ \t]*#\+[^\n]*\n)*[ \t]*\[\[(?:file:)?([^\]\n]+)\]\]",
+    r"^[ \t]*#\+caption(?:\[[^\]]*\])?: *([^\n]+)\n(?:[ \t]*#\+[^\n]*\n){0,9}[ \t]*\[\[(?:file:)?([^\]\n]+)\]\]",
     re.MULTILINE | re.IGNORECASE,
 )
 # `[[File:1.jpg|thumb|words]]`, and `File:1.jpg|words` in a gallery.
 WIKI_IMAGE = re.compile(
     r"(?:^|\[\[)[ \t]*(?:File|Image|Datei|Bild|Fichier|Archivo|Plik|Файл):"
-    r"([^|\]\n]+)\|((?:[^\[\]\n]|\[\[[^\]\n]*\]\])+)",
+    r"([^|\[\]\n]{1,400})\|((?:[^\[\]\n]|\[\[[^\[\]\n]{0,400}\]\])++)",
     re.MULTILINE,
 )
 WIKI_LINK = re.compile(r"\[\[(?:[^|\]]*\|)?([^\]]*)\]\]")
@@ -47,17 +50,18 @@ def read_figures(content: bytes, name: str) -> Table | None:
 
 
 def _of_latex(text: str) -> list[tuple[str, str]]:
-    """A caption counts for the images since the last one: each of several may have its own."""
-    pairs = []
-    for figure in TEX_FIGURE.finditer(TEX_REMARK.sub("", text)):
-        waiting: list[str] = []
-        for match in re.finditer(f"{TEX_IMAGE.pattern}|{TEX_CAPTION.pattern}", figure.group()):
-            image, caption = match.groups()
-            if image:
-                waiting.append(image)
-            else:
-                pairs += [(path, TEX_COMMAND.sub("", caption)) for path in waiting]
-                waiting = []
+    """A caption counts for the images of its figure since the last caption: each of several may have its own."""
+    pairs, waiting = [], []
+    text = TEX_REMARK.sub("", text)
+    for match in TEX_PART.finditer(text):
+        begin, image, caption = match.groups()
+        if begin and TEX_FIGURES.match(text, match.end()):
+            waiting = []
+        elif image:
+            waiting.append(image)
+        elif caption:
+            pairs += [(path, TEX_COMMAND.sub("", caption)) for path in waiting]
+            waiting = []
     return pairs
 
 

@@ -1,6 +1,7 @@
 """Reads tables from files of JSON, YAML and TOML, also from those that other programs would refuse."""
 
 import ast
+import itertools
 import json
 import re
 import tomllib
@@ -18,14 +19,15 @@ from miniclip.utils.errors import UserError
 SHORT_LINK = re.compile(r" ?https://t\.co/\w+(?=\s|\")")
 NAMES_IMAGES = re.compile(rf"\.(?:{'|'.join(IMAGE_SUFFIXES)})\b", re.IGNORECASE)
 FENCED = re.compile(r"^```(?:json\w*)?[ \t]*\r?\n(.*?)^```", re.DOTALL | re.MULTILINE)
-STRING = r"(\"(?:\\.|[^\"\\])*\")"
-JSON5_TOKEN = re.compile(
-    rf"{STRING}|'(?:\\.|[^'\\])*'|`(?:\\.|[^`\\])*`|//[^\n]*|/\*.*?\*/|[A-Za-z_$][\w$]*(?=\s*:)|\bundefined\b",
-    re.DOTALL,
-)
+# Possessive repetitions (`*+`) keep the time linear where a text has no end.
+STRING = r"(\"(?:\\.|[^\"\\])*+\")"
+OTHER_STRINGS = r"'(?:\\.|[^'\\])*+'|`(?:\\.|[^`\\])*+`"
+NAME = r"(?<![\w$])[A-Za-z_$][\w$]*+(?=\s*+:)"
+JSON5_TOKEN = re.compile(rf"{STRING}|{OTHER_STRINGS}|//[^\n]*|/\*.*?\*/|{NAME}|\bundefined\b", re.DOTALL)
 ASSIGNED = re.compile(r"(?:=|\bexport\s+default|\breturn|\()\s*(?=[\[{])")
 LAST_COMMA = re.compile(rf"{STRING}|,(?=\s*[}}\]])")
 BETWEEN_VALUES = re.compile(r"[\s,]*")
+MOST_ASSIGNED = 1000  # values of a script to look at
 MOST_LITERAL = 50_000_000  # characters of a Python literal, which takes far more memory to parse than JSON
 
 
@@ -63,7 +65,7 @@ def read_script_table(content: bytes, name: str) -> Table | None:
         return None
     text = _plain_json(SHORT_LINK.sub("", text))
     decoder = json.JSONDecoder(object_pairs_hook=_without_losing_repeated_names)
-    for match in ASSIGNED.finditer(text):
+    for match in itertools.islice(ASSIGNED.finditer(text), MOST_ASSIGNED):
         try:
             value, _ = decoder.raw_decode(text, match.end())
         except (json.JSONDecodeError, RecursionError):

@@ -34,7 +34,8 @@ def read_spreadsheet(content: bytes, file: str, keep: Keep | None = None) -> dic
         package = PACKAGES.get(suffix, "openpyxl")
         raise UserError(f"{file}: save the sheet as CSV, or install what reads it: pip install {package}") from error
     except Exception as error:  # each engine has exceptions of its own
-        raise UserError(f"{file} cannot be read as a spreadsheet ({error}): save it as CSV") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{file} cannot be read as a spreadsheet ({reason}): save it as CSV") from error
     return {name: table_of_rows(sheet, "a spreadsheet", file) for name, sheet in rows.items() if sheet}
 
 
@@ -43,7 +44,7 @@ def contains_pictures(content: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as parts:
             return any(name.startswith(PICTURES) for name in parts.namelist())
-    except (zipfile.BadZipFile, OSError):
+    except (zipfile.BadZipFile, OSError, RuntimeError, ValueError):  # reading it as a table will tell
         return False
 
 

@@ -70,11 +70,10 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     if lines and re.fullmatch(quoted, lines[0]):
         options["quotechar"] = "'"
     rows, mended = _parse(text, options)
-    header = next((row for row in rows if any(cell.strip() for cell in row)), None)
+    header, second = (next((row for row in rows if any(cell.strip() for cell in row)), None) for _ in range(2))
     if header is None:
         return None
     _check_width(header, name)
-    second = next(rows, None)
     glue = delimiter + " " * options["skipinitialspace"]
     table = _table([header, *([] if second is None else [second])], rows, glue)
     table.how = f"separated by {DELIMITERS[delimiter]}, {encoding}"
@@ -113,7 +112,7 @@ def _names_images_in_columns(first_rows: list[list[str]]) -> bool:
     """Whether a table has a column for each image, with its captions below its name."""
     if len(first_rows) < 2:
         return False
-    (first, *header), (_, *below) = first_rows
+    header, below = (row[1:] for row in first_rows)  # the first column may have names of its own
     images = [bool(IMAGE_CELL.fullmatch(cell)) for cell in header]
     texts = [" " in cell.strip() and not IMAGE_CELL.fullmatch(cell) for cell in below]
     return len(images) > 1 and all(images) and bool(texts) and all(texts)

@@ -3,6 +3,7 @@
 import sqlite3
 from contextlib import closing
 
+import numpy as np
 import pytest
 from drawn_datasets import NUMBER, ONE, captions, csv_text, drawn, pictures_and_captions, rows, write_images
 
@@ -69,3 +70,27 @@ def test_a_broken_database_is_told(tmp_path):
     (tmp_path / "photos.sqlite").write_bytes(b"SQLite format 3\0" + bytes(3000))
     with pytest.raises(UserError, match="photos.sqlite cannot be read as SQLite"):
         load_split(str(tmp_path / "photos.sqlite"), "all")
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_damaged_database_is_read_or_told_in_a_line(tmp_path, seed):
+    names = write_images(tmp_path / "images")
+    save(tmp_path / "all.db", "file TEXT, caption TEXT", list(zip(names, FIRST, strict=True)))
+    content, random = bytearray((tmp_path / "all.db").read_bytes()), np.random.default_rng(seed)
+    for place in random.integers(16, len(content), size=1 + 10 * seed):
+        content[place] = random.integers(256)
+    (tmp_path / "all.db").write_bytes(content[: random.integers(16, len(content))] if seed % 2 else content)
+    try:
+        assert len(load_split(str(tmp_path / "all.db"), "all")) <= NUMBER
+    except UserError as error:
+        assert "all.db" in str(error) and "\n" not in str(error)
+
+
+def test_texts_in_an_older_encoding(tmp_path):
+    names = write_images(tmp_path / "images")
+    save(tmp_path / "all.db", "file TEXT, caption TEXT", [(name, f"Käse {n} ist gut") for n, name in enumerate(names)])
+    with closing(sqlite3.connect(tmp_path / "all.db")) as database:
+        database.execute("UPDATE photos SET caption = CAST(x'4be47365206973742067757420' || file AS TEXT)")
+        database.commit()
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert len(found) == NUMBER and found[1][0].startswith("K") and found[1][0].endswith("ist gut 001.png")

@@ -3,6 +3,7 @@
 import io
 import sys
 
+import numpy as np
 import openpyxl
 import pandas as pd
 import pytest
@@ -160,3 +161,17 @@ def test_a_missing_package_is_named(tmp_path, monkeypatch, name, package):
         monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(UserError, match=f"save the sheet as CSV, or .*pip install {package}"):
         load_split(str(tmp_path / name), "all")
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_spreadsheet_is_read_or_told_in_a_line(tmp_path, seed):
+    names = write_images(tmp_path / "images")
+    save(tmp_path / "photos.xlsx", {"Sheet1": [HEADER, *rows_of(names)]}, ["A2:A3"])
+    content, random = bytearray((tmp_path / "photos.xlsx").read_bytes()), np.random.default_rng(seed)
+    for place in random.integers(0, len(content), size=1 + seed):
+        content[place] = random.integers(256)
+    (tmp_path / "photos.xlsx").write_bytes(content[: random.integers(len(content))] if seed % 2 else content)
+    try:
+        assert len(load_split(str(tmp_path / "photos.xlsx"), "all")) <= NUMBER
+    except UserError as error:
+        assert "photos.xlsx" in str(error) and "\n" not in str(error)

@@ -21,11 +21,12 @@ def write(file, rows, delimiter=",") -> None:
 
 @pytest.mark.parametrize("delimiter", [",", "\t", ";"])
 @pytest.mark.parametrize("named", [False, True])
-def test_a_column_for_each_image(tmp_path, delimiter, named):
+@pytest.mark.parametrize("blank", [False, True])
+def test_a_column_for_each_image(tmp_path, delimiter, named, blank):
     rows = [write_images(tmp_path / "images"), *([captions(n)[line] for n in range(NUMBER)] for line in range(5))]
     if named:
         rows = [["image", *rows[0]], *([f"caption {line}", *row] for line, row in enumerate(rows[1:]))]
-    write(tmp_path / "table.csv", rows, delimiter)
+    write(tmp_path / "table.csv", [rows[0], *[[]] * blank, *rows[1:]], delimiter)
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ALL
 
 
