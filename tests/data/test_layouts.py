@@ -1079,7 +1079,7 @@ def test_a_second_start_reads_no_table(tmp_path, monkeypatch):
     typed, expected = LAYOUTS["flickr30k_token"](folder)
     reads: list = []
     monkeypatch.setattr(
-        tables, "read_table", lambda *args, original=tables.read_table: reads.append(1) or original(*args)
+        tables, "read_tables", lambda *args, original=tables.read_tables: reads.append(1) or original(*args)
     )
 
     def start() -> int:

@@ -78,3 +78,11 @@ def test_captions_with_numbers_for_names(tmp_path, first):
     value = {name: {str(first + line): text for line, text in enumerate(captions(n))} for n, name in enumerate(names)}
     (tmp_path / "captions.json").write_text(json.dumps(value), encoding="utf-8")
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ALL
+
+
+def test_records_that_name_images_in_two_fields_do_not_share_captions(tmp_path):
+    names = write_images(tmp_path / "images")
+    rows = [{"photo" if n % 2 else "image": name, "caption": FIRST[n]} for n, name in enumerate(names)]
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    for number, texts in pictures_and_captions(load_split(str(tmp_path), "all")).items():
+        assert texts == [FIRST[number]]
