@@ -85,6 +85,23 @@ def test_literals_of_python(tmp_path, form):
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
 
 
+@pytest.mark.parametrize("name", ["train.py", "train.js", "train.rst"])
+@pytest.mark.parametrize("beside", ["table", "classes"])
+def test_examples_in_a_script_or_document_are_not_the_dataset(tmp_path, name, beside):
+    if beside == "classes":
+        for number in range(NUMBER):
+            write_images(tmp_path / ("cat" if number % 2 else "dog"), "{:03d}.png", [number])
+        expected = {n: ["a photo of a cat." if n % 2 else "a photo of a dog."] for n in range(NUMBER)}
+    else:
+        rows = [f'{image},"{FIRST[n]}"' for n, image in enumerate(write_images(tmp_path / "images"))]
+        (tmp_path / "table.csv").write_text("\n".join(["image,caption", *rows]), encoding="utf-8")
+        expected = ONE
+    examples = '[["000.png", "a wrong caption of one"], ["001.png", "a wrong caption of another"]]'
+    figures = "".join(f".. figure:: {n:03d}.png\n\n   a wrong caption\n\n" for n in range(2))
+    (tmp_path / name).write_text(figures if name.endswith("rst") else f"EXAMPLES = {examples}\n", encoding="utf-8")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == expected
+
+
 def test_scripts_without_captions_are_passed_over(tmp_path):
     write_images(tmp_path)
     (tmp_path / "a.js").write_text("const logo = {src: '000.png'}; if (a) { b: [c, '001.png'] }", encoding="utf-8")

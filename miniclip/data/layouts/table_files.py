@@ -163,6 +163,8 @@ def _arrow_table(schema: pa.Schema, read: Callable[[], pa.Table]) -> Table | Non
     return Table({name: table[name].to_pylist() for name in names}, "parquet or feather")
 
 
+SCRIPTS = (".js", ".mjs", ".py")
+DOCUMENTS = (".tex", ".rst", ".adoc", ".asciidoc", ".org", ".wiki", ".mediawiki")
 Reader = Callable[[bytes, str], Table | dict[str, Table] | None]
 READERS: dict[str, Reader] = {
     **dict.fromkeys((".csv", ".tsv", ".txt", ".tab", ".token", ".psv"), _text),
@@ -176,7 +178,7 @@ READERS: dict[str, Reader] = {
     **dict.fromkeys(
         (".md", ".markdown"), lambda content, file: read_album(content, file) or _perhaps_text(content, file)
     ),
-    **dict.fromkeys((".tex", ".rst", ".adoc", ".asciidoc", ".org", ".wiki", ".mediawiki"), read_figures),
+    **dict.fromkeys(DOCUMENTS, read_figures),
     ".py": read_python_table,
     ".parquet": _parquet,
     ".feather": _feather,

@@ -22,7 +22,7 @@ from miniclip.data.labels import with_joined_indicators, with_plain_ids, words_o
 from miniclip.data.layouts.class_names import as_words, names_file, words_of_wordnet
 from miniclip.data.layouts.found import Found, Options, Rows, build, count_missing
 from miniclip.data.layouts.split_lists import folder_splits, split_lists
-from miniclip.data.layouts.table_files import read_tables, table_files
+from miniclip.data.layouts.table_files import DOCUMENTS, SCRIPTS, read_tables, suffix_of, table_files
 from miniclip.data.names import (
     CAPTION_NAMES,
     LABEL_NAMES,
@@ -40,6 +40,7 @@ from miniclip.utils.errors import UserError
 
 LEAST_INDICATORS = 4  # columns of 0 and 1 that say more than one such as `Sex`
 LEAST_WORDS_OF_FOLDERS = 3  # in a caption for all images of a folder; fewer may be the name of a class
+LEAST_SHOWN = 0.25  # share of the images that a script or a document names; fewer are examples
 MOST_JOINED = 20  # tables of which each is compared with each
 CAPTIONS_IN_STEM = re.compile(r"caption|description|sentence|(?<![a-z])texts?(?![a-z])")
 SPLIT_IN_STEM = re.compile(r"\d+|trainval|train(ing)?|val(id(ation)?)?|dev|test(ing)?")
@@ -92,6 +93,11 @@ class Candidate:
         return suffix, tuple(plain_name(name) for name in self.table.columns if not name.startswith("column_"))
 
     @property
+    def is_by_the_way(self) -> bool:
+        """Whether the file is a script or a document, which may name images for other reasons."""
+        return suffix_of(self.file) in (*SCRIPTS, *DOCUMENTS)
+
+    @property
     def has_captions(self) -> bool:
         """Whether the table has captions."""
         return self.columns is not None and bool(self.columns.captions)
@@ -117,6 +123,7 @@ def find_tables(
         for sheet, table in tables.items():
             if len(table):
                 candidates.append(_understood(Candidate(file, table, sheet=sheet), finder, options))
+    candidates = [candidate for candidate in candidates if not _shows_examples(candidate, finder)]
     chosen = choose_tables(candidates)
     if not any(candidate.has_sentences for candidate in chosen):
         chosen = _joined(candidates, finder, options) or chosen
@@ -153,6 +160,13 @@ def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> 
     return candidate
 
 
+def _shows_examples(candidate: Candidate, finder: ImageFinder) -> bool:
+    """Whether a script or a document names only a few of the images, as the code that trains on them does."""
+    if candidate.columns is None or not candidate.is_by_the_way:
+        return False
+    return len(set(map(str, _images_of(candidate)))) < LEAST_SHOWN * len(finder.images)
+
+
 def _joined(candidates: list[Candidate], finder: ImageFinder, options: Options) -> list[Candidate]:
     """The first table that names images, joined with one that has captions for them."""
     if len(candidates) > MOST_JOINED:
@@ -187,7 +201,7 @@ def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
         sentences = any(member.has_sentences for member in members)
         splits = any(member.has_splits for member in members)
         rows = sum(len(member.table) for member in members)
-        return first.has_captions, sentences, "lemma" not in first.file.lower(), splits, rows
+        return not first.is_by_the_way, first.has_captions, sentences, "lemma" not in first.file.lower(), splits, rows
 
     return _of_newest_year(_about_captions(max(kinds.values(), key=worth))) if kinds else []
 
