@@ -17,6 +17,7 @@ except ImportError:  # imported as a plain top-level module, from a clone of the
 
 PROJECTION_HEADS = ("mlp", "linear")
 TEXT_POOLINGS = ("cls", "mean", "last")
+IMAGE_POOLINGS = ("encoder", "stages")
 # transformers can load only the encoder of these encoder-decoders.
 ENCODER_HALVES = ("t5", "mt5", "umt5", "t5gemma")
 SIGLIP_TEXT = ("siglip_text_model", "siglip2_text_model")
@@ -43,6 +44,10 @@ class MiniCLIPConfig(PreTrainedConfig):
             Dropout probability inside the MLP head.
         feature_dropout (`float`, defaults to 0.0):
             Dropout probability on the towers' outputs, before either kind of head.
+        image_pooling (`str`, defaults to `"encoder"`):
+            `"encoder"` pools the last feature map, as the image encoder was trained. `"stages"` adds the means of the
+            feature maps of up to four stages. They keep what the encoder's own task discards, such as colours
+            (Head2Toe, Evci et al., 2022).
         text_pooling (`str`, *optional*):
             `"cls"` takes the first token's state, `"mean"` averages the states of the real tokens, and `"last"` takes
             the last real token's state. By default, it is what the text encoder was trained for: `"last"` for causal
@@ -74,6 +79,7 @@ class MiniCLIPConfig(PreTrainedConfig):
     projection_head: str = "mlp"
     projection_dropout: float = 0.1
     feature_dropout: float = 0.0
+    image_pooling: str = "encoder"
     text_pooling: str | None = None
     logit_scale_init_value: float = math.log(1 / 0.07)
     logit_scale_max: float = math.log(100)
@@ -102,6 +108,7 @@ class MiniCLIPConfig(PreTrainedConfig):
     def _check_values(self) -> None:
         for field, choices in (
             ("projection_head", PROJECTION_HEADS),
+            ("image_pooling", IMAGE_POOLINGS),
             ("text_pooling", TEXT_POOLINGS),
             ("loss", LOSSES),
         ):

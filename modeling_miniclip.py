@@ -100,6 +100,8 @@ class MiniCLIPModel(PreTrainedModel):
         self.text_model = _create_text_model(config.text_config)
         timm_model = self.vision_model.timm_model
         vision_dim = getattr(timm_model, "head_hidden_size", None) or timm_model.num_features
+        self._stages = _stages(timm_model, vision_dim) if config.image_pooling == "stages" else {}
+        vision_dim += sum(self._stages.values())
         self._tied_weights_keys = _shared_weights(self.vision_model, "vision_model") or None
         text_dim = config.text_config.hidden_size * (2 if config.text_config.model_type == "reformer" else 1)
         self._longest_text = _longest_text(self.text_model)
@@ -151,8 +153,19 @@ class MiniCLIPModel(PreTrainedModel):
         self.text_model._set_gradient_checkpointing(enable, **kwargs)
 
     def pool_image(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        """Run the image tower without its head: `(n, 3, height, width)` -> `(n, vision_dim)`."""
-        return self.vision_model(pixel_values).pooler_output
+        """Run the image tower without its head: `(n, 3, height, width)` -> `(n, vision_dim)`, pooled as in
+        `config.image_pooling`."""
+        return self._image_outputs(pixel_values).pooler_output
+
+    def _image_outputs(self, pixel_values) -> BaseModelOutputWithPooling:
+        if not self._stages:
+            return self.vision_model(pixel_values)
+        outputs = self.vision_model(pixel_values, output_hidden_states=list(self._stages))
+        means = [stage.mean(dim=(2, 3)) for stage in outputs.hidden_states]
+        return BaseModelOutputWithPooling(
+            last_hidden_state=outputs.last_hidden_state,
+            pooler_output=torch.cat([outputs.pooler_output, *means], dim=1),
+        )
 
     def pool_text(self, input_ids: torch.Tensor, attention_mask: torch.Tensor | None = None) -> torch.Tensor:
         """Run the text tower without its head: `(n, length)` -> `(n, text_dim)`, pooled as in `config.text_pooling`."""
@@ -172,7 +185,7 @@ class MiniCLIPModel(PreTrainedModel):
     def get_image_features(self, pixel_values: torch.Tensor, **kwargs) -> BaseModelOutputWithPooling:
         """As in transformers v5: `last_hidden_state` is the tower's feature map or token sequence,
         `pooler_output` the projected, unnormalised features `(n, projection_dim)`."""
-        outputs = self.vision_model(pixel_values)
+        outputs = self._image_outputs(pixel_values)
         return BaseModelOutputWithPooling(
             last_hidden_state=outputs.last_hidden_state,
             pooler_output=self.visual_projection(self.feature_dropout(outputs.pooler_output)),
@@ -409,6 +422,25 @@ def _longest_text(text_model: PreTrainedModel) -> int:
             return module.num_embeddings - (0 if module.padding_idx is None else module.padding_idx + 1)
     longest = getattr(text_model.config, "max_position_embeddings", None)
     return longest if longest and longest > 0 else 512  # XLNet says -1, because it has no limit
+
+
+def _stages(timm_model: nn.Module, vision_dim: int) -> dict[int, int]:
+    """
+    Indices and numbers of channels of up to four stages, evenly spaced up to the last. The last is left out if the
+    encoder's own output is its mean.
+
+    Raises:
+        ValueError: the encoder does not show its stages.
+    """
+    channels = [stage["num_chs"] for stage in getattr(timm_model, "feature_info", None) or []]
+    if not channels or not hasattr(timm_model, "forward_intermediates"):
+        name = type(timm_model).__name__
+        raise ValueError(f"`image_pooling` is 'stages', but this image encoder ({name}) shows none; use 'encoder'.")
+    stages = {math.ceil(len(channels) * part / 4) - 1: None for part in (1, 2, 3, 4)}
+    stages = {index: channels[index] for index in stages if index >= 0}
+    if stages[len(channels) - 1] == vision_dim and not getattr(timm_model, "num_prefix_tokens", 0):
+        del stages[len(channels) - 1]
+    return stages
 
 
 def _create_vision_model(config: TimmWrapperConfig) -> TimmWrapperModel:

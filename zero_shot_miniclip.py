@@ -500,11 +500,12 @@ class _ImageTower(nn.Module):
 
     def __init__(self, model):
         super().__init__()
-        self.encoder = model.vision_model.timm_model
+        self.encoder = model.vision_model
         self.head = model.visual_projection
+        self.pool = model.pool_image
 
     def forward(self, pixel_values: torch.Tensor) -> torch.Tensor:
-        return self.head(self.encoder(pixel_values))
+        return self.head(self.pool(pixel_values))
 
 
 class _TextTower(nn.Module):

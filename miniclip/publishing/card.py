@@ -289,6 +289,7 @@ _RECIPE = (
     ("text encoder layers that learn (-1: all)", "trainable_text_layers"),
     ("augmentation", "augmentation"),
     ("projection head", "projection_head"),
+    ("image pooling", "image_pooling"),
     ("text pooling", "text_pooling"),
     ("precision", "mixed_precision"),
     ("pre-trained encoders", "pretrained"),

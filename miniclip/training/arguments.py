@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from accelerate.tracking import LOGGER_TYPE_TO_CLASS, get_available_trackers
 
-from configuration_miniclip import TEXT_POOLINGS, MiniCLIPConfig
+from configuration_miniclip import IMAGE_POOLINGS, TEXT_POOLINGS, MiniCLIPConfig
 from losses_miniclip import LOSSES
 from miniclip.data.augmentation import AUGMENTATIONS
 from miniclip.training.caption_teacher import CAPTIONS
@@ -79,6 +79,12 @@ class ModelArguments:
         None,
         "dropout between the encoders and the heads, from 0 to 1; by default "
         f"{MiniCLIPConfig.feature_dropout}, or that of the model to start from",
+    )
+    image_pooling: str = setting(
+        MiniCLIPConfig.image_pooling,
+        "what the head sees of an image: encoder gives the image encoder's own output, stages adds the means of the "
+        "feature maps of up to four stages, which keep colours and textures",
+        metavar="|".join(IMAGE_POOLINGS),
     )
     text_pooling: str | None = setting(
         None,

@@ -70,7 +70,8 @@ class FeatureCache:
         """
         views = len(crops) if crops is not None else 1 if transform is None else views
         remembered = None if crops is None else hashlib.sha256(crops.tobytes()).hexdigest()
-        parts = (self.key, "pooled", views, seed, transform, len(rows), fingerprint(self.model.vision_model))
+        pooling = self.model.config.image_pooling
+        parts = (self.key, "pooled", pooling, views, seed, transform, len(rows), fingerprint(self.model.vision_model))
         parts += () if crops is None else (remembered,)
         return cached(
             self._file("image-features", *parts),

@@ -188,6 +188,7 @@ def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | No
         image_size=settings.image_size,
         projection_dim=settings.projection_dim,
         projection_head=settings.projection_head,
+        image_pooling=settings.image_pooling,
         text_pooling=settings.text_pooling,
         loss=settings.loss,
         logit_scale_init_value=settings.logit_scale_init_value,
