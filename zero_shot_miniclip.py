@@ -452,7 +452,8 @@ class ZeroShotClassifier:
         The map is the gradient of the similarity times the encoder's last feature map, summed over channels, without
         negative values (Grad-CAM, Selvaraju et al., 2017, in the form of HiResCAM, Draelos and Carin, 2020; both agree
         for encoders that average their feature map). For a vision transformer it uses the last tokens that still
-        influence the result, which are those before the last attention.
+        influence the result, which are those before the last attention. What the head sees of earlier stages
+        (`config.image_pooling`) is left out.
 
         Returns:
             The part of the image that the encoder sees, upright RGB, and the map `(height, width)` of the same size,
@@ -466,8 +467,12 @@ class ZeroShotClassifier:
         pixel_values = self.processor(images=image, return_tensors="pt").pixel_values.to(self.model.device)
         timm_model = self.model.vision_model.timm_model
 
+        with torch.no_grad():
+            features = self.model.pool_image(pixel_values)
+
         def similarity(pooled: torch.Tensor) -> torch.Tensor:
-            return (self.model(image_features=pooled).image_embeds * label_embeds).sum()
+            whole = torch.cat([pooled, features[:, pooled.shape[1] :]], dim=1)
+            return (self.model(image_features=whole).image_embeds * label_embeds).sum()
 
         with torch.enable_grad():
             heat = _heat(timm_model, pixel_values.to(self.model.dtype), similarity)

@@ -38,6 +38,7 @@ PAIRS = {
     },
     "efficientnet + roberta": {
         "image_encoder": "test_efficientnet",
+        "image_pooling": "stages",
         "text_encoder": "roberta",
         "text_config": {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64},
         "projection_head": "linear",

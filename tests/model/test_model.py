@@ -87,6 +87,39 @@ def test_padding_changes_nothing(tiny_tokenizer, pooling):
     )
 
 
+STAGES = {  # encoder: channels of its own output, and of the stages beside it
+    "test_resnet": [96, 32, 48, 192],  # the last stage is left out: its mean is the encoder's own output
+    "test_efficientnet": [256, 24, 32, 48, 64],
+    "test_vit": [64, 64, 64, 64, 64],
+    "test_convnext": [64, 24, 32, 48],
+}
+
+
+@pytest.mark.parametrize("encoder", STAGES)
+def test_stages_are_means_of_feature_maps(tiny_tokenizer, encoder, tmp_path):
+    model = build_tiny(tiny_tokenizer, encoder, image_pooling="stages")
+    timm_model = model.vision_model.timm_model
+    side = model.config.vision_config.image_size
+    pixel_values = torch.randn(2, 3, side, side)
+    with torch.no_grad():
+        pooled = model.pool_image(pixel_values)
+        last, maps = timm_model.forward_intermediates(pixel_values)
+        own = timm_model.forward_head(last)
+        assert [own.shape[1], *model._stages.values()] == STAGES[encoder]
+        expected = [own, *(maps[index].flatten(2).mean(dim=2) for index in model._stages)]
+        torch.testing.assert_close(pooled, torch.cat(expected, dim=1))
+        model.save_pretrained(tmp_path)
+        again = MiniCLIPModel.from_pretrained(tmp_path)
+        torch.testing.assert_close(again.encode_image(pixel_values), model.encode_image(pixel_values))
+
+
+def test_an_encoder_without_stages_keeps_its_own_pooling(tiny_tokenizer, monkeypatch):
+    monkeypatch.delattr("timm.models.resnet.ResNet.forward_intermediates")
+    build_tiny(tiny_tokenizer, image_pooling="encoder")
+    with pytest.raises(ValueError, match="ResNet.*use 'encoder'"):
+        build_tiny(tiny_tokenizer, image_pooling="stages")
+
+
 def test_text_longer_than_the_position_table_is_cut(tiny_tokenizer):
     model = build_tiny(tiny_tokenizer, text_config={**TINY_TEXT, "max_position_embeddings": 10})
     long = torch.randint(5, len(tiny_tokenizer), (1, 50))
@@ -96,6 +129,7 @@ def test_text_longer_than_the_position_table_is_cut(tiny_tokenizer):
 @pytest.mark.parametrize(
     ("field", "value", "choices"),
     [
+        ("image_pooling", "max", "encoder, stages"),
         ("text_pooling", "max", "cls, mean, last"),
         ("projection_head", "deep", "mlp, linear"),
         ("loss", "triplet", "infonce, sigmoid"),

@@ -224,11 +224,12 @@ class TestCache:
 
 
 class TestFast:
+    @pytest.mark.parametrize("pooling", ["encoder", "stages"])
     @pytest.mark.parametrize(
         "encoder", ["test_resnet", "test_efficientnet", "test_vit", "swin_tiny_patch4_window7_224"]
     )
-    def test_close_to_exact(self, tiny_tokenizer, encoder):
-        model = build_tiny(tiny_tokenizer, encoder)
+    def test_close_to_exact(self, tiny_tokenizer, encoder, pooling):
+        model = build_tiny(tiny_tokenizer, encoder, image_pooling=pooling)
         randomise_batch_norms(model)
         processor = MiniCLIPProcessor(image_processor_for(encoder), tiny_tokenizer)
         images = [photo(seed) for seed in range(4)]
@@ -467,9 +468,10 @@ class TestHeatMap:
         assert torch.corrcoef(torch.stack([shrunk.flatten(), expected.flatten()]))[0, 1] > 0.9
         assert heat.max() == pytest.approx(1) and heat.min() >= 0
 
+    @pytest.mark.parametrize("pooling", ["encoder", "stages"])
     @pytest.mark.parametrize("encoder", ["test_vit", "test_convnext", "test_efficientnet"])
-    def test_other_encoders(self, tiny_tokenizer, encoder):
-        model = build_tiny(tiny_tokenizer, encoder)
+    def test_other_encoders(self, tiny_tokenizer, encoder, pooling):
+        model = build_tiny(tiny_tokenizer, encoder, image_pooling=pooling)
         classifier = model.zero_shot_classifier(MiniCLIPProcessor(image_processor_for(encoder), tiny_tokenizer))
         seen, heat = classifier.heat_map(photo(size=(300, 200)), "a red circle")
         assert heat.shape == (seen.height, seen.width)
