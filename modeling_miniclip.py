@@ -100,7 +100,7 @@ class MiniCLIPModel(PreTrainedModel):
         self.text_model = _create_text_model(config.text_config)
         timm_model = self.vision_model.timm_model
         vision_dim = getattr(timm_model, "head_hidden_size", None) or timm_model.num_features
-        self._stages = _stages(timm_model, vision_dim) if config.image_pooling == "stages" else {}
+        self._stages = _stages(timm_model) if config.image_pooling == "stages" else {}
         vision_dim += sum(self._stages.values())
         self._tied_weights_keys = _shared_weights(self.vision_model, "vision_model") or None
         text_dim = config.text_config.hidden_size * (2 if config.text_config.model_type == "reformer" else 1)
@@ -424,10 +424,10 @@ def _longest_text(text_model: PreTrainedModel) -> int:
     return longest if longest and longest > 0 else 512  # XLNet says -1, because it has no limit
 
 
-def _stages(timm_model: nn.Module, vision_dim: int) -> dict[int, int]:
+def _stages(timm_model: nn.Module) -> dict[int, int]:
     """
-    Indices and numbers of channels of up to four stages, evenly spaced up to the last. The last is left out if the
-    encoder's own output is its mean.
+    Indices and numbers of channels of up to four stages, evenly spaced up to the last. The last is always among them,
+    because some encoders (Hiera) compute no further than the last index.
 
     Raises:
         ValueError: the encoder does not show its stages.
@@ -436,11 +436,8 @@ def _stages(timm_model: nn.Module, vision_dim: int) -> dict[int, int]:
     if not channels or not hasattr(timm_model, "forward_intermediates"):
         name = type(timm_model).__name__
         raise ValueError(f"`image_pooling` is 'stages', but this image encoder ({name}) shows none; use 'encoder'.")
-    stages = {math.ceil(len(channels) * part / 4) - 1: None for part in (1, 2, 3, 4)}
-    stages = {index: channels[index] for index in stages if index >= 0}
-    if stages[len(channels) - 1] == vision_dim and not getattr(timm_model, "num_prefix_tokens", 0):
-        del stages[len(channels) - 1]
-    return stages
+    indices = (math.ceil(len(channels) * part / 4) - 1 for part in (1, 2, 3, 4))
+    return {index: channels[index] for index in indices}
 
 
 def _create_vision_model(config: TimmWrapperConfig) -> TimmWrapperModel:

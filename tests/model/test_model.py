@@ -88,16 +88,18 @@ def test_padding_changes_nothing(tiny_tokenizer, pooling):
 
 
 STAGES = {  # encoder: channels of its own output, and of the stages beside it
-    "test_resnet": [96, 32, 48, 192],  # the last stage is left out: its mean is the encoder's own output
+    "test_resnet": [96, 32, 48, 192, 96],
     "test_efficientnet": [256, 24, 32, 48, 64],
     "test_vit": [64, 64, 64, 64, 64],
-    "test_convnext": [64, 24, 32, 48],
+    "test_convnext": [64, 24, 32, 48, 64],
+    "hiera_tiny_224": [128, 16, 32, 64, 128],  # computes no further than the last stage that is asked for
 }
 
 
 @pytest.mark.parametrize("encoder", STAGES)
 def test_stages_are_means_of_feature_maps(tiny_tokenizer, encoder, tmp_path):
-    model = build_tiny(tiny_tokenizer, encoder, image_pooling="stages")
+    small = {"embed_dim": 16, "num_heads": 1, "stages": (1, 1, 1, 1)} if encoder.startswith("hiera") else None
+    model = build_tiny(tiny_tokenizer, encoder, image_pooling="stages", vision_config=small)
     timm_model = model.vision_model.timm_model
     side = model.config.vision_config.image_size
     pixel_values = torch.randn(2, 3, side, side)
