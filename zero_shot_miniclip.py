@@ -466,13 +466,14 @@ class ZeroShotClassifier:
         label_embeds = self.embed_labels(parse_labels([label]), templates)
         pixel_values = self.processor(images=image, return_tensors="pt").pixel_values.to(self.model.device)
         timm_model = self.model.vision_model.timm_model
-
-        with torch.no_grad():
-            features = self.model.pool_image(pixel_values)
+        whole = None
+        if self.model.config.image_pooling == "stages":
+            with torch.no_grad():
+                whole = self.model.pool_image(pixel_values)
 
         def similarity(pooled: torch.Tensor) -> torch.Tensor:
-            whole = torch.cat([pooled, features[:, pooled.shape[1] :]], dim=1)
-            return (self.model(image_features=whole).image_embeds * label_embeds).sum()
+            features = pooled if whole is None else torch.cat([pooled, whole[:, pooled.shape[1] :]], dim=1)
+            return (self.model(image_features=features).image_embeds * label_embeds).sum()
 
         with torch.enable_grad():
             heat = _heat(timm_model, pixel_values.to(self.model.dtype), similarity)

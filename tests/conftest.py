@@ -72,6 +72,9 @@ def cut_at(length: int, tokenizer):
     return tokenizer
 
 
+POOLING = {"infonce": "encoder", "sigmoid": "stages"}  # of images, for laws that hold for both
+
+
 def build_tiny(tokenizer, image_encoder="test_resnet", text_encoder="distilbert", text_config=None, **config):
     """An untrained model, a hundred times smaller than the default. Its weights are always the same."""
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import ROOT, build_tiny, run_ranks
+from conftest import POOLING, ROOT, build_tiny, run_ranks
 
 from miniclip.training.distillation import Distillation, DistillationLoss, TeacherFacts, attach_adaptors
 from miniclip.training.gradient_cache import contrastive_backward
@@ -52,7 +52,7 @@ def gradients(
     accelerator, tokenizer, loss: str, chunks: int, rows: slice, has_equals: bool, taught: str
 ) -> dict[str, torch.Tensor]:
     """Of this process's rows in eval mode (dropout would differ by process), plus the loss."""
-    model = build_tiny(tokenizer, loss=loss).eval()
+    model = build_tiny(tokenizer, loss=loss, image_pooling=POOLING[loss]).eval()
     whole, loss_function = joint_batch(len(tokenizer), has_equals), ContrastiveLoss(match_by_id=has_equals)
     if taught:
         whole = with_teachers(whole, taught == "unpaired")

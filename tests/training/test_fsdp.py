@@ -12,7 +12,7 @@ import pytest
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import DistributedType
-from conftest import ROOT, build_tiny, run_ranks
+from conftest import POOLING, ROOT, build_tiny, run_ranks
 from packaging.version import Version
 from safetensors.torch import load_file
 from test_distributed import joint_batch
@@ -61,7 +61,7 @@ def chunks_of(case: str, rank: int, vocab_size: int) -> list[dict[str, torch.Ten
 
 
 def prepare(accelerator: Accelerator, tokenizer, loss: str = "infonce"):
-    model = build_tiny(tokenizer, "resnet18", vision_config=NARROW, loss=loss)
+    model = build_tiny(tokenizer, "resnet18", vision_config=NARROW, loss=loss, image_pooling=POOLING[loss])
     make_shardable(accelerator, model.to(memory_format=torch.channels_last).eval())
     optimizer = create_optimizer(parameter_groups(model, RATES, weight_decay=0.1), adam_beta2=0.98)
     return accelerator.prepare(model, optimizer)

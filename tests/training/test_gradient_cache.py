@@ -4,7 +4,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from conftest import CAPTIONS, build_tiny
+from conftest import CAPTIONS, POOLING, build_tiny
 
 from miniclip.training.gradient_cache import MODEL_INPUTS, _chunk_seed, contrastive_backward
 from miniclip.training.losses import ContrastiveLoss, Embeddings
@@ -70,7 +70,9 @@ def accelerator_with(precision: str) -> Accelerator:
 def test_chunks_give_the_gradient_of_the_joint_batch(tiny_tokenizer, batch, loss, sizes):
     """Every parameter including temperature and bias, with dropout."""
     accelerator = accelerator_with("no")
-    model = build_tiny(tiny_tokenizer, loss=loss, projection_dropout=0.3, feature_dropout=0.2)
+    model = build_tiny(
+        tiny_tokenizer, loss=loss, image_pooling=POOLING[loss], projection_dropout=0.3, feature_dropout=0.2
+    )
     set_train_mode(model, freeze_batch_norm=True)
     chunks, loss_function = split(batch, sizes), ContrastiveLoss(label_smoothing=0.1 if loss == "infonce" else 0.0)
     expected_loss = joint_reference(accelerator, model, chunks, loss_function, seed=3)
