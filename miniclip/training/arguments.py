@@ -97,10 +97,6 @@ class ModelArguments:
         "contrastive loss: " + ", ".join(f"{name} {loss.description}" for name, loss in LOSSES.items()),
         metavar="|".join(LOSSES),
     )
-    logit_scale_init_value: float = setting(
-        MiniCLIPConfig.logit_scale_init_value,
-        "start of the learned temperature: the logarithm of the factor on the cosines; 2.659 is ln(1/0.07)",
-    )
 
 
 @dataclass
@@ -292,6 +288,7 @@ class RetiredArguments:
     logging_steps: int | None = None  # by default 10, or 1 in runs of fewer than 100 steps
     max_validation_samples: int | None = 1000  # the size at which recall is usually compared
     shuffle_buffer_size: int = 1000  # rows, in each process that reads a stream
+    logit_scale_init_value: float = MiniCLIPConfig.logit_scale_init_value  # ln(1 / 0.07), as in CLIP
 
 
 @dataclass

@@ -102,6 +102,7 @@ DEPRECATED = {
         "validation_epochs": "version 1.2 validates every epoch, or every tenth while both encoders are locked",
         "checkpoints_total_limit": "version 1.2 keeps the last two checkpoints",
         "logging_steps": "version 1.2 logs every tenth step, and every step in runs of fewer than 100",
+        "logit_scale_init_value": "version 1.2 starts the learned temperature at ln(1/0.07), as CLIP does",
     }.items()
 }
 

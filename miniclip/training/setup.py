@@ -191,7 +191,7 @@ def _join_encoders(arguments: Arguments, tokenizer: PreTrainedTokenizerBase | No
         image_pooling=settings.image_pooling,
         text_pooling=settings.text_pooling,
         loss=settings.loss,
-        logit_scale_init_value=settings.logit_scale_init_value,
+        logit_scale_init_value=arguments.training.logit_scale_init_value,
         **_dropout(arguments),
     )
 

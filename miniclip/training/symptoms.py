@@ -129,8 +129,8 @@ def logit_scale_astray(scale: float, bound: float) -> Finding | None:
     return Finding(
         "temperature at its bound",
         f"the logit scale has reached its upper bound, {bound:.0f}",
-        "Lower --learning_rate or --logit_scale_init_value. If the loss is low as well, the model is memorising the "
-        "pairs: train for fewer epochs, or use more --augmentation, --projection_dropout or --weight_decay",
+        "Lower --learning_rate. If the loss is low as well, the model is memorising the pairs: train for fewer epochs, "
+        "or use more --augmentation, --projection_dropout or --weight_decay",
     )
 
 
