@@ -1,6 +1,7 @@
 """fp16 as on a GPU, with autocast and a scaled loss, but on the CPU, where accelerate uses neither."""
 
 import math
+import shutil
 import statistics
 from itertools import pairwise
 
@@ -17,14 +18,15 @@ from miniclip.training.trainer import Trainer
 from modeling_miniclip import MiniCLIPModel
 
 
-@pytest.fixture
-def config(tmp_path):
+@pytest.fixture(scope="module")
+def config(tmp_path_factory):
     """16 drawn images in one batch of two chunks, to be memorised."""
-    (tmp_path / "data").mkdir()
-    shapes_split("train", 16).to_parquet(tmp_path / "data" / "train.parquet")
+    folder = tmp_path_factory.mktemp("half")
+    (folder / "data").mkdir()
+    shapes_split("train", 16).to_parquet(folder / "data" / "train.parquet")
     settings = f"""
-dataset_name: {tmp_path / "data"}
-cache_dir: {tmp_path / "cache"}
+dataset_name: {folder / "data"}
+cache_dir: {folder / "cache"}
 validation_split: ""
 per_device_train_batch_size: 8
 gradient_accumulation_steps: 2
@@ -37,7 +39,7 @@ augmentation: none
 projection_dropout: 0
 checkpointing_steps: "no"
 """
-    file = tmp_path / "tiny.yaml"
+    file = folder / "tiny.yaml"
     file.write_text(TINY_SETTINGS + settings)
     return file
 
@@ -67,42 +69,53 @@ class Run:
         self.model = MiniCLIPModel.from_pretrained(trainer.fit())
 
 
-def test_trains_with_accumulation(config, tmp_path):
-    run = Run(config, tmp_path / "run", loss_scale=2.0**10)
-    assert statistics.mean(run.losses[-5:]) < 0.9 * math.log(16)
-    assert all(run.norms)  # runs of fewer than 100 steps log every step
+@pytest.fixture(scope="module")
+def whole(config, tmp_path_factory):
+    """A run of 40 steps with a checkpoint halfway, whose folder is `whole.folder`."""
+    folder = tmp_path_factory.mktemp("half") / "whole"
+    run = Run(config, folder, 2.0**10, "--checkpointing_steps", "20")
+    run.folder = folder
+    return run
+
+
+@pytest.fixture
+def halfway(whole, tmp_path):
+    """A copy of that checkpoint, which a test may change."""
+    return shutil.copytree(whole.folder / "checkpoints" / "checkpoint-20", tmp_path / "checkpoint-20")
+
+
+def test_trains_with_accumulation(whole):
+    assert statistics.mean(whole.losses[-5:]) < 0.9 * math.log(16)
+    assert all(whole.norms)  # runs of fewer than 100 steps log every step
 
 
 def test_the_loss_scale_changes_nothing(config, tmp_path):
     """Gradients are unscaled exactly once, before they are logged and clipped."""
-    small, large = (Run(config, tmp_path / name, scale) for name, scale in (("small", 2.0**8), ("large", 2.0**12)))
+    steps = ("--max_train_steps", "4")
+    small, large = (Run(config, tmp_path / str(scale), scale, *steps) for scale in (2.0**8, 2.0**12))
     assert large.losses[:3] == pytest.approx(small.losses[:3], rel=1e-3)  # later, rounding makes them differ
     for part, norm in small.norms[0].items():
         assert large.norms[0][part] == pytest.approx(norm, rel=1e-3), part
 
 
 def test_steps_that_overflow_are_left_out(config, tmp_path):
-    run = Run(config, tmp_path / "run", loss_scale=2.0**30)
+    run = Run(config, tmp_path / "run", 2.0**30, "--max_train_steps", "30")
     overflows = sum(scale < before for before, scale in pairwise([2.0**30, *run.scales]))
     assert 0 < overflows < len(run.losses)
     assert all(parameter.isfinite().all() for parameter in run.model.parameters())
     assert not [line for line in run.said if "gradient exploding" in line]
 
 
-def test_a_run_of_another_precision_is_continued_in_fp16(config, tmp_path):
+def test_a_run_of_another_precision_is_continued_in_fp16(config, halfway, tmp_path):
     """A run that began on a GPU with bf16, without a loss scale, can resume on a GPU without bf16."""
-    Run(config, tmp_path / "begun", 2.0**10, "--checkpointing_steps", "20")
-    checkpoint = tmp_path / "begun" / "checkpoints" / "checkpoint-20"
-    (checkpoint / "scaler.pt").unlink()
-    rest = Run(config, tmp_path / "rest", 2.0**8, "--resume_from_checkpoint", str(checkpoint))
+    (halfway / "scaler.pt").unlink()
+    rest = Run(config, tmp_path / "rest", 2.0**8, "--resume_from_checkpoint", str(halfway))
     assert len(rest.losses) == 20
     assert rest.scales[0] == 2.0**8
 
 
-def test_resumed_is_the_uninterrupted_run(config, tmp_path):
+def test_resumed_is_the_uninterrupted_run(config, whole, halfway, tmp_path):
     """This includes the loss scale, which differs at the second start."""
-    whole = Run(config, tmp_path / "whole", 2.0**10, "--checkpointing_steps", "20")
-    checkpoint = str(tmp_path / "whole" / "checkpoints" / "checkpoint-20")
-    rest = Run(config, tmp_path / "rest", 2.0**4, "--existing_run", checkpoint)
+    rest = Run(config, tmp_path / "rest", 2.0**4, "--existing_run", str(halfway))
     assert rest.losses == whole.losses[20:]
     assert rest.scales == whole.scales[20:]
