@@ -7,7 +7,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -49,6 +49,7 @@ from miniclip.training.setup import (
     train_image_size,
 )
 from miniclip.training.sharding import make_shardable, whole_model
+from miniclip.training.similar_lengths import ignores_padding, texts_of_similar_length
 from miniclip.training.validation import Validator
 from miniclip.training.watcher import (
     Doctor,
@@ -105,6 +106,7 @@ class Trainer:
         if not (columns.captions or arguments.data.unlabelled_texts):
             freeze_text_side(model)
         self.loss_function = self._create_loss(model)
+        self._groups_texts = self._can_group_texts(model)
         make_shardable(accelerator, model)
         if columns.classes is not None:  # use the model with the prompts that it has learnt from
             model.config.zero_shot_templates = list(columns.classes.templates)
@@ -142,6 +144,12 @@ class Trainer:
         words, text = examine_words(self.arguments, self.unwrapped, self.processor.tokenizer, captions)
         self._say(f"captions: {text}")
         self.doctor.tell(*words, *examine_repetitions(self.arguments, dataset, columns, captions, keys))
+
+    def _can_group_texts(self, model) -> bool:
+        """Compiled code is made for few lengths, and FSDP gathers weights in each pass."""
+        device, compiled = self.accelerator.device, self.arguments.training.torch_compile
+        plain = device.type == "cpu" and not compiled and not self.accelerator.is_fsdp2
+        return plain and ignores_padding(model.text_model)
 
     def _parameter_groups(self, model) -> list[dict]:
         training = self.arguments.training
@@ -254,7 +262,7 @@ class Trainer:
         accelerator, training = self.accelerator, self.arguments.training
         seed = training.seed * 1_000_003 + self.state.step
         chunks = self.prepare(batch, self._image_side())
-        with nullcontext() if training.torch_compile else fast_depthwise_gradients(accelerator.device):
+        with self._faster_operations():
             result = contrastive_backward(accelerator, self.model, chunks, self.loss_function, seed)
         self._stop_if_not_finite(result)
         self._gradient_norms = self._measure_gradients()
@@ -266,6 +274,15 @@ class Trainer:
         if self.average is not None:
             self.average.update_parameters(self.unwrapped)
         return result, max(len(result.embeddings.text), len(result.embeddings.image))
+
+    def _faster_operations(self) -> AbstractContextManager:
+        """What makes a step on a CPU faster. Compiled code has its own ways."""
+        context = ExitStack()
+        if not self.arguments.training.torch_compile:
+            context.enter_context(fast_depthwise_gradients(self.accelerator.device))
+        if self._groups_texts:
+            context.enter_context(texts_of_similar_length(self.unwrapped.text_model))
+        return context
 
     def _image_side(self) -> int:
         full = train_image_size(self.arguments, self.processor)
