@@ -137,6 +137,24 @@ def encoder() -> str:
     return f"{rows(header, body)}\n\nHow many times as fast a step gets by each change. {' '.join(notes)}"
 
 
+def texts() -> str:
+    """Forward and backward passes of a text encoder, with and without groups of similar length."""
+    body, notes = [], []
+    for name in ("text_encoder_speed", "text_encoder_speed_avx2"):
+        if not (RESULTS / f"{name}.json").is_file():
+            continue
+        run = read(name)
+        for size, measured in run["batch_sizes"].items():
+            for precision in ("fp32", "bf16"):
+                if figures := measured.get(precision):
+                    words = f"{precision}, AVX2 only" if name.endswith("_avx2") else precision
+                    cells = [f"{1000 * figures[way]:,.0f}" for way in ("whole", "grouped")]
+                    body.append([size, words, f"{measured['tokens_left']:.0%}", *cells, f"{figures['ratio']:.2f}"])
+        notes.append(origin(run))
+    header = ["captions", "precision", "tokens left", "whole batch, ms", "in groups, ms", "times as fast"]
+    return f"{rows(header, body)}\n\n{' '.join(notes)}"
+
+
 def growth() -> str:
     """Time and memory as the dataset grows."""
     run, body = read("cost_growth"), []
@@ -192,6 +210,7 @@ TABLES = {
     "profile": (profile, "training_profile*.json"),
     "recall": (recall, "time_to_recall.json"),
     "encoder": (encoder, "image_encoder_speed.json"),
+    "texts": (texts, "text_encoder_speed.json"),
     "growth": (growth, "cost_growth.json"),
     "gpu": (gpu, "gpu_speed.json"),
 }

@@ -1,12 +1,19 @@
 """Texts that are encoded in groups of similar length have the embeddings and gradients of the whole batch."""
 
+import json
+
 import pytest
 import torch
-from conftest import build_tiny
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from conftest import TINY_SETTINGS, build_tiny
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miniclip.data.shapes import shapes_split
+from miniclip.training.arguments import parse_arguments
 from miniclip.training.similar_lengths import SMALLEST_BATCH, ignores_padding, similar_lengths, texts_of_similar_length
+from miniclip.training.trainer import Trainer
 
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_inner": 64}
 BERT = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
@@ -82,3 +89,40 @@ def test_encoders_whose_states_depend_on_padding_are_known(tiny_tokenizer, name)
     model.train()
     assert ignores_padding(model.text_model) == (name != "fnet")
     assert model.text_model.training
+
+
+def test_a_run_learns_the_same(tmp_path, monkeypatch):
+    """With dropout, only its random numbers would differ."""
+    shapes_split("train", 80).to_parquet(tmp_path / "train.parquet")
+    file = tmp_path / "tiny.yaml"
+    file.write_text(
+        TINY_SETTINGS.replace("'hidden_dim'", "'dropout': 0, 'attention_dropout': 0, 'hidden_dim'")
+        + f"""
+dataset_name: {tmp_path / "train.parquet"}
+cache_dir: {tmp_path / "cache"}
+validation_split: ""
+per_device_train_batch_size: 40
+gradient_accumulation_steps: 2
+max_train_steps: 3
+projection_dropout: 0
+feature_dropout: 0
+checkpointing_steps: "no"
+report_to: none
+"""
+    )
+
+    def run(name: str) -> tuple[float, int]:
+        tokens = []
+        (arguments,) = parse_arguments([str(file)])
+        set_seed(0)
+        trainer = Trainer(Accelerator(cpu=True, step_scheduler_with_optimizer=False), arguments, tmp_path / name)
+        layer = trainer.unwrapped.text_model.transformer.layer[0]
+        layer.register_forward_hook(lambda module, args, output: tokens.append(args[0].shape[:2].numel()))
+        folder = trainer.fit()
+        return json.loads((folder / "training_results.json").read_text())["history"][-1]["train_loss"], sum(tokens)
+
+    loss, tokens = run("grouped")
+    monkeypatch.setattr("miniclip.training.trainer.ignores_padding", lambda text_model: False)
+    expected, all_tokens = run("whole")
+    assert loss == pytest.approx(expected, rel=1e-5)
+    assert tokens < all_tokens
