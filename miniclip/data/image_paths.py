@@ -159,10 +159,11 @@ class ImageFinder:
         is larger than a preview."""
         if len(candidates) == 1:
             return candidates[0]
-        wanted = [folded(part) for part in parts]
+        wanted = [folded(part) for part in parts[:-1]]  # the names agree already, if not letter by letter
 
         def fitness(path: str) -> tuple:
-            have = [folded(part) for part in path.split("/")]
+            *folders, _ = path.split("/")
+            have = [folded(part) for part in folders]
             common = 0
             while common < min(len(have), len(wanted)) and have[-1 - common] == wanted[-1 - common]:
                 common += 1

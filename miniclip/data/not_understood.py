@@ -1,5 +1,6 @@
 """What to tell people whose dataset is not understood."""
 
+import re
 from collections import Counter
 from pathlib import PurePosixPath
 
@@ -24,7 +25,11 @@ CONTAINERS = {
     **dict.fromkeys((f".{suffix}" for suffix in RAW_SUFFIXES), "a raw photo"),
     **dict.fromkeys((".dcm", ".dicom", ".nii"), "a medical image"),
 }
+TORCHVISIONS = re.compile(r"idx\d-ubyte(\.gz)?$|cifar-100?-(batches-)?(py|python|bin|binary)/")
+OF_TORCHVISION = "of MNIST or CIFAR"
 CONVERT = {
+    OF_TORCHVISION: "open it with torchvision.datasets.MNIST, CIFAR10 and so on, and save its images and the words for "
+    "its classes with datasets.Dataset.from_dict({'image': images, 'label': words}).save_to_disk(FOLDER)",
     "a video": "save some of its frames as images, such as with ffmpeg -i VIDEO -vf fps=1 frame_%04d.jpg",
     "a raw photo": "let a program for photos, such as darktable, export it as JPEG",
     "a medical image": "save it as PNG, such as with pydicom and Pillow",
@@ -59,8 +64,12 @@ def not_understood(inventory: Inventory, name: str, seen: list[str]) -> str:
 
 def containers(inventory: Inventory) -> list[str]:
     """What to do with the first file of a format that other programs keep whole datasets in."""
-    kinds = ((file, CONTAINERS.get(PurePosixPath(file.lower()).suffix)) for file in inventory.files)
+    kinds = ((file, _container(file.lower())) for file in inventory.files)
     return [f"{file} is not read, since it is {kind}: {CONVERT.get(kind, SAVE)}" for file, kind in kinds if kind][:1]
+
+
+def _container(file: str) -> str | None:
+    return OF_TORCHVISION if TORCHVISIONS.search(file) else CONTAINERS.get(PurePosixPath(file).suffix)
 
 
 def refused(inventory: Inventory) -> str:

@@ -21,7 +21,7 @@ from miniclip.utils.errors import UserError
 # For people whose own folders consist of links. A downloaded folder must not lead to other files on their machine.
 TRUST_LINKS = "MINICLIP_TRUST_LINKS"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-READING = 10
+READING = 11
 IGNORED_FOLDERS = {"__MACOSX", "__pycache__", "node_modules", "lost+found"}
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}
 

@@ -21,6 +21,8 @@ MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\w+)*\s*", re.IGNORECASE)
+# Quotes around a whole cell, as word processors set them.
+CURLY_CELL = re.compile(r"(^|[,;|\t] ?)[“„«”]([^“”„«»\r\n]*)[”“»](?= ?(?:[,;|\t\r\n]|\Z))", re.MULTILINE)
 PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
 
 
@@ -53,7 +55,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         UserError: the file is too broken to read.
     """
     text, encoding = decode_table(content, name)
-    text = text[_preface(text) :]
+    text = _with_straight_quotes(text[_preface(text) :])
     lines = list(_first_lines(text))
     if attribute_columns(lines) and (columns := attribute_columns(list(split_lines(text)))):
         return Table(columns, f"a list of attributes, {encoding}")
@@ -138,6 +140,14 @@ def _preface(text: str) -> int:
 def split_lines(text: str) -> Iterator[str]:
     """Lines that end with any of the three usual line ends; `str.splitlines` also ends them at rarer characters."""
     return (match.group() for match in re.finditer(r"[^\r\n]+", text))
+
+
+def _with_straight_quotes(text: str) -> str:
+    """The text with the quotes around cells as a CSV file has them, if at least half of the lines have curly ones."""
+    lines = list(_first_lines(text))
+    if 2 * sum(CURLY_CELL.search(line) is not None for line in lines) < max(1, len(lines)):
+        return text
+    return CURLY_CELL.sub(lambda cell: cell.group(1) + '"' + cell.group(2).replace('"', '""') + '"', text)
 
 
 def _first_lines(text: str) -> Iterator[str]:

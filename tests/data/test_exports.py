@@ -1198,9 +1198,12 @@ def test_a_log_is_no_table_of_captions(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["train.h5", "images.npy", "tf-0.tfrecord", "data.pkl", "1.mp4", "1.svg", "a.sql", "a.docx", "a.numbers"]
+    "name",
+    ["train.h5", "images.npy", "tf-0.tfrecord", "data.pkl", "1.mp4", "1.svg", "a.sql", "a.docx", "a.numbers"]
+    + ["train-images-idx3-ubyte", "cifar-10-batches-py/data_batch_1"],
 )
 def test_a_format_that_is_not_read_is_told_with_what_to_do(tmp_path, name):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_bytes(bytes(range(256)))
     with pytest.raises(UserError, match=rf"{name} is not read, since .*(save_to_disk|ffmpeg|PNG|CSV|HTML)"):
         load_split(str(tmp_path), "all")

@@ -106,6 +106,15 @@ def food_101(folder):
 
 
 @labelled(train=12, test=12)
+def equal_names_without_suffixes(folder):
+    """The images of each class are numbered from the start."""
+    for number in range(NUMBER):
+        write(folder / "images" / class_of(number) / f"{number % 4}.png", drawn(number))
+    for name, numbers in (("train", TRAIN), ("test", TEST)):
+        write_lines(folder / "meta" / f"{name}.txt", (f"{class_of(n)}/{n % 4}" for n in numbers))
+
+
+@labelled(train=12, test=12)
 def pets_of_oxford(folder):
     """The classes are in the file names, and lists have numbers for them."""
     for number in range(NUMBER):

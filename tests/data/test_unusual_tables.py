@@ -86,3 +86,24 @@ def test_records_that_name_images_in_two_fields_do_not_share_captions(tmp_path):
     (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     for number, texts in pictures_and_captions(load_split(str(tmp_path), "all")).items():
         assert texts == [FIRST[number]]
+
+
+@pytest.mark.parametrize("opening, closing", ["“”", "„“", "«»", "””"])
+@pytest.mark.parametrize("delimiter", [",", ";", "\t", ", "])
+def test_quotes_of_a_word_processor(tmp_path, opening, closing, delimiter):
+    names = write_images(tmp_path / "images")
+    inner = ", " if delimiter == "\t" else delimiter
+    texts = [f'{text}{inner}with a "comma"' if n % 2 else text for n, text in enumerate(FIRST)]
+    lines = [f"{opening}{name}{closing}{delimiter}{opening}{texts[n]}{closing}" for n, name in enumerate(names)]
+    (tmp_path / "table.csv").write_text("\n".join([f"image{delimiter}caption", *lines]) + "\n", encoding="utf-8")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: [text] for n, text in enumerate(texts)}
+
+
+def test_quoted_words_in_a_caption_stay(tmp_path):
+    names = write_images(tmp_path / "images")
+    write(
+        tmp_path / "table.csv", [["image", "caption"], *([name, f"{FIRST[n]} “stop”"] for n, name in enumerate(names))]
+    )
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {
+        n: [f"{text} “stop”"] for n, text in enumerate(FIRST)
+    }
