@@ -18,21 +18,17 @@ import argparse
 import copy
 import os
 import statistics
-import subprocess
-import sys
 import time
 from contextlib import nullcontext
-from pathlib import Path
 
 import timm
 import torch
-from records import LIMITED_TO_AVX2, RESULTS, save
+from records import RESULTS, add_speed_arguments, fast_precisions, limit_to_avx2, save
 from torch import nn
 
 from miniclip.training.depthwise import fast_depthwise_gradients
 from miniclip.training.folding import fold_frozen_batch_norm
 from miniclip.utils.memory import keep_freed_memory
-from precision_miniclip import choose_precision
 
 ENCODERS = ("resnet18", "tf_efficientnet_lite0", "tf_efficientnet_lite2", "mobilenetv3_large_100", "convnext_atto")
 WAYS = ("plain", "channels_last", "folded", "ours")
@@ -96,22 +92,17 @@ def measure(name: str, args: argparse.Namespace) -> dict:
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--encoders", nargs="+", default=list(ENCODERS), help="timm names")
-    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), help="by default those that are fast here")
-    parser.add_argument("--avx2", action="store_true", help="compute like a processor without AVX-512")
     parser.add_argument("--image_size", type=int, default=224)
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--warmup_rounds", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output_json", type=Path)
+    add_speed_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse()
-    if args.avx2 and not LIMITED_TO_AVX2.items() <= os.environ.items():
-        sys.exit(subprocess.run([sys.executable, *sys.argv], env=os.environ | LIMITED_TO_AVX2).returncode)
-    args.precisions = args.precisions or (["fp32", "bf16"] if choose_precision(CPU).name == "bf16" else ["fp32"])
+    if args.avx2:
+        limit_to_avx2()
+    args.precisions = args.precisions or fast_precisions()
     torch.manual_seed(args.seed)
     load_average = os.getloadavg()[0]
     keep_freed_memory()  # as training does

@@ -17,7 +17,6 @@ import gc
 import itertools
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -28,7 +27,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import torch  # noqa: E402
 from PIL import Image  # noqa: E402
-from records import LIMITED_TO_AVX2, RESULTS, ROOT, save  # noqa: E402
+from records import RESULTS, ROOT, limit_to_avx2, save  # noqa: E402
 from transformers import pipeline  # noqa: E402
 from transformers.utils import logging  # noqa: E402
 
@@ -192,9 +191,8 @@ def results_of(args: argparse.Namespace, folder: Path) -> dict:
 
 def main() -> None:
     args = arguments()
-    if args.avx2 and any(os.environ.get(name) != value for name, value in LIMITED_TO_AVX2.items()):
-        # PyTorch reads these variables when it is loaded.
-        sys.exit(subprocess.run([sys.executable, *sys.argv], env=os.environ | LIMITED_TO_AVX2).returncode)
+    if args.avx2:
+        limit_to_avx2()
     torch.set_num_threads(args.threads)
     logging.set_verbosity_error()
     logging.disable_progress_bar()

@@ -1,10 +1,12 @@
 """The origin of every benchmark's figures: the command, the seed, the commit and the machine."""
 
+import argparse
 import json
 import os
 import platform
 import resource
 import shlex
+import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +18,7 @@ import psutil  # noqa: E402
 import torch  # noqa: E402
 
 from miniclip.utils.provenance import provenance  # noqa: E402
+from precision_miniclip import choose_precision  # noqa: E402
 
 RESULTS = ROOT / "benchmarks" / "results"
 MEGABYTE = 1e6
@@ -40,6 +43,28 @@ def machine(device: torch.device, environment: Mapping[str, str] = os.environ) -
     if all(environment.get(name) == value for name, value in LIMITED_TO_AVX2.items()):
         best = "PyTorch limited to AVX2"
     return f"{names[0]}, {len(names)} cores, {best}"
+
+
+def limit_to_avx2() -> None:
+    """Start this program again in a process in which PyTorch uses AVX2 at most, unless this is that process.
+    PyTorch reads the variables when it is loaded."""
+    if not LIMITED_TO_AVX2.items() <= os.environ.items():
+        sys.exit(subprocess.run([sys.executable, *sys.argv], env=os.environ | LIMITED_TO_AVX2).returncode)
+
+
+def add_speed_arguments(parser: argparse.ArgumentParser) -> None:
+    """Arguments of the benchmarks that compare ways to compute, round by round."""
+    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), help="by default those that are fast here")
+    parser.add_argument("--avx2", action="store_true", help="compute like a processor without AVX-512")
+    parser.add_argument("--warmup_rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output_json", type=Path)
+
+
+def fast_precisions() -> list[str]:
+    """Those in which this CPU trains at full speed."""
+    return ["fp32", "bf16"] if choose_precision(torch.device("cpu")).name == "bf16" else ["fp32"]
 
 
 def command() -> str:

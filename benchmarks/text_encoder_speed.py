@@ -15,21 +15,17 @@ text_encoder_speed_avx2.json.
 import argparse
 import os
 import statistics
-import subprocess
-import sys
 import time
 from contextlib import nullcontext
 from itertools import chain
-from pathlib import Path
 
 import torch
-from records import LIMITED_TO_AVX2, RESULTS, save
+from records import RESULTS, add_speed_arguments, fast_precisions, limit_to_avx2, save
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel
 
 from miniclip.data.reader import find_columns, load_split, usable_captions
 from miniclip.training.similar_lengths import similar_lengths, texts_of_similar_length
 from miniclip.utils.memory import keep_freed_memory
-from precision_miniclip import choose_precision
 
 CPU = torch.device("cpu")
 
@@ -67,20 +63,15 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--dataset_name", default="jxie/flickr8k", help="captions; a Hub id or a local folder")
     parser.add_argument("--text_encoder", default="distilbert-base-uncased", help="a Hub id or a local folder")
     parser.add_argument("--batch_sizes", nargs="+", type=int, default=[64, 256, 512], help="captions in a batch")
-    parser.add_argument("--precisions", nargs="+", choices=("fp32", "bf16"), help="by default those that are fast here")
-    parser.add_argument("--avx2", action="store_true", help="compute like a processor without AVX-512")
-    parser.add_argument("--warmup_rounds", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--output_json", type=Path)
+    add_speed_arguments(parser)
     return parser.parse_args()
 
 
 def main() -> None:
     args = parse()
-    if args.avx2 and not LIMITED_TO_AVX2.items() <= os.environ.items():
-        sys.exit(subprocess.run([sys.executable, *sys.argv], env=os.environ | LIMITED_TO_AVX2).returncode)
-    precisions = args.precisions or (["fp32", "bf16"] if choose_precision(CPU).name == "bf16" else ["fp32"])
+    if args.avx2:
+        limit_to_avx2()
+    precisions = args.precisions or fast_precisions()
     torch.manual_seed(args.seed)
     load_average = os.getloadavg()[0]
     keep_freed_memory()  # as training does
