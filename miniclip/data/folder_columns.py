@@ -1,5 +1,6 @@
 """Tables whose images are in folders that another column names, and tables with a row for each folder of images."""
 
+import re
 from collections.abc import Callable
 
 from miniclip.data.image_paths import ImageFinder, folded
@@ -19,11 +20,13 @@ def with_folders(columns: dict[str, list], image: str, finder: ImageFinder) -> d
         image: column that names the images.
     """
     names = columns[image]
-    if not any(finder.is_ambiguous(name) for name in names[:CHECKED_ROWS] if isinstance(name, str)):
+    if not any(finder.is_ambiguous(name) for name in names[:CHECKED_ROWS] if isinstance(name, str | int)):
         return columns
     for column, folders in columns.items():
         if column != image and _most_fit(zip(folders, names, strict=True), lambda pair: _is_file(*pair, finder)):
-            joined = [f"{folder}/{name}" if folder else name for folder, name in zip(folders, names, strict=True)]
+            joined = [
+                f"{folder}/{name}" if _is_named(folder) else name for folder, name in zip(folders, names, strict=True)
+            ]
             return {**columns, image: joined}
     return columns
 
@@ -33,6 +36,8 @@ def with_images_of_folders(columns: dict[str, list], finder: ImageFinder) -> dic
     images: dict[str, list[str]] = {}
     for path in filter(is_image_name, finder.images):
         images.setdefault(folded(path.rpartition("/")[0].rpartition("/")[2]), []).append(path)
+    for paths in images.values():  # a list of captions for a folder follows the numbers in the names
+        paths.sort(key=_by_numbers)
     small = {folder: paths for folder, paths in images.items() if folder and len(paths) <= MOST_IMAGES}
     for values in columns.values() if len(small) > 1 else ():
         if _most_fit(values, lambda value: _folder_name(value) in small) and len(set(map(str, values))) > 1:
@@ -40,15 +45,24 @@ def with_images_of_folders(columns: dict[str, list], finder: ImageFinder) -> dic
     return None
 
 
+def _by_numbers(path: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path)]
+
+
 def _folder_name(value: object) -> str:
     return folded(str(value).replace("\\", "/").strip("/ ").rpartition("/")[2])
 
 
+def _is_named(folder: object) -> bool:
+    return folder not in (None, "") and isinstance(folder, str | int)
+
+
 def _is_file(folder: object, name: object, finder: ImageFinder) -> bool:
-    if not folder or not isinstance(folder, str | int) or not isinstance(name, str):
+    if not _is_named(folder) or not isinstance(name, str | int):
         return False
     path, _ = finder.find(f"{folder}/{name}")
-    return path is not None and folded(path).endswith(folded(f"/{folder}/{name}".replace("\\", "/")))
+    wanted = f"{folder}/{name}".replace("\\", "/").rpartition("/")[0]
+    return path is not None and folded(path.rpartition("/")[0]).endswith(folded(f"/{wanted}"))
 
 
 def _most_fit(values, fits: Callable[[object], bool]) -> bool:

@@ -32,6 +32,10 @@ SHOWN_IMAGE = re.compile(
 )
 LABEL_STUDIOS = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the names of files
 MASKS = re.compile(r"((segmentation|seg)_?)?masks?|segmentations?|depths?(_?maps?)?|trimaps?|ground_?truths?|gt", re.I)
+THINGS = re.compile(
+    r"(?<![a-z])(captions?|descriptions?|annotations?|labels?|texts?|metadata|images?|photos?|pictures?|pics)(?![a-z])"
+)
+GUESSED_FROM = 4  # of what speaks for an image; the rest is no evidence
 OUTSIDE = "outside the folder"
 MISSING = "no such image file"
 
@@ -39,6 +43,11 @@ MISSING = "no such image file"
 def folded(name: str) -> str:
     """A form of the name that ignores case and the encoding of umlauts (NFC or NFD)."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _theme(name: str) -> str:
+    """What is left of the name of a table or a folder without the words for what it holds."""
+    return re.sub(r"[\W_]+", "", THINGS.sub("", folded(name)))
 
 
 def _stem(name: str) -> str:
@@ -56,18 +65,33 @@ class ImageFinder:
         inventory: the files to look through.
         near: folder of the table, relative to the inventory. It is preferred if several folders have a file of a name.
         split: split of the table. Folders of the same split are preferred next.
+        table: name of the table. Folders called like it follow: `holiday.csv` and `holiday`.
     """
 
-    def __init__(self, inventory: Inventory, near: str = "", split: str | None = None):
-        self.inventory, self.near, self.split = inventory, near, split
+    def __init__(self, inventory: Inventory, near: str = "", split: str | None = None, table: str = ""):
+        self.inventory, self.near, self.split, self.table = inventory, near, split, table
         self.images = _without_masks([name for name in inventory.files if _may_be_image(name)])
         self._used: Counter = Counter()
+        self._guessed: dict[str, list[str]] = {}
 
-    def near_table(self, near: str, split: str | None) -> "ImageFinder":
-        """A finder for another table that does not look through the files again."""
+    def near_table(self, file: str, split: str | None) -> "ImageFinder":
+        """A finder for a table that does not look through the files again."""
         other = copy.copy(self)  # with the indices that exist already
-        other.near, other.split, other._used = near, split, Counter()
+        other.near, _, name = file.rpartition("/")
+        other.split, other.table = split, _theme(name.partition(".")[0])
+        other._used, other._guessed = Counter(), {}
         return other
+
+    @property
+    def guesses(self) -> str:
+        """What to say of names for which several images were as likely; empty if there were none."""
+        if not self._guessed:
+            return ""
+        (taken, *others), number = next(iter(self._guessed.values())), len(self._guessed)
+        return (
+            f"{number:,} names fit images in several folders, such as {taken} (taken) and {others[0]} (not taken): if "
+            "this is wrong, name the images with their folders, or add a column with the folders"
+        )
 
     @cached_property
     def _by_name(self) -> dict[str, list[str]]:
@@ -85,6 +109,12 @@ class ImageFinder:
     @cached_property
     def _by_stem(self) -> dict[str, list[str]]:
         return _index(self.images, lambda path: folded(_stem(path)))
+
+    @cached_property
+    def _by_folder_and_stem(self) -> dict[str, list[str]]:
+        """`cats/1.jpg` for `cats_1` and `cats-1`."""
+        nested = [path for path in self.images if "/" in path]
+        return _index(nested, lambda path: re.sub(r"[^\w.]|_", "/", folded(f"{path.split('/')[-2]}/{_stem(path)}")))
 
     @cached_property
     def _by_number(self) -> dict[str, list[str]]:
@@ -107,9 +137,9 @@ class ImageFinder:
                 return path, how
         return None, MISSING
 
-    def is_ambiguous(self, name: str) -> bool:
+    def is_ambiguous(self, name: object) -> bool:
         """Whether several folders have an image of this name."""
-        return len(self._by_name.get(_cleaned(name).rpartition("/")[2], ())) > 1
+        return len(self._called(_cleaned(name).rpartition("/")[2], True)[0]) > 1
 
     def _find(self, name: str) -> tuple[str | None, str]:
         if _is_absolute(name):
@@ -127,22 +157,31 @@ class ImageFinder:
         for candidate in (f"{self.near}/{relative}" if self.near else relative, relative):
             if candidate in self.inventory.files and _may_be_image(candidate):
                 return self._found(candidate), "name"
-        last = parts[-1]
-        without_prefix = LABEL_STUDIOS.sub("", last)
+        candidates, how = self._called(parts[-1], not _is_absolute(name))
+        return (self._found(self._best(candidates, parts)), how) if candidates else (None, MISSING)
+
+    def _called(self, name: str, may_be_number: bool) -> tuple[list[str], str]:
+        """The images of this name in all folders, and how they were found."""
+        without_prefix, stem = LABEL_STUDIOS.sub("", name), folded(_stem(name))
         for index, key in (
-            (self._by_name, last),
-            (self._by_folded_name, folded(last)),
-            (self._by_ending, last),
+            (self._by_name, name),
+            (self._by_folded_name, folded(name)),
+            (self._by_ending, name),
             (self._by_folded_name, folded(without_prefix)),
         ):
             if key in index:
-                return self._found(self._best(index[key], parts)), "name"
-        stem, number = folded(_stem(last)), "" if _is_absolute(name) else last.lstrip("0") or "0"
+                return index[key], "name"
         of_a_caption = stem.partition("#")[0]  # `COCO_train2014_000000000009#zh#0`
-        for index, key in ((self._by_stem, stem), (self._by_stem, of_a_caption), (self._by_number, number)):
+        number = name.lstrip("0") or "0" if may_be_number else ""
+        for index, key in (
+            (self._by_stem, stem),
+            (self._by_stem, of_a_caption),
+            (self._by_number, number),
+            (self._by_folder_and_stem, re.sub(r"[^\w.]|_", "/", stem)),
+        ):
             if key and key in index:
-                return self._found(self._best(index[key], parts)), "stem"
-        return None, MISSING
+                return index[key], "stem"
+        return [], MISSING
 
     def _absolute(self, name: str) -> str | None:
         root = str(self.inventory.root).rstrip("/") + "/"
@@ -170,9 +209,13 @@ class ImageFinder:
             folder = path.rpartition("/")[0]
             beside = path.startswith(f"{self.near}/") if self.near else True
             same_split = self.split is not None and split_in_name(folder) == self.split
-            return common, same_split, beside, self._used[folder], -len(have), self.inventory.files[path][0]
+            same_theme = bool(self.table) and self.table in map(_theme, have)
+            return common, same_split, same_theme, beside, self._used[folder], -len(have), self.inventory.files[path][0]
 
-        return max(candidates, key=fitness)
+        best, second, *_ = sorted(candidates, key=fitness, reverse=True)
+        if fitness(best)[:GUESSED_FROM] == fitness(second)[:GUESSED_FROM]:
+            self._guessed["/".join(parts)] = [best, second]
+        return best
 
     def find_all(self, names: Iterable[object]) -> dict[object, tuple[str | None, str]]:
         """The result of [`find`] for each distinct name."""

@@ -55,7 +55,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         UserError: the file is too broken to read.
     """
     text, encoding = decode_table(content, name)
-    text = _with_straight_quotes(text[_preface(text) :])
+    preface, text = text[: _preface(text)], _with_straight_quotes(text[_preface(text) :])
     lines = list(_first_lines(text))
     if attribute_columns(lines) and (columns := attribute_columns(list(split_lines(text)))):
         return Table(columns, f"a list of attributes, {encoding}")
@@ -66,7 +66,9 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         delimiter is not None and not _has_image_cells(lines, delimiter) and fits_names_and_texts(lines)
     )
     if delimiter is None or written:
-        return _written_lines(text, lines, encoding, "partition" if "partition" in name.lower() else "label")
+        heading = next(reversed(list(split_lines(preface))), "")
+        numbers = "partition" if "partition" in name.lower() else "label"
+        return _written_lines(text, lines, encoding, numbers, heading)
     options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
     quoted = rf"'[^']*'(?:{re.escape(delimiter)}\s*'[^']*')+\s*"
     if lines and re.fullmatch(quoted, lines[0]):
@@ -324,16 +326,18 @@ def _problem(row: list[str]) -> str | None:
     return None
 
 
-def _written_lines(text: str, lines: list[str], encoding: str, numbers: str) -> Table | None:
+def _written_lines(text: str, lines: list[str], encoding: str, numbers: str, heading: str) -> Table | None:
     """A table of lines such as `name.jpg some words`, or `name.jpg 3` with the number of a class or a split.
 
     Args:
         numbers: name of the second column if it has numbers.
+        heading: the line above the first one.
     """
-    if names_and_texts(lines) is None or (found := names_and_texts(list(split_lines(text)))) is None:
+    if names_and_texts(lines) is None or (found := names_and_texts(list(split_lines(text)), heading)) is None:
         return None
     column = numbers if all(text.isdigit() for text in found.texts) else "column_1"  # captions or labels
-    return Table({"image": found.names, column: found.texts}, f"{found.how}, {encoding}", found.skipped)
+    columns = {"image": found.names, column: found.texts} | ({"heading": found.headings} if found.headings else {})
+    return Table(columns, f"{found.how}, {encoding}", found.skipped)
 
 
 def _names_above_texts(text: str, lines: list[str], encoding: str) -> Table | None:

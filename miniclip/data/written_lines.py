@@ -33,6 +33,7 @@ NAMED_FIELDS = re.compile(
     rf"(?:caption|description|text|prompt|alt|title)\s*[:=]\s*(\S.*)",
     re.IGNORECASE,
 )
+HEADING_SIGNS = " \t#*[](){}<>:=-–—_/\\\"'`"  # around `## cats`, `[cats]` and `cats/:`
 LABEL_THEN_TEXT = re.compile(rf"{LABEL}(.*)", re.IGNORECASE)
 
 
@@ -44,12 +45,14 @@ class Lines:
         texts: captions, or numbers of classes.
         how: the form of the lines in words.
         skipped: lines that were left out.
+        headings: the line above each group of images, if images of several groups have the same name.
     """
 
     names: list[str]
     texts: list[str]
     how: str
     skipped: SkipReport = field(default_factory=SkipReport)
+    headings: list[str] = field(default_factory=list)
 
 
 def fits_names_and_texts(lines: list[str]) -> bool:
@@ -62,20 +65,29 @@ def has_named_fields(lines: list[str]) -> bool:
     return _fit(lines, NAMED_FIELDS)
 
 
-def names_and_texts(lines: list[str]) -> Lines | None:
-    """The image and the text in each line, such as `name.jpg some words`; `None` if most lines are different."""
+def names_and_texts(lines: list[str], heading: str = "") -> Lines | None:
+    """
+    The image and the text in each line, such as `name.jpg some words`; `None` if most lines are different.
+
+    Args:
+        heading: the line above the first one.
+    """
     forms = (NAMED_FIELDS, NAME_THEN_TEXT, TEXT_THEN_NAME, NUMBER_THEN_TEXT)
     form = next((form for form in forms if _fit(lines, form)), None)
     if form is None:
         return None
-    found = Lines([], [], "a file name and a text in each line")
+    found, heading = Lines([], [], "a file name and a text in each line"), heading.strip(HEADING_SIGNS)
     for number, line in enumerate(lines, start=1):
         if match := form.fullmatch(line.strip()):
             name, text = match.groups() if form is not TEXT_THEN_NAME else reversed(match.groups())
             found.names.append(name)
             found.texts.append(text)
+            found.headings.append(heading)
         elif line.strip():
             found.skipped.add(number, "not a file name and a text")
+            heading = line.strip(HEADING_SIGNS)
+    if len(set(zip(found.headings, found.names, strict=True))) == len(set(found.names)):
+        found.headings = []
     if form is NUMBER_THEN_TEXT and not _names_without_suffixes(found.names, found.texts):
         return None
     if form is TEXT_THEN_NAME and len(set(found.texts)) <= 0.5 * len(found.texts):  # what a program has done

@@ -8,6 +8,7 @@ from miniclip.data.enumerations import numbered_lines, without_enumeration
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.json_tables import NAMES_IMAGES
 from miniclip.data.layouts.found import Found, Rows, build
+from miniclip.data.layouts.split_lists import folder_splits
 from miniclip.data.names import is_image_name, split_in_name
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
@@ -35,19 +36,33 @@ def find_parallel_lines(inventory: Inventory, finder: ImageFinder) -> Found | No
 
 
 def _in_the_order_of_numbers(inventory: Inventory, finder: ImageFinder, texts: dict[str, list[str]]) -> Found | None:
-    """One file with as many captions as there are images in a folder, whose names are numbers."""
-    numbers = {name: PurePosixPath(name).stem for name in finder.images if is_image_name(name)}
-    folders = {name.rpartition("/")[0] for name in numbers}
-    if len(folders) != 1 or not all(number.isdecimal() for number in numbers.values()):
+    """A file with as many captions as there are images in a folder, whose names are numbers. If there are several such
+    folders, each has its own file."""
+    folders: dict[str, list[str]] = {}
+    for name in filter(is_image_name, finder.images):
+        folders.setdefault(name.rpartition("/")[0], []).append(name)
+    if not all(PurePosixPath(name).stem.isdecimal() for names in folders.values() for name in names):
         return None
-    images = {int(numbers[name]): name for name in sorted(numbers, key=lambda name: int(numbers[name]))}
-    found = {file: by_number for file, lines in texts.items() if (by_number := _by_number(lines, images))}
-    if len(found) != 1:
-        return None
-    ((file, captions),) = found.items()
-    rows = Rows([inventory.path(images[number]) for number in captions], captions={"caption": list(captions.values())})
-    how = f"captions in the lines of {file}, in the order of the images' numbers"
-    return build(rows, how, [file], inventory)
+    rows, files = Rows([], captions={"caption": []}), []
+    for folder, names in folders.items():
+        images = {int(PurePosixPath(name).stem): name for name in names}
+        images = {number: images[number] for number in sorted(images)}
+        own = texts if len(folders) == 1 else {file: texts[file] for file in texts if _is_beside(file, folder)}
+        found = {file: by_number for file, lines in own.items() if (by_number := _by_number(lines, images))}
+        if len(found) != 1 or next(iter(found)) in files:
+            return None
+        ((file, captions),) = found.items()
+        rows.paths += (inventory.path(images[number]) for number in captions)
+        rows.captions["caption"] += captions.values()
+        files.append(file)
+    rows.splits = splits if "train" in (splits := folder_splits(inventory, rows.paths)) else None
+    how = f"captions in the lines of {files[0] if len(files) == 1 else 'a file'}, in the order of the images' numbers"
+    return build(rows, how, files, inventory) if files else None
+
+
+def _is_beside(file: str, folder: str) -> bool:
+    """Whether a file is in a folder of images or beside it, as `train/captions.txt` is for `train/images`."""
+    return file.rpartition("/")[0] in (folder, folder.rpartition("/")[0])
 
 
 def _by_number(lines: list[str], images: dict[int, str]) -> dict[int, str]:

@@ -138,7 +138,7 @@ def find_tables(
 
 
 def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> Candidate:
-    near = finder.near_table(_folder(candidate.file), candidate.split)
+    near = finder.near_table(candidate.file, candidate.split)
     given = options.image_column, options.caption_columns
     columns = one_pair_a_row(with_plain_ids(candidate.table.columns))
     candidate.table.columns = with_lists(with_single_texts(columns))
@@ -181,10 +181,6 @@ def _joined(candidates: list[Candidate], finder: ImageFinder, options: Options) 
                     candidate.table.how += f" with {second.name}"
                     return [candidate]
     return []
-
-
-def _folder(file: str) -> str:
-    return file.rpartition("/")[0]
 
 
 def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
@@ -253,7 +249,7 @@ def _splits_of_others(candidates: list[Candidate], chosen: list[Candidate], find
     found = {}
     for candidate in candidates:
         if candidate not in chosen and candidate.columns is not None and candidate.columns.split:
-            near = finder.near_table(_folder(candidate.file), None)
+            near = finder.near_table(candidate.file, None)
             images = map(_hashable, candidate.table.columns[candidate.columns.image])
             found |= {near.find(name)[0]: split for name, split in zip(images, _splits_of(candidate, 0), strict=True)}
     return {path: split for path, split in found.items() if path and split}
@@ -277,9 +273,10 @@ def _read_chosen(
         columns = candidate.columns
         before = len(rows.paths)
         names = [_hashable(value) for value in candidate.table.columns[columns.image]]
-        near = finder.near_table(_folder(candidate.file), candidate.split)
+        near = finder.near_table(candidate.file, candidate.split)
         why = near.find_all(names)
         paths = [why[name][0] for name in names]
+        notes += filter(None, [near.guesses])
         count_missing(names, paths, {name: how for name, (_, how) in why.items()}, skipped, candidate.name)
         skipped.extend(candidate.table.skipped, f"{candidate.name} ")
         rows.paths += paths
