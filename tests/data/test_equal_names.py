@@ -109,6 +109,13 @@ def lines_beside_each_folder(folder):
 
 
 @case
+def lines_for_names_with_numbers(folder):
+    write_both(folder, "part{}/IMG_{:04d}.png")
+    for half in (0, 1):
+        write_lines(folder / f"part{half}" / "captions.txt", (f"{n + 1}. {FIRST[HALF * half + n]}" for n in NAMES))
+
+
+@case
 def folders_as_headings(folder):
     write_both(folder, "part{}/{}.png")
     lines = [[f"[part{half}]", *(": ".join(row) for row in rows_of(half))] for half in (0, 1)]

@@ -7,7 +7,7 @@ import pytest
 from datasets import Dataset
 from drawn_datasets import ALL, NUMBER, ONE, captions, pictures_and_captions, write_images
 
-from miniclip.data.reader import load_split
+from miniclip.data.reader import load_split, understanding_of
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -107,3 +107,21 @@ def test_quoted_words_in_a_caption_stay(tmp_path):
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == {
         n: [f"{text} “stop”"] for n, text in enumerate(FIRST)
     }
+
+
+@pytest.mark.parametrize("old", ["captions_old.csv", "captions.backup.csv", "old captions.csv", "OLD/captions-bak.csv"])
+def test_old_captions_are_not_used(tmp_path, old):
+    names = write_images(tmp_path / "images")
+    (tmp_path / "OLD").mkdir()
+    write(tmp_path / "captions.csv", [["image", "caption"], *zip(names, FIRST, strict=True)])
+    write(tmp_path / old, [["image", "caption"], *((name, "to be written later, I think") for name in names)])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+    assert any(old in note for note in understanding_of(str(tmp_path)).notes)
+
+
+def test_old_captions_of_other_images_are_used(tmp_path):
+    names = write_images(tmp_path / "images")
+    pairs = list(zip(names, FIRST, strict=True))
+    write(tmp_path / "captions.csv", [["image", "caption"], *pairs[:12]])
+    write(tmp_path / "old.csv", [["image", "caption"], *pairs[12:]])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE

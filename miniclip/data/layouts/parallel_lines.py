@@ -1,5 +1,6 @@
 """Text files that belong together line by line: one names the images, and the others hold captions, as in Multi30k."""
 
+import re
 from pathlib import PurePosixPath
 
 from miniclip.data.columns import caption_names
@@ -14,6 +15,7 @@ from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
 
 SUFFIXES = ("", ".txt", ".lst", ".list", ".cap", ".caption", ".captions", ".tok")
+NUMBERED = re.compile(r"(\D*)(\d+)", re.ASCII)  # `12` and `img_0012`
 LARGEST, MOST_FILES = 200_000_000, 50  # bytes, and files
 
 
@@ -41,11 +43,12 @@ def _in_the_order_of_numbers(inventory: Inventory, finder: ImageFinder, texts: d
     folders: dict[str, list[str]] = {}
     for name in filter(is_image_name, finder.images):
         folders.setdefault(name.rpartition("/")[0], []).append(name)
-    if not all(PurePosixPath(name).stem.isdecimal() for names in folders.values() for name in names):
+    numbers = {name: NUMBERED.fullmatch(PurePosixPath(name).stem) for names in folders.values() for name in names}
+    if not all(numbers.values()) or len({match.group(1) for match in numbers.values()}) != 1:
         return None
     rows, files = Rows([], captions={"caption": []}), []
     for folder, names in folders.items():
-        images = {int(PurePosixPath(name).stem): name for name in names}
+        images = {int(numbers[name].group(2)): name for name in names}
         images = {number: images[number] for number in sorted(images)}
         own = texts if len(folders) == 1 else {file: texts[file] for file in texts if _is_beside(file, folder)}
         found = {file: by_number for file, lines in own.items() if (by_number := _by_number(lines, images))}

@@ -43,6 +43,7 @@ LEAST_WORDS_OF_FOLDERS = 3  # in a caption for all images of a folder; fewer may
 LEAST_SHOWN = 0.25  # share of the images that a script or a document names; fewer are examples
 MOST_JOINED = 20  # tables of which each is compared with each
 CAPTIONS_IN_STEM = re.compile(r"caption|description|sentence|(?<![a-z])texts?(?![a-z])")
+OLD_IN_STEM = re.compile(r"(?<![a-z])(old|backup|bak|outdated|obsolete|deprecated)(?![a-z])")
 SPLIT_IN_STEM = re.compile(r"\d+|trainval|train(ing)?|val(id(ation)?)?|dev|test(ing)?")
 
 
@@ -205,11 +206,19 @@ def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
 def _about_captions(members: list[Candidate]) -> list[Candidate]:
     """Without tables of something else for images that also have captions: ROCO has `captions.txt`, `keywords.txt` and
     `dlinks.txt`, all without headers."""
+    members = _without_old_ones(members)
     named = [member for member in members if CAPTIONS_IN_STEM.search(PurePosixPath(member.file).stem.lower())]
     if not named or len(named) == len(members):
         return members
     captioned = {(member.split, str(image)) for member in named for image in _images_of(member)}
     return [m for m in members if m in named or not captioned.issuperset((m.split, str(i)) for i in _images_of(m))]
+
+
+def _without_old_ones(members: list[Candidate]) -> list[Candidate]:
+    """Without `captions_old.csv` beside `captions.csv`, if that names the same images."""
+    new = [member for member in members if not OLD_IN_STEM.search(PurePosixPath(member.file).stem.lower())]
+    known = {(member.split, str(image)) for member in new for image in _images_of(member)}
+    return [m for m in members if m in new or not known.issuperset((m.split, str(image)) for image in _images_of(m))]
 
 
 def _images_of(candidate: Candidate) -> list:
