@@ -77,7 +77,7 @@ def main() -> None:
     keep_freed_memory()  # as training does
     dataset = load_split(args.dataset_name, "train")
     captions = list(chain.from_iterable(own for _, own in usable_captions(dataset, find_columns(dataset))))
-    model = AutoModel.from_pretrained(args.text_encoder).train()
+    model = AutoModel.from_pretrained(args.text_encoder, dtype=torch.float32).train()
     tokenizer = AutoTokenizer.from_pretrained(args.text_encoder)
     figures = {}
     for size in args.batch_sizes:
