@@ -62,7 +62,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--dataset_name", default="jxie/flickr8k", help="captions; a Hub id or a local folder")
     parser.add_argument("--text_encoder", default="distilbert-base-uncased", help="a Hub id or a local folder")
-    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[64, 256, 512], help="captions in a batch")
+    parser.add_argument("--batch_sizes", nargs="+", type=int, default=[128, 256, 512], help="captions in a batch")
     add_speed_arguments(parser)
     return parser.parse_args()
 

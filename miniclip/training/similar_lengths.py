@@ -15,8 +15,8 @@ from torch.nn import functional as F  # noqa: N812
 from transformers.modeling_outputs import BaseModelOutput
 
 MOST_GROUPS = 4
+SMALLEST_BATCH, SMALLEST_GROUP = 128, 32  # texts; with fewer, starting more operations costs what shorter ones save
 UNPADDED, PADDED = 6, 20  # tokens of the text that tells whether padding is ignored
-SMALLEST_BATCH = 32  # texts; in smaller batches, starting more operations costs what shorter ones save
 
 
 @torch.no_grad()
@@ -70,7 +70,7 @@ def similar_lengths(attention_mask: torch.Tensor) -> list[torch.Tensor]:
     if len(lengths) < SMALLEST_BATCH or lengths.min() == lengths.max():
         return [torch.arange(len(lengths))]
     rest, groups = lengths.argsort(stable=True), []
-    while len(groups) < MOST_GROUPS - 1:
+    while len(groups) < MOST_GROUPS - 1 and len(rest) >= 2 * SMALLEST_GROUP:
         first, rest = rest.tensor_split([(len(rest) + 1) // 2])
         groups.append(first)
     return [*groups, rest]

@@ -11,8 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miniclip.data.shapes import shapes_split
+from miniclip.training import similar_lengths as grouping
 from miniclip.training.arguments import parse_arguments
-from miniclip.training.similar_lengths import SMALLEST_BATCH, ignores_padding, similar_lengths, texts_of_similar_length
+from miniclip.training.similar_lengths import (
+    SMALLEST_BATCH,
+    SMALLEST_GROUP,
+    ignores_padding,
+    similar_lengths,
+    texts_of_similar_length,
+)
 from miniclip.training.trainer import Trainer
 
 GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_inner": 64}
@@ -26,7 +33,13 @@ def mask_of(lengths: list[int]) -> torch.Tensor:
 
 
 @pytest.fixture
-def texts():
+def small_groups(monkeypatch):
+    monkeypatch.setattr(grouping, "SMALLEST_BATCH", 32)
+    monkeypatch.setattr(grouping, "SMALLEST_GROUP", 4)
+
+
+@pytest.fixture
+def texts(small_groups):
     """40 texts of 3 to 20 tokens in no order."""
     torch.manual_seed(0)
     mask = mask_of(torch.randint(3, 21, (40,)).tolist())
@@ -38,7 +51,7 @@ def test_every_text_is_in_one_group_and_no_group_has_longer_texts_than_the_next(
     groups = similar_lengths(mask_of(lengths))
     assert torch.cat(groups).sort().values.tolist() == list(range(len(lengths)))
     assert all(len(group) for group in groups)
-    assert len(groups) == 1 or len(lengths) >= SMALLEST_BATCH
+    assert len(groups) == 1 or len(lengths) >= SMALLEST_BATCH and min(map(len, groups)) >= SMALLEST_GROUP
     bounds = [[lengths[index] for index in group.tolist()] for group in groups]
     assert all(max(short) <= min(long) for short, long in zip(bounds, bounds[1:], strict=False))
 
@@ -91,7 +104,7 @@ def test_encoders_whose_states_depend_on_padding_are_known(tiny_tokenizer, name)
     assert model.text_model.training
 
 
-def test_a_run_learns_the_same(tmp_path, monkeypatch):
+def test_a_run_learns_the_same(tmp_path, monkeypatch, small_groups):
     """With dropout, only its random numbers would differ."""
     shapes_split("train", 80).to_parquet(tmp_path / "train.parquet")
     file = tmp_path / "tiny.yaml"
