@@ -109,8 +109,10 @@ def _are_classes(value: dict) -> bool:
 
 def _records_of_columns(value: dict) -> list[dict] | None:
     """Records from columns: `{column: {row: cell}}`, the default of pandas, or `{column: [cells]}`."""
-    parts = list(value.values())
-    if len(parts) < 2 or not {plain_name(name) for name in value} & {*IMAGE_NAMES, *CAPTION_NAMES}:
+    value = {name: part for name, part in value.items() if isinstance(part, list | dict)}  # not `{"version": 1}`
+    parts, names = list(value.values()), [plain_name(name) for name in value]
+    known = {*names, *(name.removesuffix("s") for name in names)} & {*IMAGE_NAMES, *CAPTION_NAMES}
+    if len(parts) < 2 or not known:
         return None
     if all(isinstance(part, dict) for part in parts) and len({tuple(part) for part in parts}) == 1:
         return [{name: column[row] for name, column in value.items()} for row in parts[0]]

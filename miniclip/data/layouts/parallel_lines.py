@@ -13,6 +13,8 @@ from miniclip.data.layouts.split_lists import folder_splits
 from miniclip.data.names import is_image_name, split_in_name
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
+from miniclip.data.unnamed_texts import SUFFIXES as UNNAMED
+from miniclip.data.unnamed_texts import unnamed_texts
 
 SUFFIXES = ("", ".txt", ".lst", ".list", ".cap", ".caption", ".captions", ".tok")
 NUMBERED = re.compile(r"(\D*)(\d+)", re.ASCII)  # `12` and `img_0012`
@@ -43,6 +45,7 @@ def _in_the_order_of_numbers(inventory: Inventory, finder: ImageFinder, texts: d
     folders: dict[str, list[str]] = {}
     for name in filter(is_image_name, finder.images):
         folders.setdefault(name.rpartition("/")[0], []).append(name)
+    texts = texts | _unnamed(inventory)
     numbers = {name: NUMBERED.fullmatch(PurePosixPath(name).stem) for names in folders.values() for name in names}
     if not all(numbers.values()) or len({match.group(1) for match in numbers.values()}) != 1:
         return None
@@ -61,6 +64,15 @@ def _in_the_order_of_numbers(inventory: Inventory, finder: ImageFinder, texts: d
     rows.splits = splits if "train" in (splits := folder_splits(inventory, rows.paths)) else None
     how = f"captions in the lines of {files[0] if len(files) == 1 else 'a file'}, in the order of the images' numbers"
     return build(rows, how, files, inventory) if files else None
+
+
+def _unnamed(inventory: Inventory) -> dict[str, list[str]]:
+    """Captions in tables, which have been asked before for the names of images."""
+    files = {file: size for file, (size, _) in inventory.files.items() if file.lower().endswith(UNNAMED)}
+    if len(files) > MOST_FILES:
+        return {}
+    small = (file for file, size in files.items() if 0 < size < LARGEST)
+    return {file: lines for file in small if len(lines := unnamed_texts(inventory.read(file), file)) > 1}
 
 
 def _is_beside(file: str, folder: str) -> bool:
