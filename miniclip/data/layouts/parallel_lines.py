@@ -45,10 +45,10 @@ def _in_the_order_of_numbers(inventory: Inventory, finder: ImageFinder, texts: d
     folders: dict[str, list[str]] = {}
     for name in filter(is_image_name, finder.images):
         folders.setdefault(name.rpartition("/")[0], []).append(name)
-    texts = texts | _unnamed(inventory)
     numbers = {name: NUMBERED.fullmatch(PurePosixPath(name).stem) for names in folders.values() for name in names}
     if not all(numbers.values()) or len({match.group(1) for match in numbers.values()}) != 1:
         return None
+    texts = texts | _unnamed(inventory)
     rows, files = Rows([], captions={"caption": []}), []
     for folder, names in folders.items():
         images = {int(numbers[name].group(2)): name for name in names}
