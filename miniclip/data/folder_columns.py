@@ -61,8 +61,9 @@ def _is_file(folder: object, name: object, finder: ImageFinder) -> bool:
     if not _is_named(folder) or not isinstance(name, str | int):
         return False
     path, _ = finder.find(f"{folder}/{name}")
+    # The folders above may be those of another machine.
     wanted = f"{folder}/{name}".replace("\\", "/").rpartition("/")[0]
-    return path is not None and folded(path.rpartition("/")[0]).endswith(folded(f"/{wanted}"))
+    return path is not None and _folder_name(path.rpartition("/")[0]) == _folder_name(wanted)
 
 
 def _most_fit(values, fits: Callable[[object], bool]) -> bool:

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import PurePosixPath
 from urllib.parse import unquote
 
@@ -45,6 +45,7 @@ def folded(name: str) -> str:
     return unicodedata.normalize("NFC", name).casefold()
 
 
+@lru_cache(maxsize=10_000)
 def _theme(name: str) -> str:
     """What is left of the name of a table or a folder without the words for what it holds."""
     return re.sub(r"[\W_]+", "", THINGS.sub("", folded(name)))
@@ -65,20 +66,20 @@ class ImageFinder:
         inventory: the files to look through.
         near: folder of the table, relative to the inventory. It is preferred if several folders have a file of a name.
         split: split of the table. Folders of the same split are preferred next.
-        table: name of the table. Folders called like it follow: `holiday.csv` and `holiday`.
     """
 
-    def __init__(self, inventory: Inventory, near: str = "", split: str | None = None, table: str = ""):
-        self.inventory, self.near, self.split, self.table = inventory, near, split, table
+    def __init__(self, inventory: Inventory, near: str = "", split: str | None = None):
+        self.inventory, self.near, self.split, self._table = inventory, near, split, ""
         self.images = _without_masks([name for name in inventory.files if _may_be_image(name)])
         self._used: Counter = Counter()
-        self._guessed: dict[str, list[str]] = {}
+        self._guessed: dict[str, tuple[str, str]] = {}
 
-    def near_table(self, file: str, split: str | None) -> "ImageFinder":
-        """A finder for a table that does not look through the files again."""
+    def near_table(self, file: str, split: str | None, sheet: str = "") -> "ImageFinder":
+        """A finder for a table that does not look through the files again. Folders called like the table or its sheet
+        are preferred after those of its split: `holiday` for `holiday.csv`."""
         other = copy.copy(self)  # with the indices that exist already
         other.near, _, name = file.rpartition("/")
-        other.split, other.table = split, _theme(name.partition(".")[0])
+        other.split, other._table = split, _theme(sheet or name.partition(".")[0])
         other._used, other._guessed = Counter(), {}
         return other
 
@@ -87,10 +88,10 @@ class ImageFinder:
         """What to say of names for which several images were as likely; empty if there were none."""
         if not self._guessed:
             return ""
-        (taken, *others), number = next(iter(self._guessed.values())), len(self._guessed)
+        taken, other = next(iter(self._guessed.values()))
         return (
-            f"{number:,} names fit images in several folders, such as {taken} (taken) and {others[0]} (not taken): if "
-            "this is wrong, name the images with their folders, or add a column with the folders"
+            f"{len(self._guessed):,} names fit images in several folders, such as {taken} (taken) and {other} (not "
+            "taken): if this is wrong, name the images with their folders, or add a column with the folders"
         )
 
     @cached_property
@@ -209,12 +210,12 @@ class ImageFinder:
             folder = path.rpartition("/")[0]
             beside = path.startswith(f"{self.near}/") if self.near else True
             same_split = self.split is not None and split_in_name(folder) == self.split
-            same_theme = bool(self.table) and self.table in map(_theme, have)
+            same_theme = bool(self._table) and self._table in map(_theme, have)
             return common, same_split, same_theme, beside, self._used[folder], -len(have), self.inventory.files[path][0]
 
-        best, second, *_ = sorted(candidates, key=fitness, reverse=True)
-        if fitness(best)[:GUESSED_FROM] == fitness(second)[:GUESSED_FROM]:
-            self._guessed["/".join(parts)] = [best, second]
+        (how_fit, best), (nearly, second), *_ = sorted(((fitness(path), path) for path in candidates), reverse=True)
+        if how_fit[:GUESSED_FROM] == nearly[:GUESSED_FROM]:
+            self._guessed["/".join(parts)] = (best, second)
         return best
 
     def find_all(self, names: Iterable[object]) -> dict[object, tuple[str | None, str]]:

@@ -21,7 +21,7 @@ def unnamed_texts(content: bytes, file: str) -> list[str]:
     text, suffix = decode_text(content)[0], PurePosixPath(file).suffix.lower()
     try:
         if suffix in (".csv", ".tsv"):
-            return _of_one_column(text)
+            return _of_one_column(text, "\t" if suffix == ".tsv" else ",")
         if suffix == ".json":
             value = json.loads(text)
             lists = [part for part in value.values() if isinstance(part, list)] if isinstance(value, dict) else [value]
@@ -31,12 +31,11 @@ def unnamed_texts(content: bytes, file: str) -> list[str]:
         return []
 
 
-def _of_one_column(text: str) -> list[str]:
-    rows = [row for row in csv.reader(split_lines(text)) if any(cell.strip() for cell in row)]
-    if any(len(row) != 1 for row in rows):
-        return []
-    cells = [cell.strip() for (cell,) in rows]
-    return cells[1:] if cells and plain_name(cells[0]) in CAPTION_NAMES else cells
+def _of_one_column(text: str, delimiter: str) -> list[str]:
+    rows = [row for row in csv.reader(split_lines(text), delimiter=delimiter) if any(cell.strip() for cell in row)]
+    if rows and len(rows[0]) == 1 and plain_name(rows[0][0]) in CAPTION_NAMES:
+        return [delimiter.join(row).strip() for row in rows[1:]]  # a caption without quotes may hold commas
+    return [row[0].strip() for row in rows] if all(len(row) == 1 for row in rows) else []
 
 
 def _of_list(value: object) -> list[str]:

@@ -60,6 +60,33 @@ def a_column_with_the_folder_and_one_with_a_number(folder):
 
 
 @case
+def a_column_with_paths_of_folders(folder):
+    write_both(folder, "images/part{}/{}.png")
+    rows = [[f"./images/part{n // HALF}/", f"{n % HALF}.png", FIRST[n]] for n in range(NUMBER)]
+    write_table(folder / "table.csv", ["directory", "file", "caption"], rows)
+
+
+@case
+def a_column_with_folders_of_another_machine(folder):
+    write_both(folder, "part{}/{}.png")
+    rows = [[f"D:\\photos\\part{n // HALF}", f"{n % HALF}.png", FIRST[n]] for n in range(NUMBER)]
+    write_table(folder / "table.csv", ["directory", "file", "caption"], rows)
+
+
+@case
+def sheets_called_like_the_folders(folder):
+    openpyxl = pytest.importorskip("openpyxl")
+    write_both(folder, "{}/{}.png", ("rome", "paris"))
+    book = openpyxl.Workbook()
+    book.remove(book.active)
+    for half, town in enumerate(("Rome", "Paris")):
+        sheet = book.create_sheet(town)
+        for row in [["image", "caption"], *rows_of(half)]:
+            sheet.append(row)
+    book.save(folder / "captions.xlsx")
+
+
+@case
 def folders_and_names_without_suffix(folder):
     write_both(folder, "images/cats{}/{}.png")
     rows = [[f"cats{n // HALF}/{n % HALF}", FIRST[n]] for n in range(NUMBER)]

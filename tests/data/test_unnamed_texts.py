@@ -4,14 +4,15 @@ import csv
 import json
 
 import pytest
-from drawn_datasets import NUMBER, ONE, captions, pictures_and_captions, write_images
+from drawn_datasets import NUMBER, captions, pictures_and_captions, write_images
 
 from miniclip.data.reader import load_split
 from miniclip.utils.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
-FIRST = [captions(number)[0] for number in range(NUMBER)]
+FIRST = [captions(number, 2)[1] for number in range(NUMBER)]  # with a comma
+SECOND = {number: [text] for number, text in enumerate(FIRST)}
 BACKWARDS = [{"index": n, "text": FIRST[n], "source": "me"} for n in reversed(range(NUMBER))]
 FILES = {
     "list.json": json.dumps(FIRST),
@@ -20,6 +21,8 @@ FILES = {
     "records.jsonl": "\n".join(json.dumps({"caption": text}) for text in FIRST),
     "numbers.jsonl": "\n".join(map(json.dumps, BACKWARDS)),
     "column.csv": "caption\n" + "\n".join(f'"{text}"' for text in FIRST),
+    "column without quotes.csv": "caption\n" + "\n".join(FIRST),
+    "column.tsv": "caption\n" + "\n".join(FIRST),
     "column without name.csv": "\n".join(f'"{text}"' for text in FIRST),
 }
 
@@ -29,7 +32,7 @@ FILES = {
 def test_captions_in_the_order_of_numbers(tmp_path, file, names):
     write_images(tmp_path, names)
     (tmp_path / file).write_text(FILES[file], encoding="utf-8")
-    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == SECOND
 
 
 @pytest.mark.parametrize("file", ["list.json", "records.jsonl", "column.csv"])
@@ -46,7 +49,7 @@ def test_columns_beside_other_values(tmp_path):
     names = write_images(tmp_path / "images")
     content = {"version": 1, "filenames": names, "descriptions": FIRST}
     (tmp_path / "data.json").write_text(json.dumps(content), encoding="utf-8")
-    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == SECOND
 
 
 def test_a_list_of_words_for_classes_is_no_list_of_captions(tmp_path):

@@ -139,7 +139,7 @@ def find_tables(
 
 
 def _understood(candidate: Candidate, finder: ImageFinder, options: Options) -> Candidate:
-    near = finder.near_table(candidate.file, candidate.split)
+    near = finder.near_table(candidate.file, candidate.split, candidate.sheet)
     given = options.image_column, options.caption_columns
     columns = one_pair_a_row(with_plain_ids(candidate.table.columns))
     candidate.table.columns = with_lists(with_single_texts(columns))
@@ -217,6 +217,8 @@ def _about_captions(members: list[Candidate]) -> list[Candidate]:
 def _without_old_ones(members: list[Candidate]) -> list[Candidate]:
     """Without `captions_old.csv` beside `captions.csv`, if that names the same images."""
     new = [member for member in members if not OLD_IN_STEM.search(PurePosixPath(member.file).stem.lower())]
+    if len(new) in (0, len(members)):
+        return members
     known = {(member.split, str(image)) for member in new for image in _images_of(member)}
     return [m for m in members if m in new or not known.issuperset((m.split, str(image)) for image in _images_of(m))]
 
@@ -258,7 +260,7 @@ def _splits_of_others(candidates: list[Candidate], chosen: list[Candidate], find
     found = {}
     for candidate in candidates:
         if candidate not in chosen and candidate.columns is not None and candidate.columns.split:
-            near = finder.near_table(candidate.file, None)
+            near = finder.near_table(candidate.file, None, candidate.sheet)
             images = map(_hashable, candidate.table.columns[candidate.columns.image])
             found |= {near.find(name)[0]: split for name, split in zip(images, _splits_of(candidate, 0), strict=True)}
     return {path: split for path, split in found.items() if path and split}
@@ -282,7 +284,7 @@ def _read_chosen(
         columns = candidate.columns
         before = len(rows.paths)
         names = [_hashable(value) for value in candidate.table.columns[columns.image]]
-        near = finder.near_table(candidate.file, candidate.split)
+        near = finder.near_table(candidate.file, candidate.split, candidate.sheet)
         why = near.find_all(names)
         paths = [why[name][0] for name in names]
         notes += filter(None, [near.guesses])
