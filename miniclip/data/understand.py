@@ -8,6 +8,7 @@ from miniclip.data.drawn_splits import draw
 from miniclip.data.held_images import understand_embedded, understand_held
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts import embedded
+from miniclip.data.layouts.boxed_objects import find_boxed_objects
 from miniclip.data.layouts.captioned_photos import find_captioned_photos
 from miniclip.data.layouts.class_folders import find_class_folders
 from miniclip.data.layouts.found import ONLY_IMAGES, Found, Options
@@ -40,6 +41,7 @@ LAYOUTS = (
     find_parallel_lines,
     find_side_files,
     find_captioned_photos,
+    find_boxed_objects,
     find_class_folders,  # last, because it accepts any folder of images
 )
 KINDS = "csv, tsv, txt, json, jsonl, yaml, xml, md, html, parquet, arrow, feather, xlsx, tar, zip"

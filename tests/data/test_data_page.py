@@ -5,6 +5,7 @@ import re
 import datasets
 import pytest
 from conftest import ROOT
+from test_boxes import CASES as BOXES
 from test_exports import EXPORTS
 from test_layouts import LAYOUTS, SPLIT_LAYOUTS, load_split, pictures_and_captions
 from test_published_datasets import PUBLISHED
@@ -78,6 +79,7 @@ ROWS = {
     "a table of images and a table of captions with a common key": "keys_with_different_names",
     "images named by numbers, and a file with a caption in each line": "lines_in_the_order_of_numbered_images",
     "a list of images, and captions in the same lines of other files, as in Multi30k": "texts_line_by_line",
+    "boxes for a detector, from YOLO, Pascal VOC, LabelMe, COCO or Roboflow": "yolo_with_folders_of_images_and_labels",
 }
 WITHOUT_CAPTIONS = [
     ("a table of names and labels, such as `id,breed`", "`--dataset_name photos`"),
@@ -103,7 +105,7 @@ def draw(name: str, folder) -> str:
     folder.mkdir()
     if name in LAYOUTS:
         return LAYOUTS[name](folder)[0]
-    if write := EXPORTS.get(name) or PUBLISHED.get(name):
+    if write := EXPORTS.get(name) or PUBLISHED.get(name) or BOXES.get(name):
         write(folder)
         return str(folder)
     (write,) = [write for write in SPLIT_LAYOUTS if write.__name__ == name]

@@ -19,6 +19,7 @@ from miniclip.data.image_paths import MISSING
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 
+SEVERAL_LABELS = 0.1  # share of the images; fewer are mistakes
 ONLY_IMAGES = "images without captions or labels"  # the name of this layout
 
 
@@ -89,7 +90,8 @@ def build(
         words: the words for labels that are not words themselves.
     """
     found = Found(layout, {}, files)
-    names = sorted({split for split in rows.splits or [] if split is not None}, key=_split_order)
+    found_in = {split for path, split in zip(rows.paths, rows.splits or [], strict=False) if path is not None}
+    names = sorted(found_in - {None}, key=_split_order)
     fingerprint = inventory.signature(layout, rows.image, sorted(rows.captions), names)
     for split in names or [""]:
         paths = rows.paths
@@ -125,11 +127,27 @@ def _dataset(rows: Rows, numbers: np.ndarray, images: list[str], fingerprint: st
         lengths += np.fromiter(map(len, texts), np.int64, len(texts))
     if rows.label is not None:
         name, values = rows.label
-        columns[name], features[name] = _labels(values, first_by_image(numbers, len(images), values), words)
+        if not rows.captions and (texts := _several_labels(numbers, len(images), values, words or {})):
+            columns["caption"], features["caption"] = pa.array(texts), Value("string")
+            lengths += 1
+        else:
+            columns[name], features[name] = _labels(values, first_by_image(numbers, len(images), values), words)
     for name, values in rows.others.items():
         if name not in columns and (plain := _plain_column(first_by_image(numbers, len(images), values))):
             columns[name], features[name] = plain
     return dataset_of(columns, features, fingerprint), Counter(lengths.tolist())
+
+
+def _several_labels(numbers: np.ndarray, num_images: int, values: list, words: dict[str, str]) -> list[str] | None:
+    """The labels of each image as one text, `dog, person`, if images have several rows with different labels, as a
+    table of boxes has. `None` if the labels are numbers without words."""
+    labels = texts_by_image(numbers, num_images, [words.get(str(value).strip(), value) for value in values])
+    labels = [list(dict.fromkeys(of_image)) for of_image in labels]
+    if sum(len(of_image) > 1 for of_image in labels) <= SEVERAL_LABELS * num_images:
+        return None
+    if all(label.isdigit() for of_image in labels for label in of_image):
+        return None
+    return [", ".join(of_image) or None for of_image in labels]
 
 
 def _labels(values: list, of_images: list, words: dict[str, str] | None) -> tuple[pa.Array, object]:

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 import yaml
 
 from miniclip.data.cell_texts import texts_of
+from miniclip.data.columns import caption_names, sample_of
 from miniclip.data.described_photos import description_in_xmp
 from miniclip.data.encodings import decode_text
 from miniclip.data.enumerations import without_enumeration
@@ -45,13 +46,16 @@ DEEP_FIELDS = {"caption", "captions", "description", "image_description"}  # in 
 def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
     """Images whose captions are in a file of the same name, beside them or in a folder of texts."""
     images = [name for name in finder.images if is_image_name(name)]
-    files = _TextFiles(inventory, images)
+    files = TextFiles(inventory, images)
     texts = {image: own for image in images if (own := files.of(image))}
     if not texts or len(texts) < 0.05 * len(images):
         return None
     rows, skipped = Rows([], captions={"caption": []}), SkipReport()
+    captions_of = {file: _captions(inventory, file) for own in texts.values() for file in own}
+    if not any(captions_of.values()):
+        captions_of = _captions_by_value(inventory, list(captions_of))
     for image in images:
-        captions = [caption for file in texts.get(image, ()) for caption in _captions(inventory, file)]
+        captions = [caption for file in texts.get(image, ()) for caption in captions_of[file]]
         if not captions:
             why = f"{texts[image][0]} holds no caption" if image in texts else "no text file"
             skipped.add_text(f"{image}: {why}")
@@ -69,7 +73,7 @@ def find_side_files(inventory: Inventory, finder: ImageFinder) -> Found | None:
     return found
 
 
-class _TextFiles:
+class TextFiles:
     """
     The text files of a folder, to be found by the images that they describe.
 
@@ -141,7 +145,7 @@ class _TextFiles:
     def _has_a_nearer_image(self, file: str, image: str) -> bool:
         """Whether the text belongs to another image of the same name, `captions/val/1.txt` to `images/val/1.jpg`."""
         others = self.images_by_stem[folded(PurePosixPath(image).stem)]
-        return len(others) > 1 and any(_folders_alike(other, file) > _folders_alike(image, file) for other in others)
+        return len(others) > 1 and any(_nearness(other, file) > _nearness(image, file) for other in others)
 
     def _texts_of_folders(self, images: list[str]) -> dict[str, list[str]]:
         """The texts for all pictures in a folder. A single one may be a list of captions for these pictures."""
@@ -181,6 +185,11 @@ def _folders_alike(first: str, second: str) -> int:
     return (next(folders) & next(folders)).total()
 
 
+def _nearness(image: str, file: str) -> tuple[int, int]:
+    """The more, the nearer: `images/1.jpg` is nearer to `images/1.txt` than `thumbnails/images/1.jpg` is."""
+    return _folders_alike(image, file), -image.count("/")
+
+
 def _only(files: list[str]) -> list[str]:
     """The file, if there is only one."""
     return files[:1] if len(set(files)) == 1 else []
@@ -193,22 +202,48 @@ def _captions(inventory: Inventory, file: str) -> list[str]:
     text, _ = decode_text(inventory.read(file))
     if file.lower().endswith(".xmp"):
         return [caption] if (caption := description_in_xmp(text)) else []
-    if parse := RECORDS.get(PurePosixPath(file).suffix.lower()):
-        try:
-            return _captions_in(parse(text))
-        except (ValueError, RecursionError, yaml.YAMLError):
-            return []
+    if _suffix(file) in RECORDS:
+        return _captions_in(record_of(inventory, file))
     lines = [ENTITY.sub(r"\1", line.replace("\x00", "")).strip() for line in split_lines(text)]
     lines = [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)]
     return without_enumeration([line for line in lines if not is_image_name(line)])
 
 
-def _captions_in(record: object) -> list[str]:
-    """The captions in a record, whose fields may be called as ExifTool does: `IPTC:Caption-Abstract`."""
+def _suffix(file: str) -> str:
+    return PurePosixPath(file).suffix.lower()
+
+
+def record_of(inventory: Inventory, file: str) -> dict:
+    """The record that a file holds, such as a JSON object; empty if it holds anything else."""
+    if inventory.files[file][0] > MAX_CELL:
+        return {}
+    try:
+        record = RECORDS[_suffix(file)](decode_text(inventory.read(file))[0])
+    except (ValueError, RecursionError, yaml.YAMLError):
+        return {}
     if isinstance(record, list) and len(record) == 1:
         (record,) = record
-    if not isinstance(record, dict):
-        return []
+    return record if isinstance(record, dict) else {}
+
+
+def _captions_by_value(inventory: Inventory, files: list[str]) -> dict[str, list[str]]:
+    """The captions of records in which no field has a name of `CAPTION_FIELDS`: those of the fields that would be
+    captions in a table of all records."""
+    records = {file: record_of(inventory, file) if _suffix(file) in RECORDS else {} for file in files}
+    fields = dict.fromkeys(field for record in records.values() for field in record)
+    samples = {field: sample_of([record.get(field) for record in records.values()]) for field in fields}
+    names = caption_names({field: sample for field, sample in samples.items() if _are_different_texts(sample)})
+    texts = {file: [text for name in names for text in texts_of(record.get(name))] for file, record in records.items()}
+    return {file: [text.strip() for text in own if text.strip()] for file, own in texts.items()}
+
+
+def _are_different_texts(sample: list) -> bool:
+    """Not the name of a dataset in each record, and not records of boxes."""
+    return not any(isinstance(value, dict) for value in sample) and len(set(map(str, sample))) > 1
+
+
+def _captions_in(record: dict) -> list[str]:
+    """The captions in a record, whose fields may be called as ExifTool does: `IPTC:Caption-Abstract`."""
     fields = {plain_name(str(name).rpartition(":")[2]): cell for name, cell in record.items() if cell}
     if field := next((name for name in CAPTION_FIELDS if name in fields), None):
         return [text.strip() for text in texts_of(fields[field]) if text.strip()]
