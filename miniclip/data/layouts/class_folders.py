@@ -44,7 +44,7 @@ def find_class_folders(inventory: Inventory, finder: ImageFinder) -> Found | Non
     given = names_file(inventory, names)
     source = "by the names file" if given else "as words"
     given = given or words_of_wordnet(names)
-    words = {name: given.get(name) or given.get(name.lstrip("0")) or as_words(name) for name in names}
+    words = {name: given.get(name) or given.get(name.lstrip("0") or "0") or as_words(name) for name in names}
     rows.label = ("label", classes)
     found = build(rows, f"{layout} ({len(names)} classes)", [], inventory, words)
     found.captions.clear()

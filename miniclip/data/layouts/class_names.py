@@ -36,21 +36,26 @@ def says_nothing(name: str) -> bool:
     return bool(WORDNET_ID.fullmatch(name) or re.fullmatch(r"\d+|class_?\d+|[a-z]?\d{2,}", name))
 
 
-def names_file(inventory: Inventory, folders: list[str] | None = None) -> dict[str, str]:
+def names_file(inventory: Inventory, codes: Collection[str], tables: Collection[str] = ()) -> dict[str, str]:
     """
     The words for each class, from a file such as `classnames.txt` at the top of the folder. Empty without such a file.
 
-    Lines hold a code and its words (`n01440764 tench, Tinca tinca`), or only words, which then belong to the classes 0,
-    1, 2 and so on, in order.
+    Lines hold a code and its words (`n01440764 tench, Tinca tinca`), or only words, which then belong to the classes in
+    their order. If these are numbers, the first line belongs to 0, or to 1 if the last one belongs to the largest.
+
+    Args:
+        codes: names of the classes in folders or tables.
+        tables: files that name images, which are no names files: `labels.csv` may be either.
     """
-    for file in inventory.files:
+    files = [file for file in inventory.files if file not in tables]
+    for file in files:
         if "/" not in file and file.lower() in NAMES_FILES:
             try:
-                if words := _read(inventory, file, folders or []):
+                if words := _read(inventory, file, codes):
                     return words
             except UserError:
                 continue
-    maps = (_from_json(inventory, file) for file in inventory.files if NUMBERS_FILE.fullmatch(file))
+    maps = (_from_json(inventory, file) for file in files if NUMBERS_FILE.fullmatch(file))
     return next((words for words in maps if len(words) > 1 and all(map(str.isdigit, words))), {})
 
 
@@ -74,20 +79,26 @@ def words_of_wordnet(codes: Collection[str]) -> dict[str, str]:
     return words
 
 
-def _read(inventory: Inventory, file: str, folders: list[str]) -> dict[str, str]:
+def _read(inventory: Inventory, file: str, classes: Collection[str]) -> dict[str, str]:
     if file.endswith(".json"):
         return _from_json(inventory, file)
     text, _ = decode_text(inventory.read(file))
     lines = [line.strip() for line in split_lines(text) if line.strip()]
     pairs = [re.match(r"([^\s,;:\t]+)\s*[\s,;:\t=]\s*(.+)", line) for line in lines]
     codes = {pair.group(1) for pair in pairs if pair}
-    if folders and len(codes & set(folders)) >= 0.5 * len(folders):
+    if classes and len(codes & set(classes)) >= 0.5 * len(classes):
         return {pair.group(1): _first_word(pair.group(2)) for pair in pairs if pair}
     if all(pair and (WORDNET_ID.fullmatch(pair.group(1)) or pair.group(1).isdigit()) for pair in pairs) and pairs:
         return {pair.group(1): _first_word(pair.group(2)) for pair in pairs}
-    if folders and len(lines) == len(folders):
-        return dict(zip(sorted(folders), lines, strict=True))
-    return {str(number): line for number, line in enumerate(lines)}
+    if all(map(str.isdigit, classes)):
+        largest = max(map(int, classes), default=0)
+        first = int(largest == len(lines) and 0 not in map(int, classes))
+        return {str(first + number): line for number, line in enumerate(lines)} if largest < first + len(lines) else {}
+    written = {as_words(line).lower(): line for line in lines}
+    same = {name: written[words] for name in classes if (words := as_words(name).lower()) in written}
+    if same:  # `dog` and `cat` in any order
+        return same
+    return dict(zip(sorted(classes), lines, strict=True)) if len(lines) == len(classes) else {}
 
 
 def _first_word(words: str) -> str:

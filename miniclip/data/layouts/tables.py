@@ -128,6 +128,9 @@ def find_tables(
     chosen = choose_tables(candidates)
     if not any(candidate.has_sentences for candidate in chosen):
         chosen = _joined(candidates, finder, options) or chosen
+    elif all(map(_has_numbers_for_names, chosen)):  # they may be keys of another table as well
+        joined = _joined(candidates, finder, options)
+        chosen = max(chosen, joined, key=lambda tables: sum(_count_images(table, finder) for table in tables))
     if not chosen:
         return None, broken, [_why_not(candidate) for candidate in candidates[:5]]
     found = _read_chosen(inventory, finder, chosen, options, _splits_of_others(candidates, chosen, finder))
@@ -182,6 +185,15 @@ def _joined(candidates: list[Candidate], finder: ImageFinder, options: Options) 
                     candidate.table.how += f" with {second.name}"
                     return [candidate]
     return []
+
+
+def _has_numbers_for_names(candidate: Candidate) -> bool:
+    return all(str(name).isdigit() for name in sample_of(_images_of(candidate)))
+
+
+def _count_images(candidate: Candidate, finder: ImageFinder) -> int:
+    near = finder.near_table(candidate.file, candidate.split, candidate.sheet)
+    return len({path for path, _ in near.find_all(map(_hashable, _images_of(candidate))).values() if path})
 
 
 def choose_tables(candidates: list[Candidate]) -> list[Candidate]:
@@ -310,17 +322,18 @@ def _read_chosen(
     rows.others = {name: values for name, values in others.items() if name not in taken}
     if not options.caption_columns:
         _rename_unknown(rows)
-    found = build(rows, _name(chosen), [c.name for c in chosen], inventory, _words_for(labels, rows.paths, inventory))
+    words = _words_for(labels, rows.paths, inventory, [c.file for c in chosen])
+    found = build(rows, _name(chosen), [c.name for c in chosen], inventory, words)
     found.skipped.extend(skipped)
     found.notes = [f"{c.name}: {c.table.how}" for c in chosen[:3] if c.table.how] + notes
     return found
 
 
-def _words_for(labels: list, paths: list[str | None], inventory: Inventory) -> dict[str, str]:
+def _words_for(labels: list, paths: list[str | None], inventory: Inventory, tables: list[str]) -> dict[str, str]:
     """The words for labels that are numbers or codes, from a file of names or from the folders of the images."""
     codes = {str(value).strip() for value in labels if value not in (None, "")}
     numbers = all(map(str.isdigit, codes))
-    words = names_file(inventory, [] if numbers else sorted(codes)) or words_of_wordnet(codes)
+    words = names_file(inventory, codes, tables) or words_of_wordnet(codes)
     if words or not numbers:
         return words
     return {code: as_words(folder) for code, folder in words_of_folders(paths, labels).items()}
