@@ -23,15 +23,17 @@ def understand_archives(inventory: Inventory, tars: list[str], name: str, option
     """Understand WebDataset shards; `None` if the archives hold something else."""
     tars = sorted(tars)
     samples = webdataset.peek(inventory.path(tars[0]))
-    if not any("image" in sample and len(sample) > 2 for sample in samples):
+    if not webdataset.are_pairs(samples):
         return None
+    if len(tars) == 1 and not is_url(str(inventory.root)) and webdataset.is_packed_folder(samples):
+        return None  # it is read as the folder that it holds
     class_names = _lines(inventory, "classnames.txt")
-    features, field = webdataset.fields_of(samples, options.caption_columns, class_names)
+    features, fields = webdataset.columns_of(samples, options.caption_columns, class_names)
     splits = {}
     understanding = Understanding(name, f"WebDataset archives ({len(tars)})", splits, files=tars)
     understanding.templates = _templates(inventory)
     for split, files in embedded.files_by_split(tars).items():
-        splits[split] = _archive_rows(inventory, files, split, features, field, streaming, understanding)
+        splits[split] = _archive_rows(inventory, files, split, features, fields, streaming, understanding)
     captions = tuple(column for column, feature in features.items() if isinstance(feature, datasets.List))
     for split, part in splits.items():
         splits[split] = part = embedded.one_row_an_image(part, embedded.head_of(part), "image", captions)
@@ -44,9 +46,9 @@ def understand_archives(inventory: Inventory, tars: list[str], name: str, option
     return understanding
 
 
-def _archive_rows(inventory, files: list[str], split: str, features, field, streaming: bool, understanding):
+def _archive_rows(inventory, files: list[str], split: str, features, fields, streaming: bool, understanding):
     paths = [inventory.path(file) for file in files]
-    arguments = {"tars": paths, "names": tuple(features), "field": field}
+    arguments = {"tars": paths, "fields": fields, "has_labels": "label" in features}
     if streaming:
         return IterableDataset.from_generator(webdataset.rows_of, features=features, gen_kwargs=arguments)
     signature = Inventory(inventory.root, {file: inventory.files[file] for file in files}).signature(

@@ -21,9 +21,11 @@ from miniclip.utils.errors import UserError
 # For people whose own folders consist of links. A downloaded folder must not lead to other files on their machine.
 TRUST_LINKS = "MINICLIP_TRUST_LINKS"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-READING = 11
+READING = 12
 IGNORED_FOLDERS = {"__MACOSX", "__pycache__", "node_modules", "lost+found"}
+IGNORED_FOLDERS |= {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}  # previews and waste of a NAS
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}
+CACHED = re.compile(r"cache-[0-9a-f]{16}\w*\.arrow")  # what `map` of `datasets` leaves beside a saved dataset
 
 
 @dataclass
@@ -121,7 +123,7 @@ def _walk(folder: str, prefix: str, inventory: Inventory, allowed: list[str], se
     for entry in entries:
         if len(inventory.files) > most:
             return
-        if entry.name.startswith(".") or entry.name in IGNORED_FOLDERS or entry.name.lower() in IGNORED_FILES:
+        if _is_ignored(entry.name):
             continue
         if not entry.name.isascii() and not _is_unicode(entry.name):
             inventory.refused.add_text(f"{prefix}{ascii(entry.name)}: the name is not UTF-8, rename the file")
@@ -154,6 +156,13 @@ def _is_unicode(name: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
+
+
+def _is_ignored(name: str) -> bool:
+    """Whether a file or folder is none of the user's."""
+    if name.startswith(".") or CACHED.fullmatch(name):
+        return True
+    return name in IGNORED_FOLDERS or name.lower() in IGNORED_FILES
 
 
 def _inside(path: str, allowed: list[str]) -> bool:

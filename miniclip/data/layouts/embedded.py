@@ -32,12 +32,14 @@ from miniclip.data.sources import Inventory
 BUILDERS = {".parquet": "parquet", ".arrow": "arrow", ".feather": "arrow"}
 MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"RIFF", b"GIF8", b"BM", b"II*\x00", b"MM\x00*", b"\x00\x00\x00")
 PEEKED_ROWS = 256
+NO_SPLITS = ("data", "dataset", "part", "shard", "chunk")  # what files are called that belong to no split
 
 
 def split_of_file(file: str) -> str | None:
-    """The split in a file name of `datasets` (`test-00000-of-00001.parquet`), or a word in the name or its folder's."""
-    name = PurePosixPath(file).name
-    if match := re.match(r"(\w[\w.]*)-\d{4,6}-of-\d{4,6}", name):
+    """The split in a file name of `datasets` (`test-00000-of-00001.parquet`), or a word in the name or its folder's, as
+    in `test/data-00000-of-00001.arrow`."""
+    match = re.match(r"(\w[\w.]*)-\d{4,6}-of-\d{4,6}", PurePosixPath(file).name)
+    if match and match.group(1).lower() not in NO_SPLITS:
         return canonical_split(match.group(1))
     parts = PurePosixPath(file).with_suffix("").parts
     return next((split for part in reversed(parts) if (split := split_in_name(part))), None)

@@ -10,10 +10,10 @@ import fsspec
 from datasets import ClassLabel, Features, List, Value
 
 from miniclip.data.cell_texts import texts_of
-from miniclip.data.columns import caption_names
+from miniclip.data.columns import caption_names, split_list
 from miniclip.data.encodings import decode_text
 from miniclip.data.grouping import undecoded_image
-from miniclip.data.names import is_image_name
+from miniclip.data.names import is_image_name, split_in_name
 from miniclip.data.skipped import SkipReport
 from miniclip.utils.errors import UserError
 
@@ -24,7 +24,8 @@ PEEKED_SAMPLES = 50
 
 def read_samples(tar: str, skipped: SkipReport) -> Iterator[dict]:
     """
-    Samples of an archive, in order: `key`, `image` bytes, and `captions`, `json` and `cls` if there are any.
+    Samples of an archive, in order: `key`, `image` bytes, and `captions`, `json` and `cls` if there are any. Of several
+    images, the first counts, and `several_images` is true.
 
     The files of a sample follow one another and have the same name up to the first dot. Nothing is written to disk,
     and links are not followed.
@@ -72,6 +73,8 @@ def _add(sample: dict, suffix: str, archive, member, tar: str, skipped: SkipRepo
     if len(content) < member.size:
         raise tarfile.ReadError("unexpected end of data")
     if is_image:
+        if "image" in sample:
+            sample["several_images"] = True
         sample.setdefault("image", content)
     elif last in TEXT_SUFFIXES:
         lines = decode_text(content)[0].splitlines()  # `1.0.txt` and `1.1.txt` are two captions of `1.jpg`
@@ -104,37 +107,51 @@ def peek(tar: str) -> list[dict]:
     return samples
 
 
-def is_webdataset(tar: str) -> bool:
-    """Whether an archive has captions or classes beside its images."""
-    return any("image" in sample and len(sample) > 2 for sample in peek(tar))
+def are_pairs(samples: list[dict]) -> bool:
+    """Whether samples have captions or classes beside their images."""
+    return any("image" in sample and sample.keys() & {"captions", "json", "cls"} for sample in samples)
 
 
-def fields_of(samples: list[dict], caption_columns: str | None, class_names: list[str]) -> tuple[Features, str | None]:
-    """The columns of an archive's rows, and the JSON field with the captions if there are no text files."""
+def is_packed_folder(samples: list[dict]) -> bool:
+    """Whether an archive rather is a folder: with folders called `train` and `test`, of which WebDataset knows nothing,
+    or with names that contain dots, `photo.1.png` and `photo.2.png`, which would be one sample."""
+    if any(sample.get("several_images") for sample in samples):
+        return True
+    folders = {sample["key"].rpartition("/")[0] for sample in samples if "image" in sample}
+    return any(split_in_name(part) for folder in folders for part in folder.split("/"))
+
+
+def columns_of(
+    samples: list[dict], caption_columns: str | None, class_names: list[str]
+) -> tuple[Features, dict[str, list[str]]]:
+    """The columns of an archive's rows, and the JSON fields of each column of captions; none for text files."""
     features = {"__key__": Value("string"), "image": undecoded_image()}
     records = [sample["json"] for sample in samples if isinstance(sample.get("json"), dict)]
-    field = caption_columns
-    has_texts = any("captions" in sample for sample in samples)
-    if records and field is None and not has_texts:
+    has_texts = any("captions" in sample for sample in samples if "image" in sample)
+    if caption_columns:
+        fields = {name: [name] for name in split_list(caption_columns)}
+    elif has_texts:
+        fields = {"captions": []}
+    else:
         names = dict.fromkeys(name for record in records for name in record)
         texts = {name: [record[name] for record in records if record.get(name)] for name in names}
-        field = next(iter(caption_names({name: sample for name, sample in texts.items() if sample})), None)
-    if has_texts or field:
-        features[caption_columns or "captions"] = List(Value("string"))
+        found = caption_names({name: sample for name, sample in texts.items() if sample})
+        fields = {"captions": list(found)} if found else {}
+    features |= {name: List(Value("string")) for name in fields}
     if any("cls" in sample for sample in samples):
         features["label"] = ClassLabel(names=class_names) if class_names else Value("int64")
-    return Features(features), field
+    return Features(features), fields
 
 
 def rows_of(
-    tars: list[str], names: list[str], field: str | None, signature: str = "", skips: str | None = None
+    tars: list[str], fields: dict[str, list[str]], has_labels: bool, signature: str = "", skips: str | None = None
 ) -> Iterator[dict]:
     """
     The rows of archives, one for each image that has a value for each column.
 
     Args:
-        names: names of the columns.
-        field: JSON field with the captions; `None` if they are in text files.
+        fields: the JSON fields of each column of captions; text files have the captions of a column without any.
+        has_labels: whether there is a column of labels.
         signature: not used, but it makes changed archives another dataset.
         skips: file for the report on skipped rows, for a later start that reads the cache.
     """
@@ -146,13 +163,12 @@ def rows_of(
                 skipped.add_text(f"{_short(tar)}: {sample['key']} has no image")
                 continue
             row["image"] = {"bytes": sample["image"], "path": None}
-            for name in names:
-                if name == "label":
-                    row["label"] = sample.get("cls")
-                elif name not in row:
-                    record = sample.get("json")
-                    texts = texts_of(record[field]) if field and isinstance(record, dict) and record.get(field) else []
-                    row[name] = texts or sample.get("captions", [])
+            if has_labels:
+                row["label"] = sample.get("cls")
+            record = sample["json"] if isinstance(sample.get("json"), dict) else {}
+            for column, names in fields.items():
+                row[column] = [text for name in names for text in texts_of(record.get(name))]
+                row[column] = row[column] or sample.get("captions", [])
             yield row
     if skips is not None:
         Path(skips).write_text(json.dumps({"count": skipped.count, "first": skipped.first}), encoding="utf-8")
