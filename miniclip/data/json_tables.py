@@ -9,9 +9,10 @@ import tomllib
 import yaml
 
 from miniclip.data.encodings import decode_table
+from miniclip.data.keyed_lists import as_list
 from miniclip.data.names import IMAGE_SUFFIXES, is_image_name
 from miniclip.data.record_tables import table_of_records
-from miniclip.data.records import as_list, image_in, records_of
+from miniclip.data.records import image_in, records_of
 from miniclip.data.skipped import SkipReport
 from miniclip.data.tables import Table, split_lines
 from miniclip.utils.errors import UserError

@@ -3,8 +3,9 @@
 import re
 
 from miniclip.data.cell_texts import ANSWERERS, is_conversation, speaker
-from miniclip.data.names import is_image_name, plain_name
-from miniclip.data.records import MOST_LEVELS, as_list, image_in, names_an_image
+from miniclip.data.keyed_lists import as_list
+from miniclip.data.names import IMAGE_NAMES, is_image_name, plain_name
+from miniclip.data.records import MOST_LEVELS, image_in, names_an_image
 from miniclip.data.tables import MAX_CELL, MAX_COLUMNS, Table
 from miniclip.utils.errors import UserError
 
@@ -66,8 +67,11 @@ def _lifted(record: dict, levels: int = MOST_LEVELS) -> list[dict]:
     """
     if levels == 0 or names_an_image(record):
         return [record]
+    unnamed = image_in(record) is None
     for name, cell in sorted(record.items(), key=lambda field: _is_someone(*field)):
         parts = [part for part in as_list(cell) if isinstance(part, dict) and image_in(part)]
+        if unnamed and isinstance(cell, dict) and _is_image_without_suffix(name, cell):
+            parts = [cell]
         if parts and is_conversation(as_list(cell)) and any(speaker(part) in ANSWERERS for part in cell):
             return [{**record, "image": image_in(parts)}]
         if parts:
@@ -77,6 +81,11 @@ def _lifted(record: dict, levels: int = MOST_LEVELS) -> list[dict]:
             inner = [{key: value for key, value in part.items() if value or key not in outer} for part in parts]
             return [lifted for part in inner for lifted in _lifted({**outer, **part}, levels - 1)]
     return [record]
+
+
+def _is_image_without_suffix(name: object, cell: dict) -> bool:
+    """Whether a field is a record of an image: `{"image": {"file": "photo 1", "width": 640}}`."""
+    return plain_name(name) in IMAGE_NAMES and not {*IMAGE_NAMES, "id", "name"}.isdisjoint(map(plain_name, cell))
 
 
 def _is_someone(name: object, cell: object) -> bool:

@@ -1,9 +1,18 @@
 """Finds the records in parsed JSON, YAML or TOML: lists of them, columns, names with captions, COCO, LLaVA."""
 
-from miniclip.data.cell_texts import TEXT_FIELDS, texts_of
-from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, SPLIT_WORDS, canonical_split, is_image_name, plain_name
+import re
 
-IMAGE_KEYS = ("image_id", "photo_flickr_id", "id")  # in COCO's annotations, VIST's, and others
+from miniclip.data.keyed_lists import as_list, coco_records, lists_with_keys, texts_in
+from miniclip.data.names import (
+    CAPTION_NAMES,
+    IMAGE_NAMES,
+    SPLIT_WORDS,
+    URL_NAMES,
+    canonical_split,
+    is_image_name,
+    plain_name,
+)
+
 MOST_LEVELS, MOST_PARTS = 8, 20  # how deep and in how many parts of a list to look for the name of an image
 
 
@@ -14,7 +23,9 @@ def records_of(value) -> list[dict] | None:
     if not isinstance(value, dict) or not value:
         return None
     if "images" in value and "annotations" in value:
-        return _coco_records(value)
+        return coco_records(value)
+    if lists := lists_with_keys(value):
+        return coco_records(value | lists)
     if isinstance(value.get("classes"), list) and isinstance(value.get("labels"), dict):  # FiftyOne
         return _records_of_labels(value["labels"], value["classes"])
     splits = [name for name in value if name.lower() in SPLIT_WORDS]
@@ -26,6 +37,8 @@ def records_of(value) -> list[dict] | None:
     lists = {name: part for name, part in value.items() if isinstance(part, list) and part}
     if _are_parts(lists):
         return [{"category": name, **record} for name, part in lists.items() for record in part]
+    if len(lists) == len(value) and _are_captions_of_names(lists):
+        return _records_of_mapping(value)
     for name in sorted(lists, key=lambda name: (image_in(lists[name]) is None, -len(lists[name]))):
         if all(isinstance(part, dict) for part in lists[name]) and not is_image_name(name):
             return lists[name]
@@ -35,9 +48,24 @@ def records_of(value) -> list[dict] | None:
 def _are_parts(lists: dict[str, list]) -> bool:
     """Whether several lists have records with the same fields, and so are one table, as in NWPU-Captions:
     `{"airport": [{"filename": …, "raw": …}], "beach": […]}`."""
-    fields = [set(part[0]) if isinstance(part[0], dict) and image_in(part[0]) else None for part in lists.values()]
+    fields = [set(part[0]) if isinstance(part[0], dict) and _has_an_image(part[0]) else None for part in lists.values()]
     alike = len(fields) > 1 and fields[0] is not None and all(names == fields[0] for names in fields)
     return alike and all(isinstance(record, dict) for part in lists.values() for record in part)
+
+
+def _has_an_image(record: dict) -> bool:
+    """Whether a record names an image, perhaps without its suffix."""
+    return image_in(record) is not None or not {*IMAGE_NAMES}.isdisjoint(map(plain_name, record))
+
+
+def _are_captions_of_names(lists: dict[str, list]) -> bool:
+    """Whether lists of records are captions of the images that name them: `{"1": [{"text": "a dog"}]}`."""
+    records = [record for part in lists.values() for record in part]
+    return (
+        len(lists) > 1
+        and all(isinstance(record, dict) and texts_in(record) for record in records)
+        and not any(map(_has_an_image, records))
+    )
 
 
 def _records_of_labels(labels: dict, classes: list) -> list[dict]:
@@ -72,6 +100,9 @@ def _records_of_mapping(value: dict) -> list[dict] | None:
     parts = [part for part in value.values() if isinstance(part, dict | list) and image_in(part)]
     if parts and not any(map(is_image_name, value)) and not any(names_an_image(part) for part in parts):
         return records_of(max(parts, key=len))  # the images are deeper, as in the projects of VIA
+    wraps = not parts and not any(map(is_image_name, value)) and not _are_alike(list(value.values()))
+    if wraps and (deeper := _longest_list(value)):
+        return deeper
     if _are_classes(value):
         return [{"file_name": image, "label": name} for name, images in value.items() for image in images]
     records = []
@@ -82,6 +113,23 @@ def _records_of_mapping(value: dict) -> list[dict] | None:
         elif isinstance(part, str | list):
             records.append({"file_name": name, "column_1": part})  # captions or labels
     return records or None
+
+
+def _are_alike(parts: list) -> bool:
+    """Whether all parts of a mapping have the same fields, as the records of several images have."""
+    firsts = [next(iter(as_list(part)), None) for part in parts]
+    fields = [sorted(map(str, first)) if isinstance(first, dict) else type(first) for first in firsts]
+    return len(parts) > 1 and all(names == fields[0] for names in fields)
+
+
+def _longest_list(value, levels: int = MOST_LEVELS) -> list[dict]:
+    """The longest list of records with a text and something else, which may name an image without its suffix."""
+    if isinstance(value, list):
+        records = [part for part in value if isinstance(part, dict)]
+        return records if records and all(len(part) > 1 and texts_in(part) for part in records) else []
+    if not isinstance(value, dict) or levels == 0:
+        return []
+    return max((_longest_list(part, levels - 1) for part in value.values()), key=len, default=[])
 
 
 def _is_numbered(part) -> bool:
@@ -111,7 +159,8 @@ def _records_of_columns(value: dict) -> list[dict] | None:
     """Records from columns: `{column: {row: cell}}`, the default of pandas, or `{column: [cells]}`."""
     value = {name: part for name, part in value.items() if isinstance(part, list | dict)}  # not `{"version": 1}`
     parts, names = list(value.values()), [plain_name(name) for name in value]
-    known = {*names, *(name.removesuffix("s") for name in names)} & {*IMAGE_NAMES, *CAPTION_NAMES}
+    known = {*names, *(name.removesuffix("s") for name in names)} & {*IMAGE_NAMES, *URL_NAMES, *CAPTION_NAMES}
+    known |= {re.sub(r"_?\d+$", "", name) for name in names} & {*CAPTION_NAMES}
     if len(parts) < 2 or not known:
         return None
     if all(isinstance(part, dict) for part in parts) and len({tuple(part) for part in parts}) == 1:
@@ -119,57 +168,6 @@ def _records_of_columns(value: dict) -> list[dict] | None:
     if all(isinstance(part, list) for part in parts) and len(set(map(len, parts))) == 1:
         return [dict(zip(value, row, strict=True)) for row in zip(*parts, strict=True)]
     return None
-
-
-def _coco_records(value: dict) -> list[dict] | None:
-    """Join `images` and `annotations` by `image_id`: one record per image."""
-    value = {name: _with_ids(part) for name, part in value.items()}
-    captions: dict = {}
-    for annotation in _flat(value["annotations"]):
-        rejected = isinstance(annotation, dict) and annotation.get("is_rejected") is True  # in VizWiz
-        if isinstance(annotation, dict) and not rejected and (texts := _texts_in(annotation)):
-            image = next((annotation[name] for name in IMAGE_KEYS if name in annotation), None)
-            captions.setdefault(str(image), []).extend(texts)
-    records = []
-    for image in as_list(value["images"]):
-        if not isinstance(image, dict):
-            continue
-        found = captions.pop(str(image.get("id", image.get("image_id"))), [])
-        record = {key: cell for key, cell in image.items() if isinstance(cell, str | int) and key not in TEXT_FIELDS}
-        records.append({**record, "captions": found})
-    records += [{"file_name": image_id, "captions": texts} for image_id, texts in captions.items()]
-    return records if any(record["captions"] for record in records) else _records_of_categories(value)
-
-
-def _with_ids(value):
-    """A list of records instead of `{id: record}`."""
-    if isinstance(value, dict) and value and all(isinstance(part, dict) for part in value.values()):
-        return [{"id": name, **part} for name, part in value.items()]
-    return value
-
-
-def _records_of_categories(value: dict) -> list[dict] | None:
-    """A record for each image with its class, as in iNaturalist; `None` if the annotations are boxes of a detector."""
-    categories = {
-        part.get("id"): part.get("name") for part in as_list(value.get("categories")) if isinstance(part, dict)
-    }
-    annotations = [part for part in as_list(value["annotations"]) if isinstance(part, dict)]
-    classes = {str(part.get("image_id")): categories.get(part.get("category_id")) for part in annotations}
-    if len(classes) < len(annotations) or not any(classes.values()) or any("bbox" in part for part in annotations):
-        return None
-    images = [image for image in as_list(value["images"]) if isinstance(image, dict)]
-    names = [image.get("file_name", image.get("filename", image.get("id"))) for image in images]
-    return [
-        {"file_name": name, "label": classes.get(str(image.get("id")))}
-        for name, image in zip(names, images, strict=True)
-    ]
-
-
-def _texts_in(record: dict) -> list[str]:
-    for name in ("caption", "captions", "text", "sentence", "sentences", "raw", "phrase"):
-        if name in record:
-            return texts_of(record[name])
-    return []
 
 
 def image_in(value, levels: int = MOST_LEVELS) -> str | None:
@@ -186,13 +184,3 @@ def names_an_image(value) -> bool:
     """Whether an image is named by the value itself, one of its fields, or a list in one of them."""
     cells = [cell for part in value.values() for cell in as_list(part)] if isinstance(value, dict) else [value]
     return any(isinstance(cell, str) and is_image_name(cell) for cell in cells)
-
-
-def as_list(value) -> list:
-    """The value itself if it is a list, or else a list with the value."""
-    return value if isinstance(value, list) else [value]
-
-
-def _flat(value) -> list:
-    """The entries of a list, and those of lists in it: VIST has a list of one entry for each sentence."""
-    return [entry for part in as_list(value) for entry in as_list(part)]
