@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import yaml
 
 from miniclip.data.encodings import decode_text
-from miniclip.data.names import is_image_name
+from miniclip.data.names import CAPTION_NAMES, IMAGE_NAMES, is_image_name, plain_name
 from miniclip.data.tables import Table, split_lines
 from miniclip.data.written_lines import names_above_texts
 
@@ -55,7 +55,11 @@ def _words_below(text: str, encoding: str) -> Table | None:
 
 
 def _pipe_table(text: str, encoding: str) -> Table | None:
-    """The first table of a Markdown page whose cells name or show images, such as `| ![](1.jpg) | a red ball |`."""
+    """
+    The first table of a Markdown page whose cells name or show images, such as `| ![](1.jpg) | a red ball |`, or else
+    the first whose columns are called like images and captions, since names may lack their suffixes.
+    """
+    without_suffixes = None
     for part in re.findall(PIPE_TABLE, text):
         header, _, *rows = ([cell.strip() for cell in ROW_CELLS.findall(line)] for line in part.strip().splitlines())
         rows = [row for row in rows if len(row) == len(header)]
@@ -63,7 +67,10 @@ def _pipe_table(text: str, encoding: str) -> Table | None:
         columns = {name: [_shown(cell) for cell in cells] for name, cells in columns.items()}
         if any(map(is_image_name, (cell for cells in columns.values() for cell in cells[:1]))) and len(columns) > 1:
             return Table(columns, f"a table in a page, {encoding}")
-    return None
+        names = set(map(plain_name, columns))
+        if without_suffixes is None and names & {*IMAGE_NAMES} and names & {*CAPTION_NAMES}:
+            without_suffixes = Table(columns, f"a table in a page, {encoding}")
+    return without_suffixes
 
 
 def _shown(cell: str) -> str:

@@ -1,6 +1,7 @@
 """Finds the columns with images, captions, labels and splits by their names, in any case, and by their values."""
 
 import html
+import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -41,9 +42,7 @@ HTML_TAG = re.compile(
 )
 MARKED = re.compile(r"(?:startseq|<start>|<bos>|<s>)\s*(\S.*?)\s*(?:endseq|<end>|<eos>|</s>)", re.DOTALL)
 NUMBERED = re.compile(r"(\w+?)(?:_?\d+|_[a-e])")
-FAMILY = re.compile(
-    rf"(captions?|texts?|sentences?|descriptions?|comments?|prompts?|raw|titles?)_?(\d+|[a-e]|{'|'.join(LANGUAGES)})?"
-)
+FAMILY = re.compile(rf"(.+?)_?(\d+|[a-e]|{'|'.join(LANGUAGES)})?")  # beside one of `CAPTION_NAMES`
 
 
 @dataclass(frozen=True)
@@ -221,8 +220,16 @@ def find_path_column(samples: dict[str, list], finder: ImageFinder) -> str | Non
         numbers = sum(not isinstance(value, str) or value.strip().isdigit() for value in sample) / len(sample)
         share = full + 0.6 * stems - 0.1 * numbers
         if full + stems >= 0.1 and not (full == 0 and numbers > 0.5 and _are_others(name, found, finder)):
-            scores[name] = (round(share, 1), -_rank(name, IMAGE_NAMES))
+            scores[name] = (round(share, 1), not _counts_rows(name, sample), -_rank(name, IMAGE_NAMES), share)
     return max(scores, key=scores.get) if scores else None
+
+
+def _counts_rows(name: str, sample: list) -> bool:
+    """Whether a column without a name has the numbers of the rows, as pandas writes them."""
+    if not re.fullmatch(r"column_\d+|unnamed_\d+|index", plain_name(name)):
+        return False
+    numbers = [int(value) if str(value).isdigit() else -1 for value in sample]
+    return numbers[0] in (0, 1) and all(one < other for one, other in itertools.pairwise(numbers))
 
 
 def _are_others(name: str, found: list[tuple], finder: ImageFinder) -> bool:
@@ -274,7 +281,8 @@ def _family(names: list[str]) -> tuple[str, ...]:
     """`caption_0` to `caption_4`, `caption` and `caption.1`, `caption_en` and `caption_de`, or `en` and `de`."""
     families: dict[str, list[tuple[str, str]]] = {}
     for name in names:
-        if match := FAMILY.fullmatch(plain_name(name)):
+        match = FAMILY.fullmatch(plain_name(name))
+        if match and match.group(1) in CAPTION_NAMES:
             families.setdefault(match.group(1).rstrip("s"), []).append((match.group(2) or "", name))
     numbered = [
         members

@@ -19,7 +19,8 @@ DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
 MAX_COLUMNS = 1000
 MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
-QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t\r\n]*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
+# Such a cell may have several lines.
+QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t"]*(?:""[^\t"]*)*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\w+)*\s*", re.IGNORECASE)
 # Quotes around a whole cell, as word processors set them.
 CURLY_CELL = re.compile(r"(^|[,;|\t] ?)[“„«”]([^“”„«»\r\n]*)[”“»](?= ?(?:[,;|\t\r\n]|\Z))", re.MULTILINE)
@@ -79,11 +80,24 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         return None
     _check_width(header, name)
     glue = delimiter + " " * options["skipinitialspace"]
-    table = _table([header, *([] if second is None else [second])], rows, glue)
+    first_rows = [header, *([] if second is None else [second])]
+    if _has_delimiters_in_texts(lines, delimiter):
+        first_rows, rows = ([[row[0], glue.join(row[1:])] for row in part] for part in (first_rows, rows))
+    table = _table(first_rows, iter(rows), glue)
     table.how = f"separated by {DELIMITERS[delimiter]}, {encoding}"
     if mended.count:
         table.how += f", quotes left open in {mended.count} lines"
     return table
+
+
+def _has_delimiters_in_texts(lines: list[str], delimiter: str) -> bool:
+    """Whether lines without quotes are a name and a caption with commas or semicolons in it, `1.jpg,a dog, running`:
+    some of them have no more than two cells."""
+    if delimiter not in (",", ";") or any('"' + delimiter in line or delimiter + '"' in line for line in lines):
+        return False
+    rows = [line.split(delimiter) for line in lines]
+    lengths = set(map(len, rows))
+    return min(lengths, default=0) == 2 < max(lengths) and all(IMAGE_CELL.fullmatch(row[0]) for row in rows)
 
 
 def table_of_rows(rows: list[list[str]], how: str, name: str) -> Table:

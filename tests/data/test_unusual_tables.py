@@ -5,7 +5,7 @@ import json
 
 import pytest
 from datasets import Dataset
-from drawn_datasets import ALL, NUMBER, ONE, captions, pictures_and_captions, write_images
+from drawn_datasets import ALL, NUMBER, ONE, captions, number_of, pictures_and_captions, write_images
 
 from miniclip.data.reader import load_split, understanding_of
 
@@ -124,4 +124,66 @@ def test_old_captions_of_other_images_are_used(tmp_path):
     pairs = list(zip(names, FIRST, strict=True))
     write(tmp_path / "captions.csv", [["image", "caption"], *pairs[:12]])
     write(tmp_path / "old.csv", [["image", "caption"], *pairs[12:]])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+def test_a_cell_between_tabs_may_have_several_lines(tmp_path):
+    names = write_images(tmp_path / "images")
+    texts = [f"{text}\nin two lines" if n % 2 else text for n, text in enumerate(FIRST)]
+    rows = [["image", "caption", "split"], *([name, texts[n], "train"] for n, name in enumerate(names))]
+    write(tmp_path / "table.tsv", rows, "\t")
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert {n: "\n".join(parts) for n, parts in found.items()} == dict(enumerate(texts))
+
+
+@pytest.mark.parametrize("delimiter", [",", ", ", ";"])
+def test_captions_with_delimiters_but_without_quotes_or_a_header(tmp_path, delimiter):
+    names = write_images(tmp_path / "images")
+    texts = [delimiter.join([text, *["and", "more"][: n % 3]]) for n, text in enumerate(FIRST)]
+    lines = [f"{name}{delimiter}{texts[n]}" for n, name in enumerate(names)]
+    (tmp_path / "captions.txt").write_text("\n".join(lines), encoding="utf-8")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: [text] for n, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize("name", ["alt_text_{}", "Beschreibung {}", "response{}"])
+@pytest.mark.parametrize("words", [1, 5])
+def test_numbered_columns_with_any_known_name(tmp_path, name, words):
+    """They are captions, even if they are single words that occur again."""
+    names = write_images(tmp_path / "images")
+    texts = [[" ".join([f"thing{(n + place) % 5}"] * words) for place in range(3)] for n in range(NUMBER)]
+    rows = [["image", *(name.format(place) for place in range(3))]]
+    write(tmp_path / "table.csv", [*rows, *([image, *texts[n]] for n, image in enumerate(names))])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == dict(enumerate(texts))
+
+
+def test_numbers_of_rows_name_no_images(tmp_path):
+    """pandas writes the numbers of the rows into a first column without a name."""
+    write_images(tmp_path / "images", "{}.png")
+    rows = [["", "id", "breed"], *([n, (n * 5 + 1) % NUMBER, f"kind {(n * 5 + 1) % 3}"] for n in range(NUMBER))]
+    write(tmp_path / "labels.csv", rows)
+    dataset = load_split(str(tmp_path), "all")
+    kinds = {number_of(row["id"]): dataset.features["breed"].names[row["breed"]] for row in dataset}
+    assert kinds == {n: f"kind {n % 3}" for n in range(NUMBER)}
+
+
+def test_keys_that_are_also_names(tmp_path):
+    """`image_id` is the key of the other table, although most of its numbers are names of images too."""
+    names = write_images(tmp_path / "images", "{}.png", range(1, NUMBER))
+    write(tmp_path / "images.csv", [["id", "file"], *enumerate(names)])
+    write(tmp_path / "captions.csv", [["image_id", "text"], *([n - 1, FIRST[n]] for n in range(1, NUMBER))])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: [FIRST[n]] for n in range(1, NUMBER)}
+
+
+def test_a_column_in_json_with_an_address(tmp_path):
+    names = write_images(tmp_path / "images")
+    columns = {"url": [f"https://example.com/{name}" for name in names]}
+    columns |= {f"alt_{place}": [captions(n)[place] for n in range(NUMBER)] for place in range(5)}
+    (tmp_path / "data.json").write_text(json.dumps(columns), encoding="utf-8")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ALL
+
+
+def test_splits_of_missing_images_do_not_matter(tmp_path):
+    names = write_images(tmp_path / "images")
+    rows = [["image", "caption", "split"], *([name, FIRST[n], ""] for n, name in enumerate(names))]
+    write(tmp_path / "table.csv", [*rows, ["missing.png", "not there", "train"], ["gone.png", "nor this", "test"]])
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
