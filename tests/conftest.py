@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 from warm_process import can_be_warm, run_warm, run_warm_ranks
 
+from miniclip.data import repetitions
 from miniclip.data.tokenizer import train_tokenizer
 from modeling_miniclip import MiniCLIPModel
 from processing_miniclip import MiniCLIPProcessor, image_processor_for
@@ -42,6 +43,12 @@ mixed_precision: no
 def own_cache(tmp_path, monkeypatch):
     """What a test prepares with datasets is not found by the next."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "datasets-cache")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def nothing_left_at_home(tmp_path_factory):
+    """Thousands of small datasets would each leave a file in the user's cache."""
+    repetitions.CACHE_DIR = tmp_path_factory.mktemp("miniclip-cache")
 
 
 @pytest.fixture(scope="session", autouse=True)
