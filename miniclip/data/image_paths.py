@@ -1,6 +1,7 @@
 """Finds image files by the names in a table."""
 
 import copy
+import html
 import os
 import re
 import unicodedata
@@ -26,9 +27,11 @@ NOT_IMAGES = {
 PRINTED_IMAGE = re.compile(r"\{'bytes': None, 'path': ['\"](.+)['\"]\}$")
 # What Airtable writes for an attachment: `photo.jpg (https://…)`, with commas between several.
 ATTACHMENT = re.compile(r"^([^/]+\.\w{2,5}) \(https?://[^)]*\).*$", re.DOTALL)
-# In Anki's cards, and in formulas of spreadsheets.
+# In Anki's cards, in formulas of spreadsheets, and in Markdown.
 SHOWN_IMAGE = re.compile(
-    r"^(?:<img\s[^>]*?src\s*=\s*[\"']?([^\"'>]+)[\"']?[^>]*>|=\w+\(\s*\"([^\"]+)\".*\))$", re.IGNORECASE | re.DOTALL
+    r"^(?:<img\s[^>]*?src\s*=\s*[\"']?([^\"'>]+)[\"']?[^>]*>|=\w+\(\s*\"([^\"]+)\".*\)"
+    r"|!?\[[^\]]*\]\(\s*<?([^\"<>]+?)>?(?:\s+\"[^\"]*\")?\s*\))$",
+    re.IGNORECASE | re.DOTALL,
 )
 LABEL_STUDIOS = re.compile(r"^[0-9a-f]{8}-(?=.)")  # what Label Studio puts before the names of files
 MASKS = re.compile(r"((segmentation|seg)_?)?masks?|segmentations?|depths?(_?maps?)?|trimaps?|ground_?truths?|gt", re.I)
@@ -51,6 +54,11 @@ def _theme(name: str) -> str:
     return re.sub(r"[\W_]+", "", THINGS.sub("", folded(name)))
 
 
+def _words(stem: str) -> str:
+    """A name with single spaces between its words, whatever was there."""
+    return re.sub(r"[\s_+]+", " ", stem).strip()
+
+
 def _stem(name: str) -> str:
     has_suffix = is_image_name(name) or name.rpartition(".")[2].lower() in RAW_SUFFIXES
     return PurePosixPath(name).stem if has_suffix else name.rpartition("/")[2]
@@ -59,8 +67,8 @@ def _stem(name: str) -> str:
 class ImageFinder:
     """
     Finds files by the names in a table: relative to the table, relative to the folder, or in any folder below it. Names
-    may contain `\\` or `%20`, differ in case or in the encoding of umlauts, be paths of another machine, lack their
-    extension, or be numbers without leading zeros.
+    may contain `\\`, `%20` or `&amp;`, differ in case, in the encoding of umlauts or in the spaces between words, be
+    paths of another machine, lack their extension, or be numbers without leading zeros.
 
     Args:
         inventory: the files to look through.
@@ -127,16 +135,29 @@ class ImageFinder:
                 index.setdefault(match.group(1), []).append(path)
         return index
 
+    @cached_property
+    def _by_bare_number(self) -> dict[str, list[str]]:
+        """`42` for `0042.jpg`."""
+        bare = [path for path in self.images if _stem(path).isdigit()]
+        return _index(bare, lambda path: _stem(path).lstrip("0") or "0")
+
+    @cached_property
+    def _by_words(self) -> dict[str, list[str]]:
+        """`a red ball` for `a_red_ball.jpg` and `a+red+ball.jpg`."""
+        return _index(self.images, lambda path: _words(folded(_stem(path))))
+
     def find(self, name: object) -> tuple[str | None, str]:
         """The absolute path of the image or `None`, and how it was found (`name`, `stem`) or why it was not."""
         plain = _cleaned(name)
         if not plain or "\x00" in plain or len(plain) > 4000:
             return None, MISSING
-        for spelling in dict.fromkeys((plain, unquote(plain))):
+        why = MISSING
+        for spelling in dict.fromkeys((plain, unquote(plain), html.unescape(plain))):
             path, how = self._find(spelling)
-            if path is not None or how == OUTSIDE:
+            if path is not None:
                 return path, how
-        return None, MISSING
+            why = OUTSIDE if how == OUTSIDE else why
+        return None, why
 
     def is_ambiguous(self, name: object) -> bool:
         """Whether several folders have an image of this name."""
@@ -149,7 +170,7 @@ class ImageFinder:
         elif ".." in name.split("/"):
             target = os.path.normpath(os.path.join(self.near, name)).replace(os.sep, "/")
             if target.startswith(".."):
-                return None, OUTSIDE
+                return self._find_from_elsewhere(target)
             name = target
         parts = [part for part in name.split("/") if part not in ("", ".")]
         if not parts:
@@ -161,6 +182,14 @@ class ImageFinder:
         candidates, how = self._called(parts[-1], not _is_absolute(name))
         return (self._found(self._best(candidates, parts)), how) if candidates else (None, MISSING)
 
+    def _find_from_elsewhere(self, name: str) -> tuple[str | None, str]:
+        """The image of a path such as `../input/photos/1.jpg`, which began in another folder. If there is such a file
+        outside the folder, it is meant, and refused."""
+        if os.path.exists(os.path.join(str(self.inventory.root), name)):
+            return None, OUTSIDE
+        path, how = self._find("/".join(part for part in name.split("/") if part != ".."))
+        return path, OUTSIDE if path is None else how
+
     def _called(self, name: str, may_be_number: bool) -> tuple[list[str], str]:
         """The images of this name in all folders, and how they were found."""
         without_prefix, stem = LABEL_STUDIOS.sub("", name), folded(_stem(name))
@@ -169,6 +198,7 @@ class ImageFinder:
             (self._by_folded_name, folded(name)),
             (self._by_ending, name),
             (self._by_folded_name, folded(without_prefix)),
+            (self._by_folded_name, stem if is_image_name(stem) else ""),  # `1.jpg.jpg`
         ):
             if key in index:
                 return index[key], "name"
@@ -177,8 +207,11 @@ class ImageFinder:
         for index, key in (
             (self._by_stem, stem),
             (self._by_stem, of_a_caption),
+            (self._by_stem, folded(name)),  # `1.tiff` for `1.tiff.png`
             (self._by_number, number),
+            (self._by_bare_number, stem.lstrip("0") or "0" if stem != name else ""),  # `42.jpg` for `0042.jpg`
             (self._by_folder_and_stem, re.sub(r"[^\w.]|_", "/", stem)),
+            (self._by_words, _words(stem)),
         ):
             if key and key in index:
                 return index[key], "stem"
@@ -233,7 +266,7 @@ def _cleaned(name: object) -> str:
     text = str(name).strip().strip("'\"").removeprefix("file://").replace("\\", "/")
     text = ATTACHMENT.sub(r"\1", text)
     if shown := SHOWN_IMAGE.match(text):
-        text = shown.group(1) or shown.group(2)
+        text = next(filter(None, shown.groups()))
     if printed := PRINTED_IMAGE.match(text):
         text = printed.group(1)
     if "://" in text:  # the address of an image that has been downloaded
