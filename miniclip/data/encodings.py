@@ -6,6 +6,7 @@ from collections import Counter
 
 from charset_normalizer import from_bytes
 
+from miniclip.data.other_scripts import encoding_of_other_scripts
 from miniclip.utils.errors import UserError
 
 BYTE_ORDER_MARKS = (
@@ -111,6 +112,8 @@ def detect_encoding(content: bytes) -> str:
         return wide
     if _is_utf_8(content):
         return "utf-8"
+    if other := encoding_of_other_scripts(sample, is_cut=len(sample) < len(content)):
+        return other
     if latin := _latin_encoding(content[: 10 * SAMPLED_BYTES]):
         return latin
     best = from_bytes(sample).best()

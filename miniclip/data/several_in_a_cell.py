@@ -15,6 +15,7 @@ BETWEEN_CAPTIONS = re.compile(r"\s*(?:\|\|+|<sep>|\[SEP\])\s*", re.IGNORECASE)
 CHECKED_ROWS = 1000
 LEAST_CAPTIONS = 3  # in a cell; two may be a title and the name of a site
 LEAST_WORDS_A_LINE = 3  # in a caption; the last line of a text that was wrapped may have fewer
+LEAST_LONGER = 0.1  # share of the cells; in fewer, a tab is a mistake
 LEAST_ALIKE = 0.9  # share of the cells that hold as many
 
 
@@ -30,7 +31,7 @@ def _in_lists(values: list) -> list:
         return values
     if all(map(PRINTED.match, head)):
         return [_parsed(value) for value in values]
-    if any("\t" in value for value in head):  # more captions than the first image has
+    if sum("\t" in value for value in head) > LEAST_LONGER * len(head):  # more captions than the first image has
         return [value.split("\t") if isinstance(value, str) and "\t" in value else value for value in values]
     if all(map(is_image_name, head)) and any(map(_image_names, head)):
         return [_image_names(value) or value for value in values]

@@ -24,6 +24,8 @@ QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t"]*(?:""[^\t"]*)*"(?:\t|\r|\n|$)|^"[^\
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\w+)*\s*", re.IGNORECASE)
 # Quotes around a whole cell, as word processors set them.
 CURLY_CELL = re.compile(r"(^|[,;|\t] ?)[“„«”]([^“”„«»\r\n]*)[”“»](?= ?(?:[,;|\t\r\n]|\Z))", re.MULTILINE)
+ESCAPED_QUOTE = re.compile(r'[\w ]\\"\w|[\w.!?]\\""')  # `"a \"red\" ball"`, unlike the end of `"C:\photos\"`
+DOUBLED_QUOTE = re.compile(r'\w ?""\w')
 PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
 
 
@@ -56,7 +58,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         UserError: the file is too broken to read.
     """
     text, encoding = decode_table(content, name)
-    preface, text = text[: _preface(text)], _with_straight_quotes(text[_preface(text) :])
+    preface, text = text[: _preface(text)], _with_usual_quotes(text[_preface(text) :])
     lines = list(_first_lines(text))
     if attribute_columns(lines) and (columns := attribute_columns(list(split_lines(text)))):
         return Table(columns, f"a list of attributes, {encoding}")
@@ -64,14 +66,14 @@ def read_text_table(content: bytes, name: str) -> Table | None:
         return table
     delimiter = _sniff_delimiter(lines) or _sniff_delimiter(_without_breaks_in_quotes(lines))
     written = has_named_fields(lines) or (
-        delimiter is not None and not _has_image_cells(lines, delimiter) and fits_names_and_texts(lines)
+        delimiter is not None and not _are_cells(lines, delimiter) and fits_names_and_texts(lines)
     )
     if delimiter is None or written:
         heading = next(reversed(list(split_lines(preface))), "")
         numbers = "partition" if "partition" in name.lower() else "label"
         return _written_lines(text, lines, encoding, numbers, heading)
     options = {"delimiter": delimiter, "skipinitialspace": bool(re.search(re.escape(delimiter) + ' +"', text))}
-    quoted = rf"'[^']*'(?:{re.escape(delimiter)}\s*'[^']*')+\s*"
+    quoted = rf"'[^']*'(?:{re.escape(delimiter)}\s*'[^']*')+{re.escape(delimiter)}?\s*"
     if lines and re.fullmatch(quoted, lines[0]):
         options["quotechar"] = "'"
     rows, mended = _parse(text, options)
@@ -82,7 +84,7 @@ def read_text_table(content: bytes, name: str) -> Table | None:
     glue = delimiter + " " * options["skipinitialspace"]
     first_rows = [header, *([] if second is None else [second])]
     if _has_delimiters_in_texts(lines, delimiter):
-        first_rows, rows = ([[row[0], glue.join(row[1:])] for row in part] for part in (first_rows, rows))
+        first_rows, rows = ([[row[0], glue.join(row[1:])] for row in part if row] for part in (first_rows, rows))
     table = _table(first_rows, iter(rows), glue)
     table.how = f"separated by {DELIMITERS[delimiter]}, {encoding}"
     if mended.count:
@@ -158,8 +160,11 @@ def split_lines(text: str) -> Iterator[str]:
     return (match.group() for match in re.finditer(r"[^\r\n]+", text))
 
 
-def _with_straight_quotes(text: str) -> str:
-    """The text with the quotes around cells as a CSV file has them, if at least half of the lines have curly ones."""
+def _with_usual_quotes(text: str) -> str:
+    """The text with the quotes that a CSV file has: two for one within a cell, where databases write a backslash, and
+    straight ones around cells, if at least half of the lines have curly ones."""
+    if ESCAPED_QUOTE.search(text, 0, 20 * MAX_CELL) and not DOUBLED_QUOTE.search(text, 0, 20 * MAX_CELL):
+        return text.replace('\\"', '""')
     lines = list(_first_lines(text))
     if 2 * sum(CURLY_CELL.search(line) is not None for line in lines) < max(1, len(lines)):
         return text
@@ -361,5 +366,8 @@ def _names_above_texts(text: str, lines: list[str], encoding: str) -> Table | No
     return found and Table({"image": found.names, "caption": found.texts}, f"{found.how}, {encoding}")
 
 
-def _has_image_cells(lines: list[str], delimiter: str) -> bool:
+def _are_cells(lines: list[str], delimiter: str) -> bool:
+    """Whether a cell is the name of an image, or all lines have equally many tabs, which nobody writes by hand."""
+    if delimiter == "\t" and len({line.count(delimiter) for line in lines}) == 1:
+        return True
     return any(IMAGE_CELL.fullmatch(cell) for line in lines for cell in _cells(line, delimiter))

@@ -76,3 +76,29 @@ def test_languages_in_latin_letters(encoding, text, rows):
 @pytest.mark.parametrize("text", ["Größe", "süße Füße", "a “little” girl – it’s hers", "see § 5", "© 2020"])
 def test_a_short_windows_text_is_no_other(text):
     assert decode_text(f"Bild;Text\n1.jpg;{text}\n".encode("cp1252"))[0].endswith(f"{text}\n")
+
+
+OTHERS = {
+    "shift_jis": ["犬が海辺を走っている。", "二人の子供がボールで遊んでいる", "小さな女の子が笑っています。カメラ"],
+    "euc_jp": ["犬が海辺を走っている。", "二人の子供がボールで遊んでいる"],
+    "cp949": ["개가 해변에서 뛰고 있다", "두 아이가 공을 가지고 논다.", "빨간 자동차"],
+    "gbk": ["一只狗在海滩上奔跑，很快", "两个孩子在玩球。", "红色的汽车停在路边"],
+    "big5": ["一隻狗在海灘上奔跑，很快", "兩個孩子在玩球。", "紅色的汽車停在路邊"],
+    "cp1251": ["собака бежит по пляжу", "Двое детей играют с мячом.", "куче тича по плажа"],
+    "koi8_r": ["собака бежит по пляжу", "Двое детей играют с мячом.", "красная машина, на улице"],
+    "koi8_u": ["собака біжить по пляжу", "Двоє дітей граються з м'ячем."],
+    "cp866": ["собака бежит по пляжу", "Маленькая девочка смеётся"],
+    "mac_cyrillic": ["собака бежит по пляжу", "Маленькая девочка смеётся"],
+    "cp1253": ["ένας σκύλος τρέχει στην παραλία", "Δύο παιδιά παίζουν με μια μπάλα.", "κόκκινο αυτοκίνητο"],
+    "cp1255": ["כלב רץ על החוף", "שני ילדים משחקים בכדור", "מכונית אדומה"],
+    "cp1256": ["كلب يجري على الشاطئ", "طفلان يلعبان بالكرة", "سيارة حمراء"],
+    "cp874": ["สุนัขวิ่งบนชายหาด", "เด็กสองคนเล่นบอล", "รถสีแดง"],
+}
+
+
+@pytest.mark.parametrize(("encoding", "text"), [(encoding, text) for encoding in OTHERS for text in OTHERS[encoding]])
+@pytest.mark.parametrize("rows", [1, 3, 5000])
+def test_languages_in_other_letters(encoding, text, rows):
+    """From a single caption on, and where the beginning of a large file ends within a character."""
+    table = "image,caption\n" + "".join(f"{number}.jpg,{text}\n" for number in range(rows))
+    assert decode_text(table.encode(encoding))[0] == table

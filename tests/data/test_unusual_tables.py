@@ -187,3 +187,31 @@ def test_splits_of_missing_images_do_not_matter(tmp_path):
     rows = [["image", "caption", "split"], *([name, FIRST[n], ""] for n, name in enumerate(names))]
     write(tmp_path / "table.csv", [*rows, ["missing.png", "not there", "train"], ["gone.png", "nor this", "test"]])
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+@pytest.mark.parametrize("place", [0, 5, NUMBER - 1])
+def test_a_tab_in_a_caption_does_not_divide_it(tmp_path, place):
+    names = write_images(tmp_path / "images")
+    texts = [f"{text}\tor so" if n == place else text for n, text in enumerate(FIRST)]
+    write(tmp_path / "table.csv", [["image", "caption"], *zip(names, texts, strict=True)])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: [text] for n, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+def test_quotes_with_backslashes(tmp_path, delimiter):
+    """MySQL and Spark write them."""
+    names = write_images(tmp_path / "images")
+    inner = "," if delimiter == "\t" else delimiter
+    texts = [f'the "{n}"{inner} a 5" ball' if n % 2 else f'he says: "{n}!"' for n in range(NUMBER)]
+    rows = [f'"{names[n]}"{delimiter}"{text}"' for n, text in enumerate(text.replace('"', '\\"') for text in texts)]
+    (tmp_path / "table.csv").write_text("\n".join([f"image{delimiter}caption", *rows]), encoding="utf-8")
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert {n: parts for n, (parts,) in found.items()} == dict(enumerate(texts))
+
+
+def test_single_quotes_with_a_comma_at_the_end(tmp_path):
+    names = write_images(tmp_path / "images")
+    lines = ["'image','caption',", *(f"'{name}','{FIRST[n]}, it''s here'," for n, name in enumerate(names))]
+    (tmp_path / "table.csv").write_text("\n".join(lines), encoding="utf-8")
+    found = pictures_and_captions(load_split(str(tmp_path), "all"))
+    assert found == {n: [f"{text}, it's here"] for n, text in enumerate(FIRST)}
