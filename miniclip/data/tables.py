@@ -25,7 +25,7 @@ IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIX
 # Quotes around a whole cell, as word processors set them.
 CURLY_CELL = re.compile(r"(^|[,;|\t] ?)[“„«”]([^“”„«»\r\n]*)[”“»](?= ?(?:[,;|\t\r\n]|\Z))", re.MULTILINE)
 ESCAPED_QUOTE = re.compile(r'[\w ]\\"\w|[\w.!?]\\""')  # `"a \"red\" ball"`, unlike the end of `"C:\photos\"`
-DOUBLED_QUOTE = re.compile(r'\w ?""\w')
+DOUBLED_QUOTE = re.compile(r'[^\\,;|\t\r\n]""')  # unlike an empty cell
 PREFACE_LINE = re.compile(r"(?:sep=.|#[^\r\n]*)(?:\r\n|\r|\n)")  # Excel's `sep=;`, or a comment
 
 

@@ -215,3 +215,12 @@ def test_single_quotes_with_a_comma_at_the_end(tmp_path):
     (tmp_path / "table.csv").write_text("\n".join(lines), encoding="utf-8")
     found = pictures_and_captions(load_split(str(tmp_path), "all"))
     assert found == {n: [f"{text}, it's here"] for n, text in enumerate(FIRST)}
+
+
+def test_lists_in_json_with_quotes_in_csv(tmp_path):
+    """Quotes within quotes within quotes."""
+    names = write_images(tmp_path / "images")
+    lists = [[f'the "{n}"', f'a ball, called "{n}!"'] for n in range(NUMBER)]
+    rows = [[name, json.dumps(texts)] for name, texts in zip(names, lists, strict=True)]
+    write(tmp_path / "table.csv", [["image", "captions"], *rows])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == dict(enumerate(lists))
