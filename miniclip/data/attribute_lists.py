@@ -10,7 +10,7 @@ def attribute_columns(lines: list[str]) -> dict[str, list[str]] | None:
     Args:
         lines: all lines of the file, or only the first ones to try.
     """
-    if len(lines) < 3 or not lines[0].strip().isdigit():
+    if len(lines) < 3 or not lines[0].strip().isdecimal():
         return None
     names = lines[1].split()
     rows = [line.split() for line in lines[2:]]

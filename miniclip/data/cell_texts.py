@@ -63,6 +63,8 @@ def _written_texts(text: str) -> list[str] | None:
         parts = _python_list(stripped)
     if isinstance(parts, dict) and parts:
         return texts_of(parts)
+    if isinstance(parts, list) and (is_conversation(parts) or _is_in_pieces(parts)):
+        return texts_of(parts)
     if isinstance(parts, list) and parts and all(isinstance(part, str | list | dict) for part in parts):
         return [text for part in parts for text in (texts_of(part) if not isinstance(part, str) else [part])]
     return None

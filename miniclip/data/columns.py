@@ -217,7 +217,7 @@ def find_path_column(samples: dict[str, list], finder: ImageFinder) -> str | Non
         found = [finder.find(value) for value in sample]
         full = sum(path is not None and how == "name" for path, how in found) / len(sample)
         stems = sum(path is not None and how == "stem" for path, how in found) / len(sample)
-        numbers = sum(not isinstance(value, str) or value.strip().isdigit() for value in sample) / len(sample)
+        numbers = sum(not isinstance(value, str) or value.strip().isdecimal() for value in sample) / len(sample)
         share = full + 0.6 * stems - 0.1 * numbers
         if full + stems >= 0.1 and not (full == 0 and numbers > 0.5 and _are_others(name, found, finder)):
             scores[name] = (round(share, 1), not _counts_rows(name, sample), -_rank(name, IMAGE_NAMES), share)
@@ -228,7 +228,7 @@ def _counts_rows(name: str, sample: list) -> bool:
     """Whether a column without a name has the numbers of the rows, as pandas writes them."""
     if not re.fullmatch(r"column_\d+|unnamed_\d+|index", plain_name(name)):
         return False
-    numbers = [int(value) if str(value).isdigit() else -1 for value in sample]
+    numbers = [int(value) if str(value).isdecimal() else -1 for value in sample]
     return numbers[0] in (0, 1) and all(one < other for one, other in itertools.pairwise(numbers))
 
 
@@ -287,7 +287,7 @@ def _family(names: list[str]) -> tuple[str, ...]:
     numbered = [
         members
         for members in families.values()
-        if any(number.isdigit() for number, _ in members) or sum(bool(number) for number, _ in members) > 1
+        if any(number.isdecimal() for number, _ in members) or sum(bool(number) for number, _ in members) > 1
     ]
     if numbered:
         return tuple(name for _, name in sorted(max(numbered, key=len), key=lambda member: _number(member[0])))
@@ -297,7 +297,7 @@ def _family(names: list[str]) -> tuple[str, ...]:
 
 def _number(ending: str) -> int:
     """Of a member of a family: 3 for `3`, 1 for `b`, and 0 for languages, which stay in their order."""
-    if ending.isdigit():
+    if ending.isdecimal():
         return int(ending)
     return ord(ending) - ord("a") if len(ending) == 1 else 0
 

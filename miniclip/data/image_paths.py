@@ -138,7 +138,7 @@ class ImageFinder:
     @cached_property
     def _by_bare_number(self) -> dict[str, list[str]]:
         """`42` for `0042.jpg`."""
-        bare = [path for path in self.images if _stem(path).isdigit()]
+        bare = [path for path in self.images if _stem(path).isdecimal()]
         return _index(bare, lambda path: _stem(path).lstrip("0") or "0")
 
     @cached_property

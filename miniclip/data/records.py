@@ -134,7 +134,7 @@ def _longest_list(value, levels: int = MOST_LEVELS) -> list[dict]:
 
 def _is_numbered(part) -> bool:
     """Whether captions have numbers for names: `{"0": "a dog", "1": "it runs"}`."""
-    return isinstance(part, dict) and bool(part) and all(str(name).isdigit() for name in part)
+    return isinstance(part, dict) and bool(part) and all(str(name).isdecimal() for name in part)
 
 
 def _is_record(value: dict) -> bool:

@@ -354,7 +354,7 @@ def _written_lines(text: str, lines: list[str], encoding: str, numbers: str, hea
     """
     if names_and_texts(lines) is None or (found := names_and_texts(list(split_lines(text)), heading)) is None:
         return None
-    column = numbers if all(text.isdigit() for text in found.texts) else "column_1"  # captions or labels
+    column = numbers if all(text.isdecimal() for text in found.texts) else "column_1"  # captions or labels
     columns = {"image": found.names, column: found.texts} | ({"heading": found.headings} if found.headings else {})
     return Table(columns, f"{found.how}, {encoding}", found.skipped)
 

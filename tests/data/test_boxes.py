@@ -87,7 +87,7 @@ def pascal_voc(folder):
 def labelme(folder):
     for number, name in enumerate(write_images(folder, "{}.png")):
         shapes = [{"label": label, "points": [[1, 2], [3, 4]]} for label in OBJECTS[number]]
-        record = {"version": "5.0.1", "shapes": shapes, "imagePath": name, "imageData": None}
+        record = {"version": "5.0.1", "shapes": shapes, "imagePath": name, "imageData": "A" * 200_000}
         write(folder / f"{number}.json", json.dumps(record))
 
 

@@ -61,3 +61,11 @@ def test_folders_called_by_numbers_are_in_the_order_of_numbers(tmp_path):
     dataset = load_split(str(tmp_path), "all")
     found = {number_of(row["image"]): dataset.features["label"].names[row["label"]] for row in dataset}
     assert found == {number: words[number % 12] for number in range(NUMBER)}
+
+
+def test_signs_that_look_like_numbers_are_none(tmp_path):
+    for number in range(NUMBER):
+        write_images(tmp_path / ("m²", "²")[number % 2], "{}.png", [number])
+    (tmp_path / "classes.txt").write_text("area\nsquare\n", encoding="utf-8")
+    dataset = load_split(str(tmp_path), "all")
+    assert {dataset.features["label"].names[row["label"]] for row in dataset} == {"area", "square"}

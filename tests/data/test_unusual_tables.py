@@ -224,3 +224,19 @@ def test_lists_in_json_with_quotes_in_csv(tmp_path):
     rows = [[name, json.dumps(texts)] for name, texts in zip(names, lists, strict=True)]
     write(tmp_path / "table.csv", [["image", "captions"], *rows])
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == dict(enumerate(lists))
+
+
+@pytest.mark.parametrize("file", ["states.csv", "license plates.csv", "configurations.tsv"])
+def test_tables_called_like_notes(tmp_path, file):
+    names = write_images(tmp_path / "images")
+    rows = [["image", "caption"], *zip(names, FIRST, strict=True)]
+    write(tmp_path / file, rows, "\t" if file.endswith("tsv") else ",")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+def test_conversations_that_pandas_wrote(tmp_path):
+    names = write_images(tmp_path / "images")
+    turns = [[{"from": "human", "value": "What is this?"}, {"from": "gpt", "value": text}] for text in FIRST]
+    rows = [[name, str(part)] for name, part in zip(names, turns, strict=True)]
+    write(tmp_path / "table.csv", [["image", "conversations"], *rows])
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE

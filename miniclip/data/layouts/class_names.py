@@ -56,7 +56,7 @@ def names_file(inventory: Inventory, codes: Collection[str], tables: Collection[
             except UserError:
                 continue
     maps = (_from_json(inventory, file) for file in files if NUMBERS_FILE.fullmatch(file))
-    return next((words for words in maps if len(words) > 1 and all(map(str.isdigit, words))), {})
+    return next((words for words in maps if len(words) > 1 and all(map(str.isdecimal, words))), {})
 
 
 def words_of_wordnet(codes: Collection[str]) -> dict[str, str]:
@@ -88,9 +88,9 @@ def _read(inventory: Inventory, file: str, classes: Collection[str]) -> dict[str
     codes = {pair.group(1) for pair in pairs if pair}
     if classes and len(codes & set(classes)) >= 0.5 * len(classes):
         return {pair.group(1): _first_word(pair.group(2)) for pair in pairs if pair}
-    if all(pair and (WORDNET_ID.fullmatch(pair.group(1)) or pair.group(1).isdigit()) for pair in pairs) and pairs:
+    if all(pair and (WORDNET_ID.fullmatch(pair.group(1)) or pair.group(1).isdecimal()) for pair in pairs) and pairs:
         return {pair.group(1): _first_word(pair.group(2)) for pair in pairs}
-    if all(map(str.isdigit, classes)):
+    if all(map(str.isdecimal, classes)):
         largest = max(map(int, classes), default=0)
         first = int(largest == len(lines) and 0 not in map(int, classes))
         return {str(first + number): line for number, line in enumerate(lines)} if largest < first + len(lines) else {}

@@ -145,7 +145,7 @@ def _several_labels(numbers: np.ndarray, num_images: int, values: list, words: d
     labels = [list(dict.fromkeys(of_image)) for of_image in labels]
     if sum(len(of_image) > 1 for of_image in labels) <= SEVERAL_LABELS * num_images:
         return None
-    if all(label.isdigit() for of_image in labels for label in of_image):
+    if all(label.isdecimal() for of_image in labels for label in of_image):
         return None
     return [", ".join(of_image) or None for of_image in labels]
 
@@ -154,12 +154,12 @@ def _labels(values: list, of_images: list, words: dict[str, str] | None) -> tupl
     """Labels as class numbers, in the order of the class names. Numbers without names stay as they are."""
     words = words or {}
     known = {str(value).strip() for value in values if value not in (None, "")}
-    if all(name.isdigit() for name in known) and not known <= set(words):
+    if all(name.isdecimal() for name in known) and not known <= set(words):
         return pa.array([None if value in (None, "") else int(value) for value in of_images], pa.int64()), Value(
             "int64"
         )
-    numeric = all(name.isdigit() for name in known)
-    names = sorted((word for word in words if word.isdigit()), key=int) if numeric else sorted(known)
+    numeric = all(name.isdecimal() for name in known)
+    names = sorted((word for word in words if word.isdecimal()), key=int) if numeric else sorted(known)
     number_of = {name: number for number, name in enumerate(names)}
     labels = [None if value in (None, "") else number_of[str(value).strip()] for value in of_images]
     return pa.array(labels, pa.int64()), ClassLabel(names=distinct([words.get(name, name) for name in names], names))

@@ -72,7 +72,7 @@ def _delimiter(line: str) -> str:
 def _header(first: list[str]) -> tuple[list[str], bool]:
     """The names of the columns, and whether the first row has pixels already. Without names, or if they only count, the
     label is the first column, as in MNIST's usual CSV file."""
-    if not all(cell.strip().isdigit() for cell in first):
+    if not all(cell.strip().isdecimal() for cell in first):
         return first, False
     numbers = [int(cell) for cell in first]
     counts = numbers == list(range(numbers[0], numbers[0] + len(numbers)))

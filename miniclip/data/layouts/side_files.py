@@ -32,6 +32,7 @@ RECORDS: dict[str, Callable[[str], object]] = {
 }
 LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")  # Flickr exports `title_48590012_o.jpg` and `photo_48590012.json`
 LARGEST_POST = 20  # pictures
+LARGEST_RECORD = 50_000_000  # bytes
 NUMBERED_TEXT = re.compile(r"(.*\w)[_-]\d{1,2}")
 KIND = re.compile(
     r"(?<![a-z])(?:images?|img|photo|picture|pic|texts?|txt|captions?|cap|desc|description|prompt)(?![a-z])"
@@ -214,8 +215,9 @@ def _suffix(file: str) -> str:
 
 
 def record_of(inventory: Inventory, file: str) -> dict:
-    """The record that a file holds, such as a JSON object; empty if it holds anything else."""
-    if inventory.files[file][0] > MAX_CELL:
+    """The record that a file holds, such as a JSON object; empty if it holds anything else. LabelMe also writes the
+    image into it."""
+    if inventory.files[file][0] > LARGEST_RECORD:
         return {}
     try:
         record = RECORDS[_suffix(file)](decode_text(inventory.read(file))[0])

@@ -43,6 +43,7 @@ WIKI = b"<gallery"  # around a list of images for MediaWiki
 FENCE = b"```json"  # around what a language model has written
 BESIDE_IMAGES = (".txt", ".json", ".yml", ".yaml", ".xml")
 PART = re.compile(r"(\.[ct]sv)\d{1,5}")
+SPREADSHEETS = (".csv", ".tsv", ".xlsx", ".ods")
 DECOMPRESS = {".gz": gzip.decompress, ".bz2": bz2.decompress, ".xz": lzma.decompress}
 NO_TABLES = re.compile(
     r"(readme|license|licence|requirements|nshards|classnames|zeroshot_|dataset_info|dataset_dict|state|config|"
@@ -66,7 +67,9 @@ def table_files(inventory: Inventory, finder: ImageFinder) -> list[str]:
 
 
 def _may_be_table(path: PurePosixPath) -> bool:
-    if suffix_of(str(path)) not in READERS or NO_TABLES.fullmatch(path.name):
+    if suffix_of(str(path)) not in READERS:
+        return False
+    if NO_TABLES.fullmatch(path.name) and suffix_of(str(path)) not in SPREADSHEETS:  # `states.csv` may be one
         return False
     return path.name.lower() not in NAMES_FILES or path.stem.lower() == "labels" or path.suffix.lower() == ".csv"
 
@@ -106,7 +109,7 @@ def _names_classes(file: str, table: Table) -> bool:
     """Whether a table has words for class numbers, `{"0": "tench"}`, and not for images."""
     numbers = table.columns.get("file_name", [])
     named = NUMBERS_FILE.fullmatch(PurePosixPath(file).name) and list(table.columns) == ["file_name", "column_1"]
-    return bool(named) and all(str(number).isdigit() for number in numbers)
+    return bool(named) and all(str(number).isdecimal() for number in numbers)
 
 
 def without_compression(file: str) -> str:

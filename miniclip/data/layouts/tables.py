@@ -188,7 +188,7 @@ def _joined(candidates: list[Candidate], finder: ImageFinder, options: Options) 
 
 
 def _has_numbers_for_names(candidate: Candidate) -> bool:
-    return all(str(name).isdigit() for name in sample_of(_images_of(candidate)))
+    return all(str(name).isdecimal() for name in sample_of(_images_of(candidate)))
 
 
 def _count_images(candidate: Candidate, finder: ImageFinder) -> int:
@@ -332,7 +332,7 @@ def _read_chosen(
 def _words_for(labels: list, paths: list[str | None], inventory: Inventory, tables: list[str]) -> dict[str, str]:
     """The words for labels that are numbers or codes, from a file of names or from the folders of the images."""
     codes = {str(value).strip() for value in labels if value not in (None, "")}
-    numbers = all(map(str.isdigit, codes))
+    numbers = all(map(str.isdecimal, codes))
     words = names_file(inventory, codes, tables) or words_of_wordnet(codes)
     if words or not numbers:
         return words
