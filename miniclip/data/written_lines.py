@@ -129,5 +129,6 @@ def _has_letters(text: str) -> bool:
 def _names_without_suffixes(names: list[str], texts: list[str]) -> bool:
     """Whether numbers before words are names of images, all of one length, and not the numbers of a list."""
     words = sum(map(_has_letters, texts))
-    counted = all(name.isdecimal() for name in names) and (len(set(map(len, names))) > 1 or len(names[0]) < LEAST_DIGITS)
+    lengths = set(map(len, names))
+    counted = all(name.isdecimal() for name in names) and (len(lengths) > 1 or min(lengths) < LEAST_DIGITS)
     return words >= 0.5 * len(texts) and not counted
