@@ -14,7 +14,9 @@ PICTURES = "xl/media/"
 Keep = Callable[[bytes], str | None]
 
 
-def read_spreadsheet(content: bytes, file: str, keep: Keep | None = None) -> dict[str, Table]:
+def read_spreadsheet(
+    content: bytes, file: str, keep: Keep | None = None, least_cells: int = CELLS_OF_A_TABLE
+) -> dict[str, Table]:
     """
     The tables in a spreadsheet by the names of their sheets, without sheets of remarks.
 
@@ -22,6 +24,7 @@ def read_spreadsheet(content: bytes, file: str, keep: Keep | None = None) -> dic
         content: content of the file.
         file: name of the file, for messages.
         keep: turns a picture in a cell into a text; by default pictures are left out.
+        least_cells: in a row of a table.
 
     Raises:
         UserError: the file is broken, or the package that reads its kind is missing.
@@ -29,7 +32,7 @@ def read_spreadsheet(content: bytes, file: str, keep: Keep | None = None) -> dic
     suffix = next((suffix for suffix in (*NEWER_EXCEL, *PACKAGES) if file.lower().endswith(suffix)), "")
     try:
         sheets = _sheets_of_excel(content, keep) if suffix in NEWER_EXCEL else _sheets_by_pandas(content)
-        rows = {name: _rows_of_table(sheet) for name, sheet in sheets.items()}
+        rows = {name: _rows_of_table(sheet, least_cells) for name, sheet in sheets.items()}
     except ImportError as error:
         package = PACKAGES.get(suffix, "openpyxl")
         raise UserError(f"{file}: save the sheet as CSV, or install what reads it: pip install {package}") from error
@@ -90,18 +93,18 @@ def _sheets_by_pandas(content: bytes) -> dict[str, list[list]]:
     return {str(name): frame.where(frame.notna(), None).values.tolist() for name, frame in frames.items()}
 
 
-def _rows_of_table(rows: list[list]) -> list[list[str]]:
+def _rows_of_table(rows: list[list], least_cells: int) -> list[list[str]]:
     """Texts of the cells, without empty rows and columns, and without the titles above the table."""
     texts = [[_text(cell) for cell in row] for row in rows]
     used = [number for number, column in enumerate(zip(*texts, strict=True)) if any(column)]
     texts = [[row[number] for number in used] for row in texts if any(row)]
-    return list(_from_header(texts)) if len(used) >= CELLS_OF_A_TABLE else []
+    return list(_from_header(texts, least_cells)) if len(used) >= least_cells else []
 
 
-def _from_header(rows: Iterable[list[str]]) -> Iterator[list[str]]:
+def _from_header(rows: Iterable[list[str]], least_cells: int) -> Iterator[list[str]]:
     started = False
     for row in rows:
-        started = started or sum(map(bool, row)) >= CELLS_OF_A_TABLE
+        started = started or sum(map(bool, row)) >= least_cells
         if started:
             yield row
 

@@ -1,15 +1,18 @@
-"""Captions in JSON and CSV files that do not name their images, which then are in the order of the images' numbers."""
+"""Captions in JSON, YAML and CSV files that do not name their images, which then are in the order of their numbers."""
 
 import csv
 import json
 from pathlib import PurePosixPath
+
+import yaml
 
 from miniclip.data.columns import caption_names, sample_of
 from miniclip.data.encodings import decode_text
 from miniclip.data.names import CAPTION_NAMES, plain_name
 from miniclip.data.tables import split_lines
 
-SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv")
+YAML = (".yaml", ".yml")
+SUFFIXES = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", *YAML)
 
 
 def unnamed_texts(content: bytes, file: str) -> list[str]:
@@ -22,12 +25,14 @@ def unnamed_texts(content: bytes, file: str) -> list[str]:
     try:
         if suffix in (".csv", ".tsv"):
             return _of_one_column(text, "\t" if suffix == ".tsv" else ",")
-        if suffix == ".json":
-            value = json.loads(text)
+        if suffix in (".json", *YAML):
+            value = yaml.safe_load(text) if suffix in YAML else json.loads(text)
             lists = [part for part in value.values() if isinstance(part, list)] if isinstance(value, dict) else [value]
             return _of_list(lists[0]) if len(lists) == 1 else []
+        if suffix not in SUFFIXES:
+            return []
         return _of_list([json.loads(line) for line in split_lines(text) if line.strip()])
-    except (ValueError, RecursionError, csv.Error):
+    except (ValueError, RecursionError, csv.Error, yaml.YAMLError):
         return []
 
 

@@ -182,14 +182,15 @@ def caption_columns_of(dataset, head: list[dict], options: Options) -> tuple[str
     if options.caption_columns:
         return tuple(named(names, name, "--caption_columns") for name in split_list(options.caption_columns))
     features = dataset.features or {}
-    texts = [name for name in names if name not in features or _is_text(features[name])]
+    texts = [name for name in names if name not in features or may_be_texts(features[name])]
     return caption_names({name: sample_of([row.get(name) for row in head]) for name in texts})
 
 
-def _is_text(feature) -> bool:
+def may_be_texts(feature) -> bool:
+    """Whether a column has texts, lists of texts, or records with a text."""
     kind = getattr(feature, "feature", feature)
     if isinstance(kind, dict):
-        return any(_is_text(part) for part in kind.values())
+        return any(may_be_texts(part) for part in kind.values())
     return isinstance(kind, datasets.Value) and kind.dtype in ("string", "large_string", "string_view")
 
 

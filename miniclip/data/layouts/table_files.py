@@ -96,7 +96,7 @@ def read_tables(inventory: Inventory, file: str) -> dict[str, Table]:
     """
     reader = READERS[suffix_of(file)]
     try:
-        found = reader(_decompressed(inventory.read(file), file), file)
+        found = reader(decompressed(inventory.read(file), file), file)
     except (pa.ArrowException, MemoryError, RecursionError) as error:
         raise UserError(
             f"{file} is cut off or broken ({str(error).splitlines()[0][:200]}): download it again"
@@ -118,7 +118,7 @@ def without_compression(file: str) -> str:
     return stem if f".{suffix.lower()}" in DECOMPRESS else file
 
 
-def _decompressed(content: bytes, file: str) -> bytes:
+def decompressed(content: bytes, file: str) -> bytes:
     decompress = DECOMPRESS.get(PurePosixPath(file).suffix.lower())
     try:
         return decompress(content) if decompress else content
