@@ -31,6 +31,7 @@ def read_album(content: bytes, name: str) -> Table | None:
     those of the `figcaption` in the same figure. `None` if no image has words.
     """
     text, encoding = decode_text(content)
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
     if table := _pipe_table(text, encoding):
         return table
     pairs = [(path, words or title) for words, path, title in MARKDOWN_IMAGE.findall(text)]

@@ -19,6 +19,7 @@ DELIMITERS = {"\t": "tabs", "|": "pipes", ";": "semicolons", ",": "commas"}
 MAX_COLUMNS = 1000
 MAX_CELL = 100_000  # characters; captions have hundreds
 SNIFFED_LINES = 60
+WORDS_OF_TAGS = 2.5  # in a tag, on average; captions have more
 # Such a cell may have several lines.
 QUOTED_BETWEEN_TABS = re.compile(r'\t"[^\t"]*(?:""[^\t"]*)*"(?:\t|\r|\n|$)|^"[^\t\r\n]*"\t', re.MULTILINE)
 IMAGE_CELL = re.compile(rf"\s*[^,;|\t\r\n\"]{{1,400}}\.(?:{'|'.join(IMAGE_SUFFIXES)})(?:#\w+)*\s*", re.IGNORECASE)
@@ -93,13 +94,16 @@ def read_text_table(content: bytes, name: str) -> Table | None:
 
 
 def _has_delimiters_in_texts(lines: list[str], delimiter: str) -> bool:
-    """Whether lines without quotes are a name and a caption with commas or semicolons in it, `1.jpg,a dog, running`:
-    some of them have no more than two cells."""
+    """Whether lines without quotes are a name and a caption with commas or semicolons in it, `1.jpg,a dog, running`.
+    Some of them have no more than two cells, or the cells are so short that they are tags."""
     if delimiter not in (",", ";") or any('"' + delimiter in line or delimiter + '"' in line for line in lines):
         return False
     rows = [line.split(delimiter) for line in lines]
     lengths = set(map(len, rows))
-    return min(lengths, default=0) == 2 < max(lengths) and all(IMAGE_CELL.fullmatch(row[0]) for row in rows)
+    if min(lengths, default=0) < 2 or len(lengths) == 1 or not all(IMAGE_CELL.fullmatch(row[0]) for row in rows):
+        return False
+    words = [len(cell.split()) for row in rows for cell in row[1:]]
+    return min(lengths) == 2 or sum(words) < WORDS_OF_TAGS * len(words)
 
 
 def table_of_rows(rows: list[list[str]], how: str, name: str) -> Table:

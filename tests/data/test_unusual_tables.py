@@ -240,3 +240,24 @@ def test_conversations_that_pandas_wrote(tmp_path):
     rows = [[name, str(part)] for name, part in zip(names, turns, strict=True)]
     write(tmp_path / "table.csv", [["image", "conversations"], *rows])
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+@pytest.mark.parametrize("delimiter", [",", ", ", ";"])
+def test_tags_without_quotes_or_a_header(tmp_path, delimiter):
+    names = write_images(tmp_path / "images")
+    texts = [
+        delimiter.join(["1girl", "long hair", "outdoors", f"tag {n}", "smile"][: 3 + n % 3]) for n in range(NUMBER)
+    ]
+    lines = [f"{name}{delimiter}{text}" for name, text in zip(names, texts, strict=True)]
+    (tmp_path / "tags.csv").write_text("\n".join(lines), encoding="utf-8")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: [text] for n, text in enumerate(texts)}
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+@pytest.mark.parametrize("suffix", [".png", ""])
+def test_tables_in_markdown_from_windows(tmp_path, line_end, suffix):
+    names = write_images(tmp_path)
+    rows = [f"| {name.removesuffix('.png')}{suffix} | {FIRST[n]} |" for n, name in enumerate(names)]
+    lines = ["# Photos", "", "| image | description |", "|---|---|", *rows, ""]
+    (tmp_path / "captions.md").write_bytes(line_end.join(lines).encode())
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
