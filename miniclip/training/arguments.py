@@ -149,8 +149,8 @@ class DataArguments:
     )
     unlabelled_texts: str | None = setting(
         None,
-        "captions without photos, which are learnt from the teacher alone: a text file with one a line, a table with a "
-        "caption column, or a dataset",
+        "captions without photos, which are learnt from the teacher alone: a text file with one a line, a table, a "
+        "folder of such files, or a dataset",
     )
     streaming: bool = setting(
         False, "read the training split as a stream that is never stored whole; needs --max_train_steps"
