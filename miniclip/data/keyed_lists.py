@@ -1,5 +1,7 @@
 """Joins lists of images and of texts in a JSON file by their keys, as in COCO."""
 
+import itertools
+
 from miniclip.data.cell_texts import TEXT_FIELDS, texts_of
 
 IMAGE_KEYS = ("image_id", "photo_flickr_id", "id")  # in COCO's annotations, VIST's, and others
@@ -31,16 +33,16 @@ def coco_records(value: dict) -> list[dict] | None:
 def lists_with_keys(value: dict) -> dict[str, list]:
     """Two lists called as in COCO, if one has records of images, and the other texts with the `id` of an image each:
     `{"photos": [{"id": 7, "file": …}], "captions": [{"image_id": 7, "text": …}]}`."""
-    lists = {name: part for name, part in value.items() if isinstance(part, list) and len(part) > 1}
+    lists = [part for part in value.values() if isinstance(part, list) and len(part) > 1]
     if len(lists) > MOST_LISTS:
         return {}
-    lists = {name: part for name, part in lists.items() if all(isinstance(record, dict) for record in part)}
-    for name, images in lists.items():
+    lists = [part for part in lists if all(isinstance(record, dict) for record in part)]
+    for images, texts in itertools.permutations(lists, 2):
         ids = {str(image["id"]) for image in images if "id" in image}
-        for other, texts in lists.items():
-            keys = {str(text["image_id"]) for text in texts if "image_id" in text and texts_in(text)}
-            if other != name and len(keys) > 1 and keys <= ids:
-                return {"images": images, "annotations": texts}
+        keys = {str(text["image_id"]) for text in texts if "image_id" in text and texts_in(text)}
+        alike = images[0].keys() == texts[0].keys()  # both are parts of one table, such as its splits
+        if not alike and len(keys) > 1 and keys <= ids:
+            return {"images": images, "annotations": texts}
     return {}
 
 

@@ -121,3 +121,13 @@ def test_two_lists_with_a_common_key(tmp_path, field, lists, suffix):
     (tmp_path / f"data.{suffix}").write_text(text, encoding="utf-8")
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: captions(n, 2) for n in range(NUMBER)}
     assert len(load_split(str(tmp_path), "test")) == NUMBER // 4
+
+
+@pytest.mark.parametrize("parts", [("train", "val"), ("first", "second")])
+def test_two_lists_of_one_kind_are_not_joined(tmp_path, parts):
+    """Although the keys of the second one are among those of the first one."""
+    names = write_images(tmp_path)
+    records = [{"id": n % 16, "image_id": n % 16, "file": names[n], "caption": captions(n)[0]} for n in range(NUMBER)]
+    value = {parts[0]: records[:16], parts[1]: records[16:]}
+    (tmp_path / "data.json").write_text(json.dumps(value), encoding="utf-8")
+    assert pictures_and_captions(load_split(str(tmp_path), "all")) == {n: captions(n, 1) for n in range(NUMBER)}
