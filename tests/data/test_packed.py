@@ -4,7 +4,7 @@ import json
 
 import pytest
 from datasets import Dataset, DatasetDict, Image
-from drawn_datasets import ALL, NUMBER, ONE, captions, drawn, pictures_and_captions, write_images, write_tar
+from drawn_datasets import ALL, NUMBER, ONE, captions, drawn, number_of, pictures_and_captions, write_images, write_tar
 
 from miniclip.data.reader import load_split
 
@@ -96,3 +96,16 @@ def test_records_beside_images_with_fields_of_any_name(tmp_path, field):
         record = {"source": "the Flickr8k dataset", "camera": {"model": "X 100"}, field: FIRST[number], "width": 8}
         (tmp_path / name).with_suffix(".json").write_text(json.dumps(record), encoding="utf-8")
     assert pictures_and_captions(load_split(str(tmp_path), "all")) == ONE
+
+
+def test_people_beside_images_are_no_captions(tmp_path):
+    """Folders name the classes."""
+    for number in range(NUMBER):
+        write_images(tmp_path / ("cat", "dog")[number % 2], "{}.png", [number])
+        record = {"author": f"Jane {'ABCD'[number % 4]}. Doe", "license": f"CC BY {1 + number % 4}.0", "width": 8}
+        (tmp_path / ("cat", "dog")[number % 2] / f"{number}.json").write_text(json.dumps(record), encoding="utf-8")
+    dataset = load_split(str(tmp_path), "all")
+    names = dataset.features["label"].names
+    assert {number_of(row["image"]): names[row["label"]] for row in dataset} == {
+        number: ("cat", "dog")[number % 2] for number in range(NUMBER)
+    }

@@ -9,14 +9,14 @@ from pathlib import PurePosixPath
 import yaml
 
 from miniclip.data.cell_texts import texts_of
-from miniclip.data.columns import caption_names, sample_of
+from miniclip.data.columns import caption_names, mean_words, sample_of
 from miniclip.data.described_photos import description_in_xmp
 from miniclip.data.encodings import decode_text
 from miniclip.data.enumerations import without_enumeration
 from miniclip.data.image_paths import ImageFinder, folded
 from miniclip.data.layouts.found import Found, Rows, build
 from miniclip.data.layouts.split_lists import folder_splits
-from miniclip.data.names import described_image, is_image_name, plain_name
+from miniclip.data.names import CAPTION_NAMES, LANGUAGES, described_image, is_image_name, plain_name
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
@@ -32,6 +32,7 @@ RECORDS: dict[str, Callable[[str], object]] = {
 }
 LONG_NUMBER = re.compile(r"(?<!\d)\d{6,}(?!\d)")  # Flickr exports `title_48590012_o.jpg` and `photo_48590012.json`
 LARGEST_POST = 20  # pictures
+LEAST_WORDS_BY_VALUE = 4  # on average, in a field with an unusual name
 LARGEST_RECORD = 50_000_000  # bytes
 NUMBERED_TEXT = re.compile(r"(.*\w)[_-]\d{1,2}")
 KIND = re.compile(
@@ -234,14 +235,17 @@ def _captions_by_value(inventory: Inventory, files: list[str]) -> dict[str, list
     records = {file: record_of(inventory, file) if _suffix(file) in RECORDS else {} for file in files}
     fields = dict.fromkeys(field for record in records.values() for field in record)
     samples = {field: sample_of([record.get(field) for record in records.values()]) for field in fields}
-    names = caption_names({field: sample for field, sample in samples.items() if _are_different_texts(sample)})
+    samples = {field: sample for field, sample in samples.items() if _may_be_captions(field, sample)}
+    names = caption_names(samples)
     texts = {file: [text for name in names for text in texts_of(record.get(name))] for file, record in records.items()}
     return {file: [text.strip() for text in own if text.strip()] for file, own in texts.items()}
 
 
-def _are_different_texts(sample: list) -> bool:
-    """Not the name of a dataset in each record, and not records of boxes."""
-    return not any(isinstance(value, dict) for value in sample) and len(set(map(str, sample))) > 1
+def _may_be_captions(field: str, sample: list) -> bool:
+    """Not the name of a dataset in each record, not records of boxes, and not people or places."""
+    if any(isinstance(value, dict) for value in sample) or len(set(map(str, sample))) < 2:
+        return False
+    return plain_name(field) in (*CAPTION_NAMES, *LANGUAGES) or mean_words(sample) >= LEAST_WORDS_BY_VALUE
 
 
 def _captions_in(record: dict) -> list[str]:
