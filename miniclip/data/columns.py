@@ -42,7 +42,7 @@ HTML_TAG = re.compile(
 )
 MARKED = re.compile(r"(?:startseq|<start>|<bos>|<s>)\s*(\S.*?)\s*(?:endseq|<end>|<eos>|</s>)", re.DOTALL)
 NUMBERED = re.compile(r"(\w+?)(?:_?\d+|_[a-e])")
-FAMILY = re.compile(rf"(.+?)_?(\d+|[a-e]|{'|'.join(LANGUAGES)})?")  # beside one of `CAPTION_NAMES`
+FAMILY = re.compile(rf"(.+?)_?(\d+|[a-e]|{'|'.join(LANGUAGES)})?")  # the first group is one of `CAPTION_NAMES`
 
 
 @dataclass(frozen=True)

@@ -55,8 +55,8 @@ def _theme(name: str) -> str:
 
 
 def _words(stem: str) -> str:
-    """A name with single spaces between its words, whatever was there."""
-    return re.sub(r"[\s_+]+", " ", stem).strip()
+    """A name with single spaces between its words, whatever was there, and with plain apostrophes."""
+    return re.sub(r"[\s_+:\-–—]+", " ", stem.replace("’", "'")).strip()
 
 
 def _stem(name: str) -> str:
@@ -152,7 +152,7 @@ class ImageFinder:
         if not plain or "\x00" in plain or len(plain) > 4000:
             return None, MISSING
         why = MISSING
-        for spelling in dict.fromkeys((plain, unquote(plain), html.unescape(plain))):
+        for spelling in dict.fromkeys((plain, unquote(plain), unquote(unquote(plain)), html.unescape(plain))):
             path, how = self._find(spelling)
             if path is not None:
                 return path, how

@@ -23,7 +23,7 @@ TRUST_LINKS = "MINICLIP_TRUST_LINKS"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 READING = 12
 IGNORED_FOLDERS = {"__MACOSX", "__pycache__", "node_modules", "lost+found"}
-IGNORED_FOLDERS |= {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}  # previews and waste of a NAS
+IGNORED_FOLDERS |= {"@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information"}  # previews and deleted files
 IGNORED_FILES = {"thumbs.db", "desktop.ini"}
 CACHED = re.compile(r"cache-[0-9a-f]{16}\w*\.arrow")  # what `map` of `datasets` leaves beside a saved dataset
 

@@ -1,10 +1,12 @@
 """Datasets of detectors: the names of the objects in an image are its caption."""
 
+import gzip
 import json
 
 import pytest
 from drawn_datasets import NUMBER, pictures_and_captions, write_images
 
+from miniclip.data.box_lines import object_in
 from miniclip.data.reader import load_split
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -99,6 +101,39 @@ def coco_instances(folder):
 
 
 @case
+def coco_compressed(folder):
+    names = write_images(folder, "{}.png")
+    (folder / "instances.json.gz").write_bytes(gzip.compress(coco(names, range(NUMBER)).encode()))
+
+
+@case
+def createml(folder):
+    images = []
+    for number, name in enumerate(write_images(folder, "{}.png")):
+        boxes = [{"label": label, "coordinates": {"x": 1, "y": 2, "width": 3}} for label in OBJECTS[number]]
+        images.append({"image": name, "annotations": boxes})
+    write(folder / "_annotations.createml.json", json.dumps(images))
+
+
+@case
+def kitti(folder):
+    write_images(folder, "training/image_2/{:06d}.png")
+    for number in range(NUMBER):
+        classes = [*OBJECTS[number], "DontCare"]
+        lines = [
+            f"{label} 0.00 0 -1.85 387.6 181.5 423.8 203.1 1.67 1.87 3.69 -16.5 2.39 58.4 1e-2" for label in classes
+        ]
+        write(folder / f"training/label_2/{number:06d}.txt", "\n".join(lines))
+
+
+@case
+def dota(folder):
+    write_images(folder, "images/{}.png")
+    for number in range(NUMBER):
+        write(folder / f"labelTxt/{number}.txt", "\n".join(f"1 2 3 4 5 6 7 8 {name} 0" for name in OBJECTS[number]))
+
+
+@case
 def a_table_with_a_row_for_each_box(folder):
     names = write_images(folder, "images/{}.png")
     rows = [f"{names[number][7:]},8,6,{name},1,1,4,4" for number in range(NUMBER) for name in OBJECTS[number]]
@@ -138,3 +173,8 @@ def test_captions_are_better_than_objects(tmp_path):
     write(tmp_path / "annotations/captions_val2017.json", json.dumps({"images": images, "annotations": texts}))
     found = pictures_and_captions(load_split(str(tmp_path), "all"))
     assert found == {number: [f"a drawing of {number}"] for number in range(NUMBER)}
+
+
+@pytest.mark.parametrize("text", ["5 dogs", "a dog, 3 cats and 12 birds", "number 1 2 3", "1 2 3 4"])
+def test_captions_with_numbers_have_no_boxes(text):
+    assert object_in(text) is None

@@ -23,6 +23,7 @@ NAMES = {
     "accents": unicodedata.normalize("NFD", "Café Größe {}.png"),
     "signs": "Tom & Jerry's #{} (50% off).png",
     "commas": "red, {}.png",
+    "hyphens": "ball - no {}.png",
     "dots": "photo.{}.final.png",
     "brackets": "img[{}].png",
     "two suffixes": "scan{}.tiff.png",
@@ -44,6 +45,9 @@ REFERENCES = {
     "quotes": lambda path: f"'{path.name}'",
     "underscores": lambda path: path.name.replace(" ", "_"),
     "spaces": lambda path: path.name.replace("_", " "),
+    "encoded twice": lambda path: quote(quote(path.name)),
+    "signs of a word processor": lambda path: path.name.replace("'", "’").replace("-", "–"),
+    "hyphens": lambda path: path.name.replace(" ", "-"),
     "Markdown": lambda path: f"![]({quote(str(path))})",
     "a tag": lambda path: f'<img src="{html.escape(str(path), quote=True)}">',
 }

@@ -1,5 +1,5 @@
 """
-Images whose objects are marked by boxes, to train detectors: YOLO, Pascal VOC, LabelMe and COCO.
+Images whose objects are marked by boxes, to train detectors: YOLO, KITTI, DOTA, Pascal VOC, LabelMe, CreateML and COCO.
 
 The caption of an image names its objects: `dog, person`.
 """
@@ -11,18 +11,20 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from miniclip.data.box_lines import IGNORED, NUMBER, object_in
 from miniclip.data.encodings import decode_text
 from miniclip.data.image_paths import ImageFinder
 from miniclip.data.layouts.class_names import as_words
 from miniclip.data.layouts.found import Found, Rows, build
 from miniclip.data.layouts.side_files import TextFiles, record_of
 from miniclip.data.layouts.split_lists import folder_splits, split_lists
+from miniclip.data.layouts.table_files import decompressed, suffix_of
 from miniclip.data.names import is_image_name
 from miniclip.data.skipped import SkipReport
 from miniclip.data.sources import Inventory
 from miniclip.data.tables import MAX_CELL, split_lines
 
-BOX_LINE = re.compile(r"(\d+)(?:\s+-?[\d.]+(?:e-?\d+)?){4,}\s*")  # class, centre, width and height; or a polygon
+LISTS = re.compile(rb'"category_id"|"coordinates"')  # of COCO and of CreateML
 RECORD_SUFFIXES = (".xml", ".json")
 LEAST_SHARE = 0.5  # of the images that have boxes; some show nothing
 
@@ -71,8 +73,9 @@ def _objects_in(inventory: Inventory, file: str, classes: dict[str, str]) -> lis
         marked = _records(record.get("object")) or _records(record.get("shapes"))  # of Pascal VOC, and of LabelMe
         names = [part.get("name") or part.get("label") for part in marked]
     elif suffix == ".txt" and inventory.files[file][0] <= MAX_CELL:
-        lines = [BOX_LINE.fullmatch(line) for line in split_lines(decode_text(inventory.read(file))[0]) if line.strip()]
-        names = [classes.get(line.group(1)) for line in lines] if all(lines) else []
+        found = map(object_in, split_lines(decode_text(inventory.read(file))[0]))
+        names = [classes.get(name, name) for name in found if name is not None and name not in IGNORED]
+        names = [name for name in names if not NUMBER.fullmatch(name)]  # a class without a name
     else:
         names = []
     return list(dict.fromkeys(name for name in names if name and isinstance(name, str)))
@@ -106,32 +109,35 @@ def _names_in_yaml(inventory: Inventory, file: str) -> dict[str, str]:
 
 
 def _in_coco(inventory: Inventory, finder: ImageFinder, images: list[str]) -> tuple[dict[str, list[str]], list[str]]:
-    """The objects of each image by the lists of `categories`, `images` and `annotations` in JSON files."""
+    """The objects of each image by the lists of boxes in JSON files, of COCO and CreateML."""
     objects: dict[str, list[str]] = {}
     files = []
     names_of = {inventory.path(image): image for image in images}
     for file in inventory.files:
-        content = inventory.read(file) if file.lower().endswith(".json") else b""
-        if b'"categories"' not in content or b'"category_id"' not in content:
-            continue
+        content = decompressed(inventory.read(file), file) if suffix_of(file) == ".json" else b""
         near = finder.near_table(file, None, "")
-        for name, category in _boxes_in_coco(content):
+        for name, category in _listed_boxes(content) if LISTS.search(content) else ():
             if image := names_of.get(near.find(name)[0]):
                 objects.setdefault(image, []).append(category)
                 files.append(file)
     return {image: list(dict.fromkeys(names)) for image, names in objects.items()}, list(dict.fromkeys(files))
 
 
-def _boxes_in_coco(content: bytes) -> Iterator[tuple[str, str]]:
-    """The name of the image and of the category of each box."""
+def _listed_boxes(content: bytes) -> Iterator[tuple[str, str]]:
+    """The name of the image and of the class of each box."""
     try:
         value = json.loads(decode_text(content)[0])
     except (ValueError, RecursionError):
         return
-    parts = {key: _records(value.get(key)) for key in ("images", "categories", "annotations")}
-    names = {part.get("id"): part.get("file_name") for part in parts["images"]}
-    categories = {part.get("id"): part.get("name") for part in parts["categories"]}
-    for box in parts["annotations"]:
-        name, category = names.get(box.get("image_id")), categories.get(box.get("category_id"))
-        if isinstance(name, str) and isinstance(category, str):
-            yield name, category
+    if isinstance(value, list):  # of CreateML
+        pairs = [(image.get("image"), box.get("label")) for image in _records(value) for box in _boxes(image)]
+    else:
+        parts = {key: _records(value.get(key)) for key in ("images", "categories", "annotations")}
+        names = {part.get("id"): part.get("file_name") for part in parts["images"]}
+        classes = {part.get("id"): part.get("name") for part in parts["categories"]}
+        pairs = [(names.get(box.get("image_id")), classes.get(box.get("category_id"))) for box in parts["annotations"]]
+    yield from ((name, label) for name, label in pairs if isinstance(name, str) and isinstance(label, str))
+
+
+def _boxes(image: dict) -> list[dict]:
+    return _records(image.get("annotations"))

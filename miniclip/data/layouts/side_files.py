@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 import yaml
 
+from miniclip.data.box_lines import object_in
 from miniclip.data.cell_texts import texts_of
 from miniclip.data.columns import caption_names, mean_words, sample_of
 from miniclip.data.described_photos import description_in_xmp
@@ -198,7 +199,7 @@ def _only(files: list[str]) -> list[str]:
 
 
 def _captions(inventory: Inventory, file: str) -> list[str]:
-    """The captions in a file, one per line. Lines that hold only numbers are boxes of a detector, and are left out."""
+    """The captions in a file, one per line. Lines with boxes of a detector are left out."""
     if inventory.files[file][0] > MAX_CELL:
         return []
     text, _ = decode_text(inventory.read(file))
@@ -207,7 +208,7 @@ def _captions(inventory: Inventory, file: str) -> list[str]:
     if _suffix(file) in RECORDS:
         return _captions_in(record_of(inventory, file))
     lines = [ENTITY.sub(r"\1", line.replace("\x00", "")).strip() for line in split_lines(text)]
-    lines = [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line)]
+    lines = [line for line in lines if line and not re.fullmatch(r"[\d\s.,;+\-eE]+", line) and object_in(line) is None]
     return without_enumeration([line for line in lines if not is_image_name(line)])
 
 
